@@ -1,0 +1,97 @@
+# make                  build/samebitd and build/samebit (installs Debian packages that are missing)
+# make run              fetches a model, starts the daemon, asks it something, goes on serving
+# make run MODEL=X      a recipe of configs/models, a Hugging Face folder, or a hub id
+# make test             unit, kernel, tokenizer, golden and HTTP tests
+# make test SAN=address,undefined     the same, instrumented, in a build folder of its own
+# make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
+# make golden           records tests/parity/golden from PyTorch again
+# make format lint compdb clean help
+
+CC     ?= cc
+PYTHON ?= python3
+SAN    ?=
+OPT    ?= -O2
+MODEL  ?= smollm2-135m
+LISTEN ?= 127.0.0.1:8642
+WERROR ?=
+
+comma := ,
+B := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))
+CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+        -Wmissing-prototypes -Wformat=2 -Wvla $(if $(WERROR),-Werror)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+# Results must not depend on the compiler's mood: no contraction that we did not write.
+FPFLAGS := -ffp-contract=off -fno-fast-math
+PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
+CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CFLAGS)
+
+# A folder is a module; a new .c file is picked up by being there.
+BASE_C    := $(wildcard server/base/*.c)
+KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
+SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
+CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
+TEST_C    := $(wildcard tests/unit/test_*.c tests/kernels/test_*.c)
+ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
+
+all: $(B)/samebitd $(B)/samebit
+
+SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm -lpthread
+CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
+
+$(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(BASE_C))
+	$(CC) $(SANFLAGS) $^ $(SERVER_LIBS) $(LDFLAGS) -o $@
+$(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
+	$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
+$(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(BASE_C) $(CLIENT_C))
+	@mkdir -p $(@D)
+	$(CC) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
+
+$(B)/obj/%.o: %.c Makefile | $(B)/.deps
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
+
+# The same arithmetic in wider registers; tests/kernels demands equal bits.
+FLAGS_linear_avx512_bf16 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -O3
+FLAGS_attention_avx512_bf16 := $(FLAGS_linear_avx512_bf16)
+FLAGS_rows_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -O3
+FLAGS_linear_avx2 := -mavx2 -mfma -O3
+FLAGS_attention_avx2 := -mavx2 -mfma -O3
+
+# Debian's packages, installed where they are missing; the marker says that they are there.
+DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
+          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl
+$(B)/.deps:
+	@mkdir -p $(B)
+	@if ! { pkg-config --exists $(PACKAGES) && command -v $(CC) curl $(PYTHON) && \
+	        $(PYTHON) -c 'import ensurepip'; } >/dev/null 2>&1; then \
+	    echo "installing Debian packages: $(DEBIAN)"; \
+	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	    $$sudo apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq $(DEBIAN) >/dev/null; \
+	fi
+	@touch $@
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+clean:
+	rm -rf build compile_commands.json
+
+compdb:
+	@{ sep='['; for f in $(ALL_C); do \
+	  printf '%s\n{"directory":"$(CURDIR)","file":"%s","command":"$(CC) $(CFLAGS_) -c %s"}' \
+	         "$$sep" $$f $$f; sep=,; done; printf '\n]\n'; } > compile_commands.json
+	@echo compile_commands.json
+SOURCES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+format:
+	clang-format -i $(SOURCES)
+lint:
+	clang-format --dry-run -Werror $(SOURCES)
+
+.PHONY: all run test parity parity-quick parity-full golden compdb format lint help clean
+.SECONDARY:
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,42 @@
+/* bf16.h - bfloat16 <-> float32, as PyTorch converts them. */
+#ifndef SAMEBIT_BF16_H
+#define SAMEBIT_BF16_H
+
+#include <stdint.h>
+#include <string.h>
+
+typedef uint16_t bf16;
+
+static inline uint32_t f32_bits(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof(u));
+    return u;
+}
+
+static inline float f32_from_bits(uint32_t u)
+{
+    float f;
+
+    memcpy(&f, &u, sizeof(f));
+    return f;
+}
+
+static inline float bf16_to_f32(bf16 b)
+{
+    return f32_from_bits((uint32_t)b << 16);
+}
+
+/* Round to nearest even; overflow goes to infinity, denormals are kept, every NaN becomes 0x7fc0
+ * (c10/util/BFloat16.h: round_to_nearest_even). */
+static inline bf16 bf16_from_f32(float f)
+{
+    uint32_t u = f32_bits(f);
+
+    if (f != f)
+        return 0x7fc0;
+    return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+#endif

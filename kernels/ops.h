@@ -1,0 +1,132 @@
+/* ops.h - what an operation is given, and the numerics contract of each.
+ *
+ * T = tokens fed in this call, L = keys that this call's attention sees, V = vocabulary,
+ * H / G = query / key-value heads, D = head_dim.  All activations are bf16; `bf()` below is one
+ * rounding to bf16, nearest even; every other operation is one IEEE binary32 operation.
+ * The dispatcher has checked shapes when the program was built: a kernel meets none that is wrong. */
+#ifndef SAMEBIT_OPS_H
+#define SAMEBIT_OPS_H
+
+#include "kernels/tensor.h"
+
+enum op {
+#define OP(name, least, most, mirror) OP_##name,
+#include "kernels/ops.def"
+    OP_COUNT
+};
+
+enum rotary_part { ROTARY_COS, ROTARY_SIN };
+
+/* A family row's attributes, resolved against config.json. */
+struct op_attrs {
+    double eps;             /* rms_norm */
+    double by;              /* scale: rounded to f32 once, never to bf16 */
+    int64_t width;          /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D */
+    int64_t window;         /* cache_append, causal_mask: sliding window in keys, 0 = none */
+    enum rotary_part part;  /* rotary: "cos" | "sin" */
+    const float *inv_freq;  /* rotary: [D/2], borrowed */
+    int64_t inv_freq_count; /* rotary: D/2 */
+};
+
+/* A weight as a backend keeps it.  `plain` is the checkpoint's bf16 tensor; `packed` is the
+ * backend's own layout for linear, or NULL. */
+struct weight {
+    struct tensor plain;
+    void *packed;
+};
+
+/* Which call of the model this is.  Bits may depend on it: a linear's K blocks on the rows of the
+ * call that PyTorch would have made, the softmax on L. */
+struct op_scope {
+    int64_t past;   /* tokens already in the cache */
+    int64_t tokens; /* T: tokens of this call, whatever part of them an op is asked for */
+};
+
+/* Everything one operation may read, and the one tensor it writes. */
+struct op_call {
+    struct backend *backend;
+    const struct tensor *in[3];
+    const struct weight *weight; /* NULL when the op has none */
+    const struct weight *bias;   /* NULL when the checkpoint has none */
+    struct tensor *out;          /* shape, strides and data set by the caller */
+    const struct op_attrs *attrs;
+    struct op_scope scope;
+};
+
+/* 0, or -1 for what the backend cannot do. */
+typedef int op_fn(const struct op_call *call);
+
+const char *op_name(enum op op);
+/* The PyTorch that the op mirrors, one line. */
+const char *op_mirror(enum op op);
+/* Returns the op of that name, or -1. */
+int op_find(const char *name);
+int op_inputs_least(enum op op);
+int op_inputs_most(enum op op);
+/* Whether a row of this op binds `<row name>.weight` (and `.bias` where the checkpoint has one). */
+int op_has_weight(enum op op);
+
+enum attr_kind { ATTR_NUMBER, ATTR_INTEGER, ATTR_NAME };
+
+/* The attributes that a family row of an op may carry. */
+struct attr_spec {
+    enum op op;
+    const char *key;
+    enum attr_kind kind;
+    size_t offset; /* of the field in struct op_attrs */
+    int required;
+};
+const struct attr_spec *attr_find(enum op op, const char *key); /* NULL: the op has no such one */
+const struct attr_spec *attr_specs(int *count);
+/* Words of a NAME attribute ("cos", "sin"): the index of the word, or -1. */
+int attr_word(const struct attr_spec *spec, const char *word);
+
+/* ---- contracts -------------------------------------------------------------------------------
+ *
+ * embedding: y[t] = weight[token[t]]
+ *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
+ *
+ * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]))
+ *   shapes: positions I64 [T] -> [T, D]
+ *   order:  one f32 product, then torch.cos / torch.sin as rounded to bf16 (rotary.h)
+ *
+ * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))
+ *   shapes: [..., K], weight [N, K], bias [N] -> [..., N]
+ *   order:  numerics.h, "products"; M = scope.tokens; bias is one f32 addition to the finished sum
+ *   rounds: once
+ *
+ * rms_norm: y = bf(w * bf(x * (1 / sqrt(mean(x^2) + eps)))), by rows of `width`
+ *   shapes: [T, C] -> [T, C]; with width D: [T, n*D] or [T, n, D] -> [T, n, D]
+ *   order:  ATen's cascade sum of 8 lanes x 4 accumulators (reduce.h); true division by the width
+ *   rounds: after the scale, and after w
+ *
+ * rope: y = bf(bf(x * cos) + bf(rotate_half(x) * sin))
+ *   shapes: x [T, n*D] or [T, n, D], cos [T, D], sin [T, D] -> heads first: [n, T, D]
+ *
+ * cache_append: the keys (values) of the cache with this call's appended
+ *   shapes: [G, T, D] or [T, G*D] -> [G, L, D], strided.  `out` is the view of the cache; its last
+ *           T positions are written, the others are there already.
+ *   window: L = min(past, window - 1) + T, as DynamicSlidingWindowLayer keeps them
+ *
+ * matmul_qk: y[h, t, l] = bf(sum_d q[h, t, d] * k[h / (H/G), l, d])
+ *   shapes: [H, T, D], [G, L, D] -> [H, T, L];  products of B = H matrices, M = T, N = L, K = D
+ *
+ * scale: y = bf(x * (float)by)
+ *
+ * causal_mask: y = bf(x + m), m = 0 where the key is at or before the query (and within window
+ *   keys of it), else bf16's lowest finite value 0xff7f.  Key j of L is position
+ *   past + T - L + j, query t is position past + t.
+ *   shapes: [H, T, L] -> [H, T, L]
+ *
+ * softmax: e = EXP(x - max), y = bf(e * (1 / sum(e))) by rows of L; all L keys, masked ones too
+ *   order:  numerics.h, "softmax"
+ *
+ * matmul_pv: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d])
+ *   shapes: [H, T, L], [G, L, D] -> [T, H*D];  products of B = H, M = T, N = D, K = L
+ *
+ * add, mul: y = bf(a + b), bf(a * b), equal shapes
+ *
+ * silu: y = bf(x / (1 + EXP(-x)))
+ */
+
+#endif

@@ -1,0 +1,95 @@
+/* program.h - a model as a flat list of named steps, and the loop that runs it.
+ *
+ * A program is built once, when a model is opened, from a family file and config.json.  It is
+ * read-only afterwards: any number of sequences and traces run the same one at once. */
+#ifndef SAMEBIT_PROGRAM_H
+#define SAMEBIT_PROGRAM_H
+
+#include "kernels/backend.h"
+#include "kernels/shape.h"
+#include "server/model/family.h"
+#include "server/model/weights.h"
+
+enum { PROGRAM_TOKENS, PROGRAM_POSITIONS, PROGRAM_INPUTS }; /* the first value slots */
+
+struct step {
+    char *name; /* "model.layers.3.self_attn.q_proj": also names the weight */
+    enum op op;
+    int in[3]; /* steps are single-assignment: value i of the program; -1 when unused */
+    int inputs;
+    int out;   /* the value it makes: PROGRAM_INPUTS + its own index */
+    int layer; /* -1 outside the layers */
+    int cache; /* cache_append: which cache tensor; else -1 */
+    int slot;  /* where in the arena the value lives; -1: in the cache */
+    int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
+    struct op_attrs attrs;
+    struct weight *weight, *bias; /* borrowed from the program; NULL when there is none */
+    struct shape shape;
+    const struct family_row *row;
+};
+
+/* Key and value tensors of a sequence, [G, capacity, D] each. */
+struct cache_spec {
+    int64_t heads, width, window;
+};
+
+struct program {
+    struct backend *backend;
+    const struct family *family;
+    struct step *steps;
+    int count;
+    int logits; /* the last step */
+    int slots;
+    struct cache_spec *caches;
+    int cache_count;
+    /* private: what close frees */
+    struct weight *weights;
+    enum op *weight_ops;
+    int weight_count;
+    float *inv_freq;
+};
+
+/* Flattens the family over the layers, binds the weights (opening the backend's form of each) and
+ * infers every shape.  Errors name file, row and key.  progress as in engine_options. */
+struct program *program_open(const struct family *family, const struct hf_config *config,
+                             struct weights *weights, struct backend *backend,
+                             void (*progress)(void *user, const char *what, uint64_t done,
+                                              uint64_t all),
+                             void *user, struct error *err);
+void program_close(struct program *p);
+
+/* The step of that name: a full path, or an alias (layer_3.attn_output, attn_output, logits,
+ * model.layers.3.mlp).  -1 when there is none. */
+int program_find(const struct program *p, const char *name);
+/* Writes step i's short aliases, comma separated ("layer_0.attn_output, attn_output"). */
+void program_aliases(const struct program *p, int step, struct buffer *out);
+/* The nearest names to one that was not found, for an error: "a, b, c". */
+void program_nearest(const struct program *p, const char *name, char *out, size_t size);
+
+/* ---- running ---- */
+
+/* What one request wants at one step.  Both may be set. */
+struct tap {
+    const struct tensor *replace; /* use this instead of computing */
+    int observe;                  /* hand the value to trace.emit */
+};
+
+struct trace {
+    struct tap *at; /* one per step */
+    /* rows [first, first + count) of the step's T axis, or all of it (first 0) where the step is
+     * not by_rows.  Not 0 ends the run; err may be set to say why. */
+    int (*emit)(void *user, int step, int64_t first, const struct tensor *value,
+                struct error *err);
+    /* Asked before every step; not 0 ends the run. */
+    int (*poll)(void *user, struct error *err);
+    void *user;
+    int64_t rows_from; /* first row that anyone reads of steps that are by_rows */
+};
+
+enum { PROGRAM_ROWS = 16 }; /* rows at a time of a by_rows step */
+
+/* Runs steps [first, last) over values (PROGRAM_INPUTS + count of them, shaped for this call). */
+int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
+                struct tensor *values, const struct trace *trace, struct error *err);
+
+#endif

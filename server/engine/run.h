@@ -1,0 +1,91 @@
+/* run.h - one request's run: prefill and n greedy cached decode steps, with values taken out of
+ * it and put into it.
+ *
+ * run_create resolves every name and knows the name, dtype, shape and size of all that will come
+ * out, in order, before anything runs.  run_execute then does the work on the caller's thread and
+ * hands the values to a sink as they are computed.  A run has one owner. */
+#ifndef SAMEBIT_RUN_H
+#define SAMEBIT_RUN_H
+
+#include "server/engine/engine.h"
+
+enum run_positions { POSITIONS_ALL, POSITIONS_LAST, POSITIONS_LIST };
+
+/* A value given by the caller.  name: path or alias for the prefill, "step_2/<path>" for a decode
+ * step.  value: contiguous host memory (BF16; F16 and F32 are rounded to BF16), shape as the
+ * trace would give it.  Borrowed for the life of the run. */
+struct run_replace {
+    const char *name;
+    struct tensor value;
+};
+
+struct run_request {
+    const int64_t *tokens; /* the prompt; borrowed for run_create only */
+    int64_t token_count;
+    int64_t steps; /* decode steps after the prefill */
+    /* Paths, aliases, globs (fnmatch; `*` also crosses dots).  "step_2/<name>" asks for one decode
+     * step, "step_<glob>/<name>" for several; without it the prefill and every step are meant. */
+    const char *const *values;
+    int64_t value_count;
+    enum run_positions which; /* rows of the prefill along the token axis */
+    const int64_t *positions; /* ascending, unique, < token_count */
+    int64_t position_count;
+    const struct run_replace *replace;
+    int64_t replace_count;
+};
+
+struct run_limits {
+    int64_t tokens; /* token_count + steps; the model's max_position_embeddings also holds */
+    int64_t values; /* entries */
+    uint64_t memory; /* bytes of arena and cache */
+};
+
+/* One value that comes out. */
+struct run_entry {
+    char *name;       /* "step_1/model.layers.0.mlp.down_proj" */
+    const char *path; /* without the step */
+    int call;         /* 0 = prefill, i = decode step i */
+    int step;         /* in program.steps */
+    enum dtype dtype;
+    int rank;
+    int64_t shape[TENSOR_MAX_RANK]; /* rows not asked for left out */
+    uint64_t bytes;
+};
+
+/* A name as it was asked for, and a path it stands for (aliases only). */
+struct run_alias {
+    char *alias;
+    const char *path;
+};
+
+struct run {
+    struct engine *engine;
+    int64_t token_count, steps;
+    int64_t *tokens; /* [token_count + steps]: prompt, then the tokens fed by the steps */
+    int64_t next;    /* after run_execute: the greedy token after the last one fed */
+    struct run_entry *entries;
+    int64_t entry_count;
+    struct run_alias *aliases;
+    int64_t alias_count;
+    uint64_t memory; /* bytes that running takes, whatever is asked for */
+    struct run_state *state; /* private */
+};
+
+/* Errors: 400 with param "tokens", "values[3]", "positions[0]", "replace.NAME"; 413 over a limit. */
+struct run *run_create(struct engine *e, const struct run_request *request,
+                       const struct run_limits *limits, struct error *err);
+void run_free(struct run *r);
+
+struct run_sink {
+    /* A piece of entries[entry]: pieces and entries come in order.  Not 0 ends the run. */
+    int (*write)(void *user, int64_t entry, const void *data, size_t bytes, struct error *err);
+    /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.  May
+     * be NULL.  Returning 1 ends the run early without an error. */
+    int (*token)(void *user, int64_t call, int64_t id, struct error *err);
+    /* Asked often; not 0 ends the run (deadline passed, reader gone).  May be NULL. */
+    int (*poll)(void *user, struct error *err);
+    void *user;
+};
+int run_execute(struct run *r, const struct run_sink *sink, struct error *err);
+
+#endif

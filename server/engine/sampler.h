@@ -1,0 +1,19 @@
+/* sampler.h - logits to tokens and probabilities, as PyTorch computes them. */
+#ifndef SAMEBIT_SAMPLER_H
+#define SAMEBIT_SAMPLER_H
+
+#include <stdint.h>
+
+#include "kernels/bf16.h"
+#include "kernels/numerics.h"
+
+/* torch.argmax: the lowest index among equal maxima; the first NaN wins. */
+int64_t sampler_argmax(const bf16 *logits, int64_t count);
+
+/* torch.log_softmax(logits.float(), dim=-1) of the numerics' bits.  out: [count]. */
+void sampler_log_softmax(const bf16 *logits, int64_t count, enum numerics numerics, float *out);
+
+/* The k largest, largest first, lower index first among equals.  k <= count. */
+void sampler_top_k(const bf16 *logits, int64_t count, int64_t k, int64_t *index);
+
+#endif

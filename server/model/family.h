@@ -1,0 +1,68 @@
+/* family.h - a family file: the named values of an architecture, in order.
+ *
+ * configs/families/NAME.json:
+ *   "architectures": ["Qwen2ForCausalLM"],
+ *   "mirror":   {"transformers": "5.18.0", "file": "models/qwen2/modeling_qwen2.py",
+ *                "lines": {"input_layernorm": 286, ...}}   source line by row name, for the catalogue
+ *   "before":   rows run once, first;  "layers": "model.layers", the prefix of a layer's rows;
+ *   "layer":    rows run for every layer;  "after": rows run once, last;
+ *   "aliases":  {"embedding_output": "model.embed_tokens", ...}     names for values outside layers
+ *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}       layer_N.KEY, layer_N_KEY, and KEY for N = 0
+ *   "modules":  {"self_attn": "self_attn.o_proj", ...}              model.layers.N.KEY
+ * A row is [name, op, "input input", {attribute: value}?].  An attribute's value is a number, a key
+ * of config.json, "sqrt KEY", "rsqrt KEY", a word (NAME attributes), or an object that chooses
+ * among these by layer type: {"sliding_attention": "sliding_window", "full_attention": 0}.
+ * Inputs are rows before it in the same section, rows of "before", `tokens`, `positions`; in a
+ * layer `x` is the layer's input and the row named `x` its output, which is `<layers>.N` outside. */
+#ifndef SAMEBIT_FAMILY_H
+#define SAMEBIT_FAMILY_H
+
+#include "kernels/ops.h"
+#include "server/base/error.h"
+#include "server/model/hf_config.h"
+
+enum family_section { FAMILY_BEFORE, FAMILY_LAYER, FAMILY_AFTER, FAMILY_SECTIONS };
+
+struct family_attr; /* opaque */
+
+struct family_row {
+    char *name; /* "self_attn.q_proj" */
+    enum op op;
+    int inputs;
+    char *input[3];
+    struct family_attr *attrs;
+    int attr_count;
+    int line; /* source line of the PyTorch it mirrors in family.mirror_file, 0 = none given */
+    enum family_section section;
+    int index; /* in its section, for errors */
+};
+
+struct family_alias {
+    char *alias, *row;
+};
+
+struct family {
+    char *path; /* of the file, for errors */
+    char *name; /* "qwen2" */
+    char *layers;
+    char *mirror_file, *mirror_version;
+    struct family_row *rows[FAMILY_SECTIONS];
+    int count[FAMILY_SECTIONS];
+    struct family_alias *aliases, *layer_aliases, *modules;
+    int alias_count, layer_alias_count, module_count;
+};
+
+/* Reads one file.  Every mistake (JSON, unknown op or attribute, undefined input, duplicate name,
+ * wrong number of inputs, alias of no row) names file, section, row and value. */
+struct family *family_open(const char *path, struct error *err);
+/* The family of folder (its .json files) that lists the architecture; an unknown one is an error that names
+ * the known ones and config.json. */
+struct family *family_for(const char *folder, const struct hf_config *config, struct error *err);
+void family_close(struct family *f);
+
+/* Resolves a row's attributes for a layer (-1 outside the layers).  Does not set inv_freq. */
+int family_attrs(const struct family *f, const struct family_row *row,
+                 const struct hf_config *config, int64_t layer, struct op_attrs *out,
+                 struct error *err);
+
+#endif

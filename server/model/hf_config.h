@@ -1,0 +1,40 @@
+/* hf_config.h - config.json and generation_config.json of a Hugging Face folder.
+ *
+ * Keys are read as transformers 5.18 reads them: with the defaults of the architecture's config
+ * class, and with its derived values (head_dim, num_key_value_heads, layer_types). */
+#ifndef SAMEBIT_HF_CONFIG_H
+#define SAMEBIT_HF_CONFIG_H
+
+#include <stdint.h>
+
+#include "kernels/rotary.h"
+#include "server/base/error.h"
+
+struct hf_config; /* opaque; immutable after hf_config_open */
+
+/* Errors name the file and the key. */
+struct hf_config *hf_config_open(const char *folder, struct error *err);
+void hf_config_close(struct hf_config *c);
+
+const char *hf_config_folder(const struct hf_config *c);
+/* architectures[0], "Qwen2ForCausalLM". */
+const char *hf_config_architecture(const struct hf_config *c);
+
+/* A number by key.  null counts as 0 for `sliding_window`.  Errors: missing, not a number. */
+int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err);
+/* A positive whole number, as num_hidden_layers. */
+int hf_config_count(const struct hf_config *c, const char *key, int64_t *out, struct error *err);
+int hf_config_bool(const struct hf_config *c, const char *key, int otherwise);
+/* "full_attention" | "sliding_attention" of a layer (config's layer_types, or derived as the
+ * architecture's config class derives it). */
+const char *hf_config_layer_type(const struct hf_config *c, int64_t layer);
+/* rope_theta with rope_scaling (transformers 4) or rope_parameters (transformers 5).  Errors: a
+ * rope type that is not supported. */
+int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err);
+/* Token ids that end a text: generation_config.json's eos_token_id, else config.json's.
+ * Returns how many were written, at most `most`. */
+int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);
+/* config.json as compact JSON text; borrowed. */
+const char *hf_config_text(const struct hf_config *c);
+
+#endif

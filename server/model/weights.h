@@ -1,0 +1,33 @@
+/* weights.h - a checkpoint's tensors by name: model.safetensors, or the shards that
+ * model.safetensors.index.json lists. */
+#ifndef SAMEBIT_WEIGHTS_H
+#define SAMEBIT_WEIGHTS_H
+
+#include "kernels/tensor.h"
+#include "server/base/error.h"
+
+struct weights; /* opaque; immutable and shared after weights_open */
+
+/* bf16 tensors stay mapped; f16 and f32 ones are converted to bf16 on first use, as
+ * from_pretrained(dtype=bfloat16) does.  Errors name the file and the tensor. */
+struct weights *weights_open(const char *folder, struct error *err);
+void weights_close(struct weights *w);
+
+/* The tensor as contiguous bf16, or NULL with an error when its dtype cannot be converted or there
+ * is no memory; NULL without an error when the checkpoint has no such tensor. */
+const struct tensor *weights_find(struct weights *w, const char *name, struct error *err);
+
+int weights_count(const struct weights *w);
+/* Bytes of all tensors as stored. */
+uint64_t weights_bytes(const struct weights *w);
+/* Tells the system that the mapped pages of a tensor are not needed again soon. */
+void weights_release(struct weights *w, const struct tensor *t);
+
+/* SHA-256 of the checkpoint's content, independent of how it is cut into files: over the tensors in
+ * name order (bytewise), for each `name NUL dtype NUL shape NUL` (shape as "2,3") and its bytes as
+ * stored.  64 hex digits into out.  progress (may be NULL) is told bytes done of all. */
+int weights_digest(const struct weights *w, char out[65],
+                   void (*progress)(void *user, uint64_t done, uint64_t all), void *user,
+                   struct error *err);
+
+#endif
