@@ -4,7 +4,8 @@
  *   "architectures": ["Qwen2ForCausalLM"],
  *   "mirror":   {"transformers": "5.18.0", "file": "models/qwen2/modeling_qwen2.py",
  *                "lines": {"input_layernorm": 286, ...}}   source line by row name, for the catalogue
- *   "before":   rows run once, first;  "layers": "model.layers", the prefix of a layer's rows;
+ *   "before":   rows run once, first;  "input": the row of them that is layer 0's `x`;
+ *   "layers":   "model.layers", the prefix of a layer's rows;
  *   "layer":    rows run for every layer;  "after": rows run once, last;
  *   "aliases":  {"embedding_output": "model.embed_tokens", ...}     names for values outside layers
  *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}       layer_N.KEY, layer_N_KEY, and KEY for N = 0
@@ -44,7 +45,8 @@ struct family_alias {
 struct family {
     char *path; /* of the file, for errors */
     char *name; /* "qwen2" */
-    char *layers;
+    char *input;  /* row of "before" that is layer 0's x: "model.embed_tokens" */
+    char *layers; /* "model.layers" */
     char *mirror_file, *mirror_version;
     struct family_row *rows[FAMILY_SECTIONS];
     int count[FAMILY_SECTIONS];
