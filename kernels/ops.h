@@ -23,6 +23,9 @@ struct op_attrs {
     double by;              /* scale: rounded to f32 once, never to bf16 */
     int64_t width;          /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D */
     int64_t window;         /* cache_append, causal_mask: sliding window in keys, 0 = none */
+    int64_t rows, out;      /* embedding, linear: the extents that config.json gives, 0 = any */
+    int64_t heads;          /* rope, cache_append: likewise */
+    int64_t bias;           /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
     enum rotary_part part;  /* rotary: "cos" | "sin" */
     const float *inv_freq;  /* rotary: [D/2], borrowed */
     int64_t inv_freq_count; /* rotary: D/2 */
