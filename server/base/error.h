@@ -3,14 +3,15 @@
  * A function that can fail takes a caller-owned `struct error *` as its last argument and returns
  * -1 or NULL.  The first error set is the one kept; callers add where it happened with
  * error_prefix().  `code` is the HTTP status to answer with, so that routes need no mapping:
- * 400 the caller's mistake, 413 a limit, 499 the reader left, 500 ours, 503 not now, 504 too slow. */
+ * 400 the caller's mistake, 413 a limit, 499 the reader left, 500 ours, 503 not now, 504 too slow.
+ */
 #ifndef SAMEBIT_ERROR_H
 #define SAMEBIT_ERROR_H
 
 struct error {
-    int code;        /* 0: no error */
-    char param[96];  /* the request field, file key or value at fault; "" when there is none */
-    char text[512];  /* one line, no newline, names the place */
+    int code;       /* 0: no error */
+    char param[96]; /* the request field, file key or value at fault; "" when there is none */
+    char text[512]; /* one line, no newline, names the place */
 };
 
 /* Sets code and text unless an error is already set.  Returns -1, so `return error_set(...)` works.

@@ -7,6 +7,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/shape.h"
+#include "server/base/buffer.h"
 #include "server/model/family.h"
 #include "server/model/weights.h"
 
@@ -17,10 +18,10 @@ struct step {
     enum op op;
     int in[3]; /* steps are single-assignment: value i of the program; -1 when unused */
     int inputs;
-    int out;   /* the value it makes: PROGRAM_INPUTS + its own index */
-    int layer; /* -1 outside the layers */
-    int cache; /* cache_append: which cache tensor; else -1 */
-    int slot;  /* where in the arena the value lives; -1: in the cache */
+    int out;     /* the value it makes: PROGRAM_INPUTS + its own index */
+    int layer;   /* -1 outside the layers */
+    int cache;   /* cache_append: which cache tensor; else -1 */
+    int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
     struct op_attrs attrs;
     struct weight *weight, *bias; /* borrowed from the program; NULL when there is none */
@@ -44,9 +45,9 @@ struct program {
     int cache_count;
     /* private: what close frees */
     struct weight *weights;
-    enum op *weight_ops;
     int weight_count;
-    float *inv_freq;
+    float *inv_freq; /* [inv_freq_count] */
+    int64_t inv_freq_count;
 };
 
 /* Flattens the family over the layers, binds the weights (opening the backend's form of each) and
@@ -78,8 +79,7 @@ struct trace {
     struct tap *at; /* one per step */
     /* rows [first, first + count) of the step's T axis, or all of it (first 0) where the step is
      * not by_rows.  Not 0 ends the run; err may be set to say why. */
-    int (*emit)(void *user, int step, int64_t first, const struct tensor *value,
-                struct error *err);
+    int (*emit)(void *user, int step, int64_t first, const struct tensor *value, struct error *err);
     /* Asked before every step; not 0 ends the run. */
     int (*poll)(void *user, struct error *err);
     void *user;

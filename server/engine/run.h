@@ -35,8 +35,8 @@ struct run_request {
 };
 
 struct run_limits {
-    int64_t tokens; /* token_count + steps; the model's max_position_embeddings also holds */
-    int64_t values; /* entries */
+    int64_t tokens;  /* token_count + steps; the model's max_position_embeddings also holds */
+    int64_t values;  /* entries */
     uint64_t memory; /* bytes of arena and cache */
 };
 
@@ -67,11 +67,12 @@ struct run {
     int64_t entry_count;
     struct run_alias *aliases;
     int64_t alias_count;
-    uint64_t memory; /* bytes that running takes, whatever is asked for */
+    uint64_t memory;         /* bytes that running takes, whatever is asked for */
     struct run_state *state; /* private */
 };
 
-/* Errors: 400 with param "tokens", "values[3]", "positions[0]", "replace.NAME"; 413 over a limit. */
+/* Errors: 400 with param "tokens", "values[3]", "positions[0]", "replace.NAME"; 413 over a limit.
+ */
 struct run *run_create(struct engine *e, const struct run_request *request,
                        const struct run_limits *limits, struct error *err);
 void run_free(struct run *r);
@@ -79,8 +80,8 @@ void run_free(struct run *r);
 struct run_sink {
     /* A piece of entries[entry]: pieces and entries come in order.  Not 0 ends the run. */
     int (*write)(void *user, int64_t entry, const void *data, size_t bytes, struct error *err);
-    /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.  May
-     * be NULL.  Returning 1 ends the run early without an error. */
+    /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.
+     * May be NULL.  Returning 1 ends the run early without an error. */
     int (*token)(void *user, int64_t call, int64_t id, struct error *err);
     /* Asked often; not 0 ends the run (deadline passed, reader gone).  May be NULL. */
     int (*poll)(void *user, struct error *err);

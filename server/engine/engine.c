@@ -1,0 +1,120 @@
+/* engine.c - opens everything that one model needs, in the order in which mistakes are cheapest. */
+#include "server/engine/engine.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *engine_attention(const struct engine *e)
+{
+    (void)e;
+    return "eager";
+}
+
+/* The digest reads the whole checkpoint: it does so beside the packing of the weights. */
+struct digest_job {
+    const struct weights *weights;
+    char *out;
+    struct error err;
+    pthread_t thread;
+    int started;
+};
+
+static void *compute_digest(void *user)
+{
+    struct digest_job *job = user;
+
+    weights_digest(job->weights, job->out, NULL, NULL, &job->err);
+    return NULL;
+}
+
+static int start_digest(struct digest_job *job, struct engine *e, struct error *err)
+{
+    job->weights = e->weights;
+    job->out = e->digest;
+    job->started = pthread_create(&job->thread, NULL, compute_digest, job) == 0;
+    return job->started ? 0 : error_set(err, 500, "no thread for the digest of the weights");
+}
+
+static int finish_digest(struct digest_job *job, struct error *err)
+{
+    if (!job->started)
+        return 0;
+    pthread_join(job->thread, NULL);
+    return job->err.code ? error_set(err, job->err.code, "%s", job->err.text) : 0;
+}
+
+/* The last component of a path; "." and trailing slashes do not count. */
+static char *folder_name(const char *folder)
+{
+    char *resolved = realpath(folder, NULL);
+    const char *slash = resolved ? strrchr(resolved, '/') : NULL;
+    char *name = strdup(slash && slash[1] ? slash + 1 : folder);
+
+    free(resolved);
+    return name;
+}
+
+static int open_parts(struct engine *e, const struct engine_options *o, struct digest_job *digest,
+                      struct error *err)
+{
+    int64_t count;
+
+    e->folder = strdup(o->folder);
+    e->name = folder_name(o->folder);
+    if (!e->folder || !e->name)
+        return error_set(err, 500, "out of memory");
+    e->config = hf_config_open(o->folder, err);
+    e->family = e->config ? family_for(o->families, e->config, err) : NULL;
+    if (!e->family || hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
+        hf_config_count(e->config, "max_position_embeddings", &e->max_positions, err))
+        return -1;
+    e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
+    e->weights = e->backend ? weights_open(o->folder, err) : NULL;
+    if (!e->weights || start_digest(digest, e, err))
+        return -1;
+    e->tokenizer = tokenizer_open(o->folder, err);
+    if (!e->tokenizer)
+        return -1;
+    count = tokenizer_vocab_size(e->tokenizer);
+    if (count > e->vocab_size)
+        return error_set(err, 400,
+                         "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
+                         o->folder, (long long)count - 1, (long long)e->vocab_size);
+    e->program =
+        program_open(e->family, e->config, e->weights, e->backend, o->progress, o->user, err);
+    return e->program ? 0 : -1;
+}
+
+struct engine *engine_open(const struct engine_options *options, struct error *err)
+{
+    struct engine *e = calloc(1, sizeof(*e));
+    struct digest_job digest = {0};
+    int rc;
+
+    if (!e) {
+        error_set(err, 500, "out of memory");
+        return NULL;
+    }
+    rc = open_parts(e, options, &digest, err);
+    if (finish_digest(&digest, err) || rc) {
+        engine_close(e);
+        return NULL;
+    }
+    return e;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e)
+        return;
+    program_close(e->program);
+    tokenizer_close(e->tokenizer);
+    weights_close(e->weights);
+    backend_close(e->backend);
+    family_close(e->family);
+    hf_config_close(e->config);
+    free(e->folder);
+    free(e->name);
+    free(e);
+}

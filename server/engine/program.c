@@ -1,0 +1,450 @@
+/* program.c - builds a program from a family and a checkpoint, and runs it.  Names and aliases are
+ * in program_names.c. */
+#include "server/engine/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- running ---- */
+
+static void bind(const struct program *p, const struct step *s, const struct op_scope *scope,
+                 struct tensor *values, struct tensor *in, struct tensor *out, int64_t row,
+                 int64_t rows, struct op_call *call)
+{
+    *call = (struct op_call){.backend = p->backend,
+                             .weight = s->weight,
+                             .bias = s->bias,
+                             .attrs = &s->attrs,
+                             .scope = *scope,
+                             .out = &values[s->out]};
+    for (int k = 0; k < s->inputs; k++)
+        call->in[k] = &values[s->in[k]];
+    if (s->by_rows) {
+        *in = tensor_slice(call->in[0], 0, row, rows);
+        *out = tensor_slice(call->out, 0, 0, rows);
+        call->in[0] = in;
+        call->out = out;
+    }
+}
+
+static int replace(const struct op_call *call, const struct tap *tap, int by_rows, int64_t row)
+{
+    struct tensor part = *tap->replace;
+
+    if (by_rows)
+        part = tensor_slice(&part, 0, row, call->out->shape[0]);
+    return call->backend->copy(call->backend, call->out, &part);
+}
+
+/* The engine.  Tracing, replacing and step errors live here and nowhere else. */
+int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
+                struct tensor *values, const struct trace *trace, struct error *err)
+{
+    for (int i = first; i < last; i++) {
+        const struct step *s = &p->steps[i];
+        const struct tap *tap = &trace->at[i];
+        const int64_t rows = s->by_rows ? PROGRAM_ROWS : scope->tokens;
+
+        if (trace->poll && trace->poll(trace->user, err))
+            return error_prefix(err, "%s: ", s->name);
+        for (int64_t r = s->by_rows ? trace->rows_from : 0; r < scope->tokens; r += rows) {
+            const int64_t left = scope->tokens - r;
+            struct op_call call;
+            struct tensor in, out;
+
+            bind(p, s, scope, values, &in, &out, r, left < rows ? left : rows, &call);
+            if (tap->replace ? replace(&call, tap, s->by_rows, r) : p->backend->op[s->op](&call))
+                return error_set(err, 500, "%s: %s failed on %s", s->name, op_name(s->op),
+                                 p->backend->device);
+            if (tap->observe && trace->emit(trace->user, i, r, call.out, err))
+                return error_set(err, 499, "%s: the reader of the trace went away", s->name);
+        }
+    }
+    return 0;
+}
+
+/* ---- building ---- */
+
+struct builder {
+    struct program *p;
+    const struct family *family;
+    const struct hf_config *config;
+    struct weights *weights;
+    struct error *err;
+    int64_t layers;
+    int x;       /* the value that `x` stands for now */
+    int *local;  /* by row of the current section: its value */
+    int *before; /* by row of "before": its value */
+    void (*progress)(void *user, const char *what, uint64_t done, uint64_t all);
+    void *user;
+    uint64_t done, all; /* bytes of weights */
+};
+
+static int fail(struct builder *b, const struct family_row *row, const char *what)
+{
+    static const char *const sections[] = {"before", "layer", "after"};
+
+    if (b->err && b->err->code)
+        return error_prefix(b->err, "%s: %s row %d (%s): ", b->family->path, sections[row->section],
+                            row->index, row->name);
+    return error_set(b->err, 400, "%s: %s row %d (%s): %s", b->family->path, sections[row->section],
+                     row->index, row->name, what);
+}
+
+static const struct family_row *row_named(const struct family *f, enum family_section section,
+                                          const char *name, int end)
+{
+    for (int i = 0; i < end; i++)
+        if (strcmp(f->rows[section][i].name, name) == 0)
+            return &f->rows[section][i];
+    return NULL;
+}
+
+static int input_value(const struct builder *b, const struct family_row *row, const char *name)
+{
+    const struct family_row *r = row_named(b->family, row->section, name, row->index);
+
+    if (r)
+        return b->local[r->index];
+    if (strcmp(name, "x") == 0)
+        return b->x;
+    if (strcmp(name, "tokens") == 0)
+        return PROGRAM_TOKENS;
+    if (strcmp(name, "positions") == 0)
+        return PROGRAM_POSITIONS;
+    r = row_named(b->family, FAMILY_BEFORE, name, b->family->count[FAMILY_BEFORE]);
+    return r ? b->before[r->index] : -1;
+}
+
+static char *step_name(const struct builder *b, const struct family_row *row, int layer)
+{
+    char *name = NULL;
+    int n;
+
+    if (layer < 0)
+        return strdup(row->name);
+    if (strcmp(row->name, "x") == 0)
+        n = asprintf(&name, "%s.%d", b->family->layers, layer);
+    else
+        n = asprintf(&name, "%s.%d.%s", b->family->layers, layer, row->name);
+    return n < 0 ? NULL : name;
+}
+
+static const struct shape *value_shape(const struct program *p, int value)
+{
+    static const struct shape ids = {DTYPE_I64, 1, {{EXTENT_TOKENS, 0}}};
+
+    return value < PROGRAM_INPUTS ? &ids : &p->steps[value - PROGRAM_INPUTS].shape;
+}
+
+/* The head of a model whose word embeddings are tied has no weight of its own. */
+static int is_tied_head(const struct builder *b, const struct family_row *row)
+{
+    const struct family *f = b->family;
+
+    return row->section == FAMILY_AFTER && row->index == f->count[FAMILY_AFTER] - 1 &&
+           row->op == OP_linear && hf_config_bool(b->config, "tie_word_embeddings", 0);
+}
+
+static struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
+{
+    struct program *p = b->p;
+    struct weight *w = &p->weights[p->weight_count];
+    const struct tensor *plain = NULL;
+    char name[256];
+
+    snprintf(name, sizeof(name), "%s.%s", s->name, suffix);
+    plain = weights_find(b->weights, name, b->err);
+    if (!plain && !(b->err && b->err->code) && is_tied_head(b, s->row)) {
+        snprintf(name, sizeof(name), "%s.%s", b->family->input, suffix);
+        plain = weights_find(b->weights, name, b->err);
+    }
+    if (!plain) {
+        error_set(b->err, 400, "%s: no tensor '%s' in the checkpoint", hf_config_folder(b->config),
+                  name);
+        return NULL;
+    }
+    if (p->backend->weight_open(p->backend, s->op, plain, w, b->err)) {
+        error_prefix(b->err, "%s: %s: ", hf_config_folder(b->config), name);
+        return NULL;
+    }
+    if (w->packed)
+        weights_release(b->weights, plain);
+    p->weight_count++;
+    b->done += tensor_bytes(plain);
+    if (b->progress)
+        b->progress(b->user, "loading weights", b->done, b->all);
+    return w;
+}
+
+static int expect(struct builder *b, const struct step *s, const char *what, int64_t is,
+                  int64_t wanted)
+{
+    if (wanted == 0 || is == wanted)
+        return 0;
+    return error_set(b->err, 400, "%s: %s %s %lld, config.json says %lld",
+                     hf_config_folder(b->config), s->name, what, (long long)is, (long long)wanted);
+}
+
+static int check_weight(struct builder *b, const struct step *s)
+{
+    const struct tensor *w = &s->weight->plain;
+    char text[64];
+
+    if ((s->op == OP_linear || s->op == OP_embedding) && w->rank != 2)
+        return error_set(b->err, 400, "%s: %s.weight is %s, expected two axes",
+                         hf_config_folder(b->config), s->name,
+                         tensor_shape_text(w, text, sizeof(text)));
+    if (s->op == OP_linear)
+        return expect(b, s, ".weight: rows are", w->shape[0], s->attrs.out);
+    if (s->op == OP_embedding)
+        return expect(b, s, ".weight: rows are", w->shape[0], s->attrs.rows) ||
+                       expect(b, s, ".weight: columns are", w->shape[1], s->attrs.out)
+                   ? -1
+                   : 0;
+    return 0;
+}
+
+static int bind_weights(struct builder *b, struct step *s)
+{
+    if (!op_has_weight(s->op))
+        return 0;
+    s->weight = open_weight(b, s, "weight");
+    if (!s->weight || check_weight(b, s))
+        return -1;
+    if (!s->attrs.bias)
+        return 0;
+    s->bias = open_weight(b, s, "bias");
+    return s->bias ? 0 : -1;
+}
+
+static int infer_shape(struct builder *b, struct step *s)
+{
+    const struct shape *in[3] = {NULL, NULL, NULL};
+
+    for (int k = 0; k < s->inputs; k++)
+        in[k] = value_shape(b->p, s->in[k]);
+    if (shape_of(s->op, &s->attrs, in, s->weight ? &s->weight->plain : NULL,
+                 s->bias ? &s->bias->plain : NULL, &s->shape, b->err)) {
+        error_prefix(b->err, "%s: %s: ", hf_config_folder(b->config), s->name);
+        return fail(b, s->row, "");
+    }
+    if (s->op == OP_rope || s->op == OP_cache_append)
+        return expect(b, s, "has heads:", s->shape.at[0].n, s->attrs.heads);
+    return 0;
+}
+
+static void add_cache(struct program *p, struct step *s)
+{
+    s->cache = -1;
+    if (s->op != OP_cache_append)
+        return;
+    s->cache = p->cache_count;
+    p->caches[p->cache_count++] = (struct cache_spec){
+        .heads = s->shape.at[0].n, .width = s->shape.at[2].n, .window = s->attrs.window};
+}
+
+static int add_step(struct builder *b, const struct family_row *row, int layer)
+{
+    struct program *p = b->p;
+    struct step *s = &p->steps[p->count];
+
+    *s = (struct step){.op = row->op,
+                       .in = {-1, -1, -1},
+                       .inputs = row->inputs,
+                       .out = PROGRAM_INPUTS + p->count,
+                       .layer = layer,
+                       .slot = -1,
+                       .row = row};
+    p->count++;
+    s->name = step_name(b, row, layer);
+    if (!s->name)
+        return error_set(b->err, 500, "out of memory");
+    for (int k = 0; k < row->inputs; k++) {
+        s->in[k] = input_value(b, row, row->input[k]);
+        if (s->in[k] < 0)
+            return fail(b, row, "undefined input");
+    }
+    if (family_attrs(b->family, row, b->config, layer, &s->attrs, b->err))
+        return -1;
+    s->attrs.inv_freq = p->inv_freq;
+    s->attrs.inv_freq_count = p->inv_freq_count;
+    if (bind_weights(b, s) || infer_shape(b, s))
+        return -1;
+    add_cache(p, s);
+    b->local[row->index] = s->out;
+    return 0;
+}
+
+static int add_section(struct builder *b, enum family_section section, int layer)
+{
+    const struct family *f = b->family;
+    const struct family_row *x;
+
+    for (int i = 0; i < f->count[section]; i++)
+        if (add_step(b, &f->rows[section][i], layer))
+            return -1;
+    if (section == FAMILY_BEFORE) {
+        memcpy(b->before, b->local, sizeof(*b->local) * (size_t)f->count[section]);
+        x = row_named(f, FAMILY_BEFORE, f->input ? f->input : "", f->count[section]);
+    } else {
+        x = row_named(f, section, "x", f->count[section]);
+    }
+    if (x)
+        b->x = b->local[x->index];
+    return 0;
+}
+
+/* ---- slots: values whose shape is equal share memory once nobody reads the older one ---- */
+
+static int same_shape(const struct shape *a, const struct shape *b)
+{
+    if (a->dtype != b->dtype || a->rank != b->rank)
+        return 0;
+    for (int i = 0; i < a->rank; i++)
+        if (a->at[i].kind != b->at[i].kind || a->at[i].n != b->at[i].n)
+            return 0;
+    return 1;
+}
+
+static int take_slot(struct program *p, int step, int *busy_until, int *owner)
+{
+    for (int i = 0; i < p->slots; i++)
+        if (busy_until[i] < step && same_shape(&p->steps[owner[i]].shape, &p->steps[step].shape) &&
+            p->steps[owner[i]].by_rows == p->steps[step].by_rows)
+            return i;
+    owner[p->slots] = step;
+    return p->slots++;
+}
+
+static void last_uses(const struct program *p, int *last)
+{
+    for (int i = 0; i < p->count; i++) {
+        last[i] = i;
+        for (int k = 0; k < p->steps[i].inputs; k++)
+            if (p->steps[i].in[k] >= PROGRAM_INPUTS)
+                last[p->steps[i].in[k] - PROGRAM_INPUTS] = i;
+    }
+}
+
+static int assign_slots(struct program *p, struct error *err)
+{
+    int *last = calloc((size_t)p->count * 3, sizeof(int));
+    int *busy_until = last + p->count, *owner = last + 2 * p->count;
+
+    if (!last)
+        return error_set(err, 500, "out of memory");
+    last_uses(p, last);
+    for (int i = 0; i < p->count; i++) {
+        struct step *s = &p->steps[i];
+
+        s->by_rows = s->op == OP_linear && last[i] == i && s->shape.at[0].kind == EXTENT_TOKENS;
+        if (s->cache >= 0)
+            continue;
+        s->slot = take_slot(p, i, busy_until, owner);
+        busy_until[s->slot] = last[i];
+    }
+    free(last);
+    return 0;
+}
+
+static int prepare_rotary(struct builder *b)
+{
+    struct program *p = b->p;
+    struct rope_config rope;
+    int64_t dim;
+
+    if (hf_config_rope(b->config, &rope, b->err) ||
+        hf_config_count(b->config, "head_dim", &dim, b->err))
+        return -1;
+    p->inv_freq_count = dim / 2;
+    p->inv_freq = calloc((size_t)p->inv_freq_count, sizeof(float));
+    if (!p->inv_freq)
+        return error_set(b->err, 500, "out of memory");
+    rotary_inv_freq(&rope, dim, p->backend->numerics, p->inv_freq);
+    return 0;
+}
+
+static int reserve(struct builder *b)
+{
+    const struct family *f = b->family;
+    struct program *p = b->p;
+    size_t widest = 1, steps;
+
+    if (hf_config_count(b->config, "num_hidden_layers", &b->layers, b->err))
+        return -1;
+    for (int i = 0; i < FAMILY_SECTIONS; i++)
+        widest = (size_t)f->count[i] > widest ? (size_t)f->count[i] : widest;
+    steps = (size_t)(f->count[FAMILY_BEFORE] + f->count[FAMILY_AFTER]) +
+            (size_t)f->count[FAMILY_LAYER] * (size_t)b->layers;
+    p->steps = calloc(steps + 1, sizeof(*p->steps));
+    p->caches = calloc(steps + 1, sizeof(*p->caches));
+    p->weights = calloc(2 * steps + 1, sizeof(*p->weights));
+    b->local = calloc(2 * widest, sizeof(int));
+    b->before = b->local + widest;
+    if (!p->steps || !p->caches || !p->weights || !b->local)
+        return error_set(b->err, 500, "out of memory");
+    return 0;
+}
+
+static int build(struct builder *b)
+{
+    if (reserve(b) || prepare_rotary(b) || add_section(b, FAMILY_BEFORE, -1))
+        return -1;
+    for (int64_t layer = 0; layer < b->layers; layer++)
+        if (add_section(b, FAMILY_LAYER, (int)layer))
+            return -1;
+    if (add_section(b, FAMILY_AFTER, -1))
+        return -1;
+    b->p->logits = b->p->count - 1;
+    return assign_slots(b->p, b->err);
+}
+
+struct program *program_open(const struct family *family, const struct hf_config *config,
+                             struct weights *weights, struct backend *backend,
+                             void (*progress)(void *user, const char *what, uint64_t done,
+                                              uint64_t all),
+                             void *user, struct error *err)
+{
+    struct program *p = calloc(1, sizeof(*p));
+    struct builder b = {.p = p,
+                        .family = family,
+                        .config = config,
+                        .weights = weights,
+                        .err = err,
+                        .x = -1,
+                        .progress = progress,
+                        .user = user,
+                        .all = weights_bytes(weights)};
+    int rc;
+
+    if (!p) {
+        error_set(err, 500, "out of memory");
+        return NULL;
+    }
+    p->backend = backend;
+    p->family = family;
+    rc = build(&b);
+    free(b.local);
+    if (rc) {
+        program_close(p);
+        return NULL;
+    }
+    return p;
+}
+
+void program_close(struct program *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->weight_count; i++)
+        p->backend->weight_close(p->backend, &p->weights[i]);
+    for (int i = 0; i < p->count; i++)
+        free(p->steps[i].name);
+    free(p->steps);
+    free(p->caches);
+    free(p->weights);
+    free(p->inv_freq);
+    free(p);
+}

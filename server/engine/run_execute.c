@@ -1,0 +1,185 @@
+/* run_execute.c - runs a request: prefill, decode steps, and the rows that someone reads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/engine/run_private.h"
+#include "server/engine/sampler.h"
+#include "server/engine/sequence.h"
+
+/* One call of the model, as its taps see it. */
+struct execution {
+    struct run *run;
+    const struct run_sink *sink;
+    struct sequence sequence;
+    struct tap *taps;
+    int64_t call;
+    int64_t entry; /* the next entry to be written */
+    int64_t next;  /* the greedy choice, once the last row of logits is there */
+};
+
+static int write_rows(struct execution *x, const struct tensor *value, int axis, int64_t first,
+                      int64_t count, struct error *err)
+{
+    const struct tensor part = tensor_slice(value, axis, first, count);
+    const size_t size = dtype_size(part.dtype);
+    int64_t outer = 1, inner = 1, at[TENSOR_MAX_RANK] = {0};
+
+    for (int i = 0; i < axis; i++)
+        outer *= part.shape[i];
+    for (int i = axis; i < part.rank; i++)
+        inner *= part.shape[i];
+    for (int64_t o = 0; o < outer; o++) {
+        int64_t offset = 0;
+
+        for (int i = 0; i < axis; i++)
+            offset += at[i] * part.stride[i];
+        if (x->sink->write(x->sink->user, x->entry, (char *)part.data + (size_t)offset * size,
+                           (size_t)inner * size, err))
+            return -1;
+        for (int i = axis - 1; i >= 0 && ++at[i] == part.shape[i]; i--)
+            at[i] = 0;
+    }
+    return 0;
+}
+
+/* Rows that are wanted leave in runs of neighbours where the axis is outermost; where other axes
+ * lie outside it (heads), each of those goes through all its wanted rows first. */
+static int write_list(struct execution *x, const struct tensor *value, int axis, int64_t first,
+                      struct error *err)
+{
+    const struct run_state *s = x->run->state;
+    const int64_t end = first + value->shape[axis];
+
+    if (axis > 1)
+        return error_set(err, 500, "a token axis behind two others");
+    for (int64_t o = 0; o < (axis ? value->shape[0] : 1); o++) {
+        const struct tensor part = axis ? tensor_slice(value, 0, o, 1) : *value;
+
+        for (int64_t i = 0; i < s->position_count; i++)
+            if (s->positions[i] >= first && s->positions[i] < end &&
+                write_rows(x, &part, axis, s->positions[i] - first, 1, err))
+                return -1;
+    }
+    return 0;
+}
+
+static int write_value(struct execution *x, int step, int64_t first, const struct tensor *value,
+                       struct error *err)
+{
+    const struct program *p = x->run->engine->program;
+    const struct run_state *s = x->run->state;
+    const int axis = shape_token_axis(&p->steps[step].shape);
+    const int64_t count = axis < 0 ? 0 : value->shape[axis];
+    const int64_t all = axis < 0 ? 0 : run_value(x->run, step, x->call).shape[axis];
+
+    if (axis < 0)
+        return write_rows(x, value, 0, 0, value->rank ? value->shape[0] : 1, err);
+    if (s->which == POSITIONS_LAST)
+        return first + count == all ? write_rows(x, value, axis, count - 1, 1, err) : 0;
+    if (s->which == POSITIONS_LIST && x->call == 0)
+        return write_list(x, value, axis, first, err);
+    return write_rows(x, value, axis, 0, count, err);
+}
+
+static int emit(void *user, int step, int64_t first, const struct tensor *value, struct error *err)
+{
+    struct execution *x = user;
+    const struct program *p = x->run->engine->program;
+    const struct run_entry *e = x->run->entries;
+    const int64_t end = x->run->state->first_entry[x->call + 1];
+    const struct op_scope scope = run_scope(x->run, x->call);
+
+    if (step == p->logits && first + value->shape[0] == scope.tokens) {
+        const struct tensor last = tensor_slice(value, 0, value->shape[0] - 1, 1);
+
+        x->next = sampler_argmax(last.data, last.shape[1]);
+    }
+    while (x->entry < end && e[x->entry].step < step)
+        x->entry++;
+    if (x->entry == end || e[x->entry].step != step)
+        return 0;
+    return write_value(x, step, first, value, err);
+}
+
+static int poll_sink(void *user, struct error *err)
+{
+    struct execution *x = user;
+
+    return x->sink->poll ? x->sink->poll(x->sink->user, err) : 0;
+}
+
+static void set_taps(struct execution *x)
+{
+    const struct run *r = x->run;
+    const struct run_state *s = r->state;
+
+    memset(x->taps, 0, sizeof(*x->taps) * (size_t)r->engine->program->count);
+    x->entry = s->first_entry[x->call];
+    for (int64_t i = s->first_entry[x->call]; i < s->first_entry[x->call + 1]; i++)
+        x->taps[r->entries[i].step].observe = 1;
+    for (int64_t i = 0; i < s->put_count; i++)
+        if (s->puts[i].call == x->call)
+            x->taps[s->puts[i].step].replace = &s->puts[i].value;
+}
+
+/* The first row of logits that anyone reads: the sampler reads the last. */
+static int64_t rows_from(const struct execution *x, int64_t tokens)
+{
+    const struct run_state *s = x->run->state;
+    const struct program *p = x->run->engine->program;
+
+    for (int i = 0; i < p->count; i++)
+        if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_ALL)
+            return 0;
+        else if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_LIST)
+            return x->call ? 0 : s->positions[0];
+    return tokens - 1;
+}
+
+static int run_call(struct execution *x, struct error *err)
+{
+    const struct program *p = x->run->engine->program;
+    const struct op_scope scope = run_scope(x->run, x->call);
+    struct trace trace = {.at = x->taps, .emit = emit, .poll = poll_sink, .user = x};
+
+    set_taps(x);
+    trace.rows_from = rows_from(x, scope.tokens);
+    x->taps[p->logits].observe = 1;
+    sequence_shape(&x->sequence, &scope, x->run->tokens + scope.past);
+    return program_run(p, 0, p->count, &scope, x->sequence.values, &trace, err);
+}
+
+static int run_calls(struct execution *x, struct error *err)
+{
+    struct run *r = x->run;
+    int stop;
+
+    for (x->call = 0; x->call <= r->steps; x->call++) {
+        if (x->call > 0)
+            r->tokens[r->token_count + x->call - 1] = x->next;
+        if (run_call(x, err))
+            return -1;
+        r->next = x->next;
+        stop = x->sink->token ? x->sink->token(x->sink->user, x->call, x->next, err) : 0;
+        if (stop)
+            return stop < 0 ? -1 : 0;
+    }
+    return 0;
+}
+
+int run_execute(struct run *r, const struct run_sink *sink, struct error *err)
+{
+    const struct program *p = r->engine->program;
+    struct execution x = {.run = r, .sink = sink};
+    int rc = -1;
+
+    x.taps = calloc((size_t)p->count, sizeof(*x.taps));
+    if (!x.taps)
+        return error_set(err, 500, "out of memory");
+    if (sequence_open(&x.sequence, p, r->state->slot_bytes, r->token_count + r->steps, err) == 0) {
+        rc = run_calls(&x, err);
+        sequence_close(&x.sequence);
+    }
+    free(x.taps);
+    return rc;
+}

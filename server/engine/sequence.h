@@ -1,0 +1,27 @@
+/* sequence.h - the memory of one timeline: value slots and the key-value cache.  Sized once, from
+ * the program and the most tokens it will hold; owned by the worker that runs it. */
+#ifndef SAMEBIT_SEQUENCE_H
+#define SAMEBIT_SEQUENCE_H
+
+#include "kernels/bf16.h"
+#include "server/engine/program.h"
+
+struct sequence {
+    const struct program *program;
+    int64_t capacity;      /* positions the cache holds */
+    char *arena;           /* the slots, one after the other */
+    uint64_t *offset;      /* [slots] into arena */
+    bf16 **cache;          /* [cache_count], each [heads, capacity, width] */
+    int64_t *positions;    /* 0, 1, 2, ... capacity - 1 */
+    struct tensor *values; /* [PROGRAM_INPUTS + count] */
+};
+
+/* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
+int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
+                  int64_t capacity, struct error *err);
+void sequence_close(struct sequence *s);
+
+/* Points values at their memory, shaped for this call.  tokens: [scope->tokens]; borrowed. */
+void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t *tokens);
+
+#endif
