@@ -1,0 +1,79 @@
+/* client.h - talks to samebitd over HTTP.
+ *
+ * A client is one connection to one daemon with one owner; calls block.  Every error names the
+ * address, and carries the daemon's own message and status where it answered with one.  JSON that
+ * a call returns is the caller's to json_decref. */
+#ifndef SAMEBIT_CLIENT_H
+#define SAMEBIT_CLIENT_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/base/error.h"
+#include "server/model/safetensors.h"
+
+struct client;
+
+/* url: "http://127.0.0.1:8642", copied.  Does not connect yet. */
+struct client *client_open(const char *url, struct error *err);
+void client_close(struct client *c);
+const char *client_url(const struct client *c);
+
+/* A daemon that sends nothing for so many seconds is given up; 0 waits for ever.  Default 600. */
+void client_set_patience(struct client *c, long seconds);
+
+/* Asked several times a second while a call waits; not 0 ends the call with an error (code 499). */
+void client_set_poll(struct client *c, int (*poll)(void *user), void *user);
+
+/* ---- JSON calls ---- */
+
+json_t *client_get(struct client *c, const char *path, struct error *err);
+/* request is borrowed. */
+json_t *client_post(struct client *c, const char *path, const json_t *request, struct error *err);
+
+json_t *client_health(struct client *c, struct error *err); /* code 503 while it loads */
+json_t *client_model(struct client *c, struct error *err);
+/* Array of values: name, aliases, op, inputs, shape, dtype, line. */
+json_t *client_values(struct client *c, struct error *err);
+/* The ids of text: an array of integers.  pieces (may be NULL) is set to the text of each. */
+json_t *client_tokenize(struct client *c, const char *text, json_t **pieces, struct error *err);
+/* ids: array, borrowed.  The text is the caller's to free. */
+char *client_detokenize(struct client *c, const json_t *ids, struct error *err);
+json_t *client_logits(struct client *c, const json_t *request, struct error *err);
+/* request: as /v1/trace takes it; "format": "digest" is added. */
+json_t *client_digests(struct client *c, const json_t *request, struct error *err);
+
+/* One line of a generation: {"token", "text"}, at last {"done": true, ...}.  Not 0 ends it. */
+typedef int client_line(void *user, const json_t *line, struct error *err);
+/* Fails when the last line does not come.  request: "stream": true is added. */
+int client_generate(struct client *c, const json_t *request, client_line *line, void *user,
+                    struct error *err);
+
+/* ---- streams ---- */
+
+/* A piece of the reply as it comes.  Not 0 ends the call; set err. */
+typedef int client_sink(void *user, const void *bytes, size_t size, struct error *err);
+
+/* A body in pieces that stay the caller's. */
+struct client_piece {
+    const void *data;
+    size_t size;
+};
+
+/* Sends the pieces and gives the reply's body to sink when its status is 200. */
+int client_stream(struct client *c, const char *path, const char *content_type,
+                  const struct client_piece *body, int pieces, const char *accept,
+                  client_sink *sink, void *user, struct error *err);
+
+/* A value to use in place of a computed one. */
+struct client_replace {
+    const char *name;     /* path, alias, or "step_2/<path>" */
+    struct tensor tensor; /* contiguous; borrowed for the call */
+};
+
+/* Asks for a trace as a safetensors stream.  request: as /v1/trace takes it; borrowed. */
+int client_trace(struct client *c, const json_t *request, const struct client_replace *replace,
+                 int replace_count, client_sink *sink, void *user, struct error *err);
+
+#endif

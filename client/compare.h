@@ -1,0 +1,68 @@
+/* compare.h - pairs the values of two sides and says where they part.
+ *
+ * Three passes, so that a caller can fetch numbers only where they are needed: compare_create pairs
+ * and decides what names, shapes and digests decide; the caller attaches entries to the rows that
+ * are COMPARE_OPEN; compare_run reads the numbers and names the first divergence. */
+#ifndef SAMEBIT_COMPARE_H
+#define SAMEBIT_COMPARE_H
+
+#include "client/compare_stats.h"
+#include "client/side.h"
+
+enum compare_verdict {
+    COMPARE_OPEN, /* numbers needed */
+    COMPARE_EQUAL,
+    COMPARE_DIFFERS,
+    COMPARE_SHAPE, /* shapes differ by more than a batch of one */
+    COMPARE_DTYPE, /* dtypes that cannot be compared: I64 with floats, or one we do not compute with
+                    */
+    COMPARE_ONLY_A, /* missing in B */
+    COMPARE_ONLY_B,
+    COMPARE_VERDICTS
+};
+
+struct compare_row {
+    const struct side_value *a, *b; /* NULL where missing */
+    const char *name;               /* canonical */
+    enum compare_verdict verdict;
+    int widened;   /* dtypes differ: compared by value */
+    int batch;     /* one side has a leading 1 that the other has not */
+    int has_stats; /* stats hold numbers (COMPARE_DIFFERS of computable dtypes) */
+    struct compare_stats stats;
+};
+
+struct compare {
+    struct compare_row *rows; /* in execution order, `tokens` first */
+    int count;
+    int totals[COMPARE_VERDICTS];
+    int paired;            /* rows that both sides have */
+    int64_t prompt_length; /* ids of `tokens` that are the prompt; <= 0 when not known */
+    /* After compare_run. */
+    int first; /* row of the first divergence, -1 when the values of both sides are equal */
+    int64_t first_token;     /* first differing token id, -1 */
+    int64_t elements, wrong; /* compared and differing elements of all rows */
+};
+
+struct compare_options {
+    const char *const *globs; /* canonical names to compare (fnmatch); count 0: everything */
+    int glob_count;
+    int common; /* leave out what only one side has */
+};
+
+/* Borrows both sides. */
+struct compare *compare_create(const struct side *a, const struct side *b,
+                               const struct compare_options *options, struct error *err);
+void compare_free(struct compare *c);
+
+/* Reads the numbers of every open row.  progress (may be NULL) is told the value at hand and bytes;
+ * not 0 ends the run with an error. */
+int compare_run(struct compare *c,
+                int (*progress)(void *user, const char *name, uint64_t done, uint64_t all),
+                void *user, struct error *err);
+
+/* 1 when every row is equal. */
+int compare_same(const struct compare *c);
+
+const char *compare_verdict_name(enum compare_verdict verdict);
+
+#endif

@@ -1,0 +1,44 @@
+/* compare_stats.h - how far two tensors of equal count are apart.
+ *
+ * The yardstick is bits: elements differ when their bit patterns do, so -0 differs from +0 and two
+ * NaNs are equal only with the same payload.  Where the dtypes differ both sides are widened to
+ * F32 (exact) and the bits of that are compared.  Distances are taken in F64. */
+#ifndef SAMEBIT_COMPARE_STATS_H
+#define SAMEBIT_COMPARE_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/tensor.h"
+
+struct compare_stats {
+    int64_t count;     /* elements of one side */
+    int64_t differing; /* elements whose bits differ */
+    int64_t nan_pairs; /* elements where a NaN faces a number */
+    double max_abs;  /* largest |a - b|; NaN when nan_pairs; infinity where only one is infinite */
+    double mean_abs; /* over all elements, equal ones included; NaN when nan_pairs */
+    /* Largest number of representable steps between a and b over the pairs of numbers, in the
+     * narrower dtype of the two (both rounded to it): 0 between -0 and +0, 1 from the largest
+     * finite number to infinity.  I64: the difference itself. */
+    uint64_t max_ulp;
+    enum dtype ulp_dtype;
+    double cosine; /* 1 where nothing differs or both are all zero, 0 where one is; NaN with NaN or
+                      inf */
+    int64_t first; /* flat index of the first differing element, -1 when there is none */
+};
+
+/* 1: floats with floats and I64 with I64 can be compared. */
+int compare_stats_possible(enum dtype a, enum dtype b);
+
+/* a, b: contiguous, the same number of elements, compare_stats_possible().  One pass; nothing is
+ * allocated; the result depends on nothing but the elements. */
+void compare_stats_run(const struct tensor *a, const struct tensor *b, struct compare_stats *out);
+
+/* Element i as a number (I64 above 2^53 rounds). */
+double compare_stats_element(const struct tensor *t, int64_t i);
+
+/* Element i as text: the fewest digits that read back to the same bits of its dtype; "nan", "inf",
+ * "-0".  Returns out. */
+char *compare_stats_text(const struct tensor *t, int64_t i, char *out, size_t size);
+
+#endif

@@ -1,0 +1,263 @@
+/* side.c - see side.h. */
+#include "client/side.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+int side_step_of(const char *name)
+{
+    char *end;
+    long step;
+
+    if (strncmp(name, "step_", 5) != 0 || !isdigit((unsigned char)name[5]))
+        return 0;
+    step = strtol(name + 5, &end, 10);
+    return *end == '/' && step > 0 && step < 1000000000 ? (int)step : 0;
+}
+
+const char *side_base_name(const char *name)
+{
+    return side_step_of(name) ? strchr(name, '/') + 1 : name;
+}
+
+const char *side_text(const struct side *s, const char *key)
+{
+    return json_string_value(json_object_get(s->metadata, key));
+}
+
+json_t *side_prompt_tokens(const struct side *s)
+{
+    json_t *value = json_object_get(s->metadata, "prompt_tokens"), *ids;
+    const char *text = json_string_value(value);
+    char *end;
+
+    if (json_is_array(value))
+        return json_incref(value);
+    if (!text || !*text)
+        return NULL;
+    ids = json_loads(text, 0, NULL);
+    if (ids && json_is_array(ids))
+        return ids;
+    json_decref(ids);
+    ids = json_array();
+    for (; *text; text = *end == ',' ? end + 1 : end) {
+        json_int_t id = strtoll(text, &end, 10);
+
+        if (end == text || (*end && *end != ',')) {
+            json_decref(ids);
+            return NULL;
+        }
+        json_array_append_new(ids, json_integer(id));
+    }
+    return ids;
+}
+
+/* What an alias of the metadata stands for.  {"alias": "path"}, {"alias": ["path"]}, or
+ * [{"alias", "path"}]; a string holding one of these. */
+static json_t *read_aliases(json_t *metadata)
+{
+    json_t *value = json_object_get(metadata, "aliases"), *parsed = NULL, *map = json_object();
+    json_t *item;
+    const char *key;
+    size_t i;
+
+    if (json_is_string(value))
+        value = parsed = json_loads(json_string_value(value), 0, NULL);
+    json_object_foreach(value, key, item)
+        json_object_set(map, key, json_is_array(item) ? json_array_get(item, 0) : item);
+    if (json_is_array(value))
+        json_array_foreach(value, i, item)
+        {
+            const char *alias = json_string_value(json_object_get(item, "alias"));
+
+            if (alias)
+                json_object_set(map, alias, json_object_get(item, "path"));
+        }
+    json_decref(parsed);
+    return map;
+}
+
+static char *canonical_of(const char *name, const json_t *aliases)
+{
+    const char *base = side_base_name(name);
+    const char *path = json_string_value(json_object_get(aliases, base));
+    size_t prefix = (size_t)(base - name);
+    char *out;
+
+    if (!path)
+        return strdup(name);
+    out = malloc(prefix + strlen(path) + 1);
+    if (out) {
+        memcpy(out, name, prefix);
+        strcpy(out + prefix, path);
+    }
+    return out;
+}
+
+/* Fills in canonical names and the index; exact names win over resolved ones. */
+static int finish(struct side *s, struct error *err)
+{
+    json_t *aliases = read_aliases(s->metadata);
+    int rc = -1;
+
+    s->index = json_object();
+    for (int i = 0; i < s->count; i++) {
+        s->values[i].canonical = canonical_of(s->values[i].name, aliases);
+        if (!s->values[i].canonical ||
+            json_object_set_new(s->index, s->values[i].name, json_integer(i)))
+            goto out;
+    }
+    for (int i = 0; i < s->count; i++)
+        if (!json_object_get(s->index, s->values[i].canonical) &&
+            json_object_set_new(s->index, s->values[i].canonical, json_integer(i)))
+            goto out;
+    rc = 0;
+out:
+    json_decref(aliases);
+    return rc ? error_set(err, 500, "%s: out of memory", s->label) : 0;
+}
+
+static struct side *side_new(const char *label, const json_t *metadata, int count,
+                             struct error *err)
+{
+    struct side *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        goto fail;
+    s->label = strdup(label);
+    s->metadata = metadata ? json_deep_copy(metadata) : json_object();
+    s->values = calloc((size_t)count + 1, sizeof(*s->values));
+    if (!s->label || !s->metadata || !s->values)
+        goto fail;
+    return s;
+fail:
+    side_free(s);
+    error_set(err, 500, "%s: out of memory", label);
+    return NULL;
+}
+
+void side_free(struct side *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < s->count; i++) {
+        free(s->values[i].name);
+        free(s->values[i].canonical);
+    }
+    free(s->values);
+    json_decref(s->metadata);
+    json_decref(s->index);
+    safetensors_close(s->file);
+    free(s->label);
+    free(s);
+}
+
+static void value_from_entry(struct side_value *v, const struct safetensors_entry *e)
+{
+    int known = e->supported && e->tensor.rank <= TENSOR_MAX_RANK;
+
+    v->name = strdup(e->name);
+    memcpy(v->dtype, e->dtype_text, sizeof(v->dtype));
+    v->rank = known ? e->tensor.rank : -1;
+    for (int k = 0; k < v->rank; k++)
+        v->shape[k] = e->tensor.shape[k];
+    v->entry = e;
+}
+
+struct side *side_from_file_take(const char *label, struct safetensors *file, struct error *err)
+{
+    struct side *s = side_new(label, file->metadata, file->count, err);
+
+    if (!s) {
+        safetensors_close(file);
+        return NULL;
+    }
+    s->file = file;
+    s->ordered = side_text(s, "numerics") != NULL;
+    for (; s->count < file->count; s->count++) {
+        value_from_entry(&s->values[s->count], &file->entries[s->count]);
+        if (!s->values[s->count].name) {
+            error_set(err, 500, "%s: out of memory", label);
+            goto fail;
+        }
+    }
+    if (finish(s, err))
+        goto fail;
+    return s;
+fail:
+    side_free(s);
+    return NULL;
+}
+
+static int value_from_digest(struct side_value *v, const json_t *row, const char *label, int at,
+                             struct error *err)
+{
+    const char *name = json_string_value(json_object_get(row, "name"));
+    const char *dtype = json_string_value(json_object_get(row, "dtype"));
+    const char *digest = json_string_value(json_object_get(row, "sha256"));
+    json_t *shape = json_object_get(row, "shape"), *extent;
+    size_t k;
+
+    if (!name || !dtype || !digest || strlen(dtype) >= sizeof(v->dtype) ||
+        strlen(digest) != sizeof(v->sha256) - 1 || !json_is_array(shape) ||
+        json_array_size(shape) > TENSOR_MAX_RANK)
+        return error_set(err, 500, "%s: values[%d] of the digests is not one", label, at);
+    strcpy(v->dtype, dtype);
+    strcpy(v->sha256, digest);
+    v->rank = (int)json_array_size(shape);
+    json_array_foreach(shape, k, extent) v->shape[k] = json_integer_value(extent);
+    v->name = strdup(name);
+    return v->name ? 0 : error_set(err, 500, "%s: out of memory", label);
+}
+
+struct side *side_from_digests(const char *label, json_t *reply, struct error *err)
+{
+    json_t *values = json_object_get(reply, "values");
+    json_t *metadata = json_object_get(reply, "metadata");
+    int count = (int)json_array_size(values);
+    struct side *s;
+
+    if (!json_is_array(values)) {
+        error_set(err, 500, "%s: the reply has no list of values", label);
+        return NULL;
+    }
+    s = side_new(label, json_is_object(metadata) ? metadata : reply, count, err);
+    if (!s)
+        return NULL;
+    json_object_del(s->metadata, "values");
+    s->ordered = 1;
+    for (; s->count < count; s->count++)
+        if (value_from_digest(&s->values[s->count], json_array_get(values, (size_t)s->count), label,
+                              s->count, err))
+            goto fail;
+    if (finish(s, err))
+        goto fail;
+    return s;
+fail:
+    side_free(s);
+    return NULL;
+}
+
+struct side_value *side_find(const struct side *s, const char *name)
+{
+    json_t *at = json_object_get(s->index, name);
+
+    return at ? &s->values[json_integer_value(at)] : NULL;
+}
+
+int side_attach_take(struct side *s, struct safetensors *file, struct error *err)
+{
+    if (s->file) {
+        safetensors_close(file);
+        return error_set(err, 500, "%s: already has its numbers", s->label);
+    }
+    s->file = file;
+    for (int i = 0; i < file->count; i++) {
+        struct side_value *v = side_find(s, file->entries[i].name);
+
+        if (v && !v->entry)
+            v->entry = &file->entries[i];
+    }
+    return 0;
+}

@@ -1,0 +1,61 @@
+/* side.h - one side of a comparison: a list of named values, from a trace file or from the digests
+ * a daemon gave.
+ *
+ * Values are in the order of execution where `ordered`: files written by samebit are, others are
+ * taken as they lie.  A value has an entry (numbers), a digest, or both. */
+#ifndef SAMEBIT_SIDE_H
+#define SAMEBIT_SIDE_H
+
+#include <jansson.h>
+
+#include "server/base/error.h"
+#include "server/model/safetensors.h"
+
+struct side_value {
+    char *name;      /* as in the file: "step_1/model.layers.0.mlp" */
+    char *canonical; /* the same with aliases of this side resolved */
+    char dtype[16];
+    int rank; /* -1: not known (a dtype we do not compute with) */
+    int64_t shape[TENSOR_MAX_RANK];
+    char sha256[65];                       /* "" when not known */
+    const struct safetensors_entry *entry; /* NULL until fetched */
+};
+
+struct side {
+    char *label;      /* the path or URL as given */
+    json_t *metadata; /* object, never NULL */
+    struct side_value *values;
+    int count;
+    int ordered;
+    json_t *index; /* private: name -> position */
+    struct safetensors *file;
+};
+
+/* Takes the file: side_free closes it.  NULL when memory is out; the file is closed then too. */
+struct side *side_from_file_take(const char *label, struct safetensors *file, struct error *err);
+
+/* From the reply to a digest request: {"values": [{"name", "shape", "dtype", "sha256"}], ...}.
+ * label stands for its origin in errors; reply is borrowed. */
+struct side *side_from_digests(const char *label, json_t *reply, struct error *err);
+
+void side_free(struct side *s);
+
+/* The value of that name, of that canonical name, or NULL. */
+struct side_value *side_find(const struct side *s, const char *name);
+
+/* Gives the values of file (taken) to those of the same name that have no entry. */
+int side_attach_take(struct side *s, struct safetensors *file, struct error *err);
+
+/* A string of the metadata, or NULL. */
+const char *side_text(const struct side *s, const char *key);
+
+/* The ids of the prompt from the metadata's prompt_tokens ("1,2,3" or a JSON array): a new array,
+ * or NULL when there are none. */
+json_t *side_prompt_tokens(const struct side *s);
+
+/* Number i of "step_i/...", 0 outside the decode steps. */
+int side_step_of(const char *name);
+/* The name without "step_i/". */
+const char *side_base_name(const char *name);
+
+#endif
