@@ -52,6 +52,8 @@ struct family {
     int count[FAMILY_SECTIONS];
     struct family_alias *aliases, *layer_aliases, *modules;
     int alias_count, layer_alias_count, module_count;
+    char **architectures;
+    int architecture_count;
 };
 
 /* Reads one file.  Every mistake (JSON, unknown op or attribute, undefined input, duplicate name,

@@ -540,7 +540,7 @@ static int apply_rules(struct hf_config *c, struct error *err)
 
 static int read_files(struct hf_config *c, struct error *err)
 {
-    c->root = json_file_read(c->folder, "config.json", JSON_FILE_NEEDED, err);
+    c->root = json_file_read(c->folder, "config.json", 0, err);
     if (!c->root)
         return -1;
     c->generation = json_file_read(c->folder, "generation_config.json", JSON_FILE_OPTIONAL, err);

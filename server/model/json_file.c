@@ -11,7 +11,7 @@
 
 enum { LARGEST = 100000000 };
 
-static json_t *parse(const char *path, int fd, struct error *err)
+static json_t *parse(const char *path, int fd, unsigned flags, struct error *err)
 {
     json_error_t trouble;
     json_t *root = NULL;
@@ -24,7 +24,8 @@ static json_t *parse(const char *path, int fd, struct error *err)
     } else if (st.st_size > LARGEST) {
         error_set(err, 400, "%s: %lld bytes, more than %d", path, (long long)st.st_size, LARGEST);
     } else {
-        root = json_loadfd(fd, 0, &trouble);
+        root =
+            json_loadfd(fd, flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0, &trouble);
         if (!root)
             error_set(err, 400, "%s: line %d: %s", path, trouble.line, trouble.text);
     }
@@ -36,8 +37,7 @@ static json_t *parse(const char *path, int fd, struct error *err)
     return root;
 }
 
-json_t *json_file_read(const char *folder, const char *name, enum json_file_need need,
-                       struct error *err)
+json_t *json_file_read(const char *folder, const char *name, unsigned flags, struct error *err)
 {
     char *path = NULL;
     json_t *root = NULL;
@@ -50,9 +50,9 @@ json_t *json_file_read(const char *folder, const char *name, enum json_file_need
     /* Not blocking: a FIFO of that name must not hang us. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0) {
-        root = parse(path, fd, err);
+        root = parse(path, fd, flags, err);
         close(fd);
-    } else if (need != JSON_FILE_OPTIONAL || errno != ENOENT) {
+    } else if (!(flags & JSON_FILE_OPTIONAL) || errno != ENOENT) {
         error_set(err, 400, "%s: %s", path, strerror(errno));
     }
     free(path);

@@ -1,0 +1,23 @@
+/* family_labels.h - what a family file says about its rows: source lines and aliases.
+ *
+ * A part of reading a family; see family.h for the result. */
+#ifndef SAMEBIT_FAMILY_LABELS_H
+#define SAMEBIT_FAMILY_LABELS_H
+
+#include <jansson.h>
+
+#include "server/model/family.h"
+
+/* The row of that name among the first `limit` of a section, or NULL. */
+struct family_row *family_find_row(const struct family *f, enum family_section section, int limit,
+                                   const char *name);
+/* A copy of the string at `key`, which must be there, into *out. */
+int family_read_text(const struct family *f, char **out, const json_t *root, const char *key,
+                     struct error *err);
+
+/* "mirror" into mirror_version, mirror_file and the rows' lines; "aliases", "layer_aliases" and
+ * "modules" into their lists.  The rows have been read. */
+int family_read_mirror(struct family *f, const json_t *root, struct error *err);
+int family_read_aliases(struct family *f, const json_t *root, struct error *err);
+
+#endif
