@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/base/nearest.h"
+
 enum { NAME_SIZE = 160, NEAREST = 3 };
 
 static int find_path(const struct program *p, const char *path)
@@ -122,27 +124,6 @@ void program_aliases(const struct program *p, int step, struct buffer *out)
 
 /* ---- near misses ---- */
 
-static int distance(const char *a, const char *b)
-{
-    int row[NAME_SIZE + 1];
-    int n = (int)strnlen(b, NAME_SIZE), before;
-
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 1; a[i - 1] && i < NAME_SIZE; i++) {
-        before = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int best = before + (a[i - 1] != b[j - 1]);
-
-            before = row[j];
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-        }
-    }
-    return row[n];
-}
-
 struct near {
     char name[NAME_SIZE];
     int distance;
@@ -150,7 +131,7 @@ struct near {
 
 static void offer(struct near *best, const char *wanted, const char *name)
 {
-    struct near n = {.distance = distance(wanted, name)};
+    struct near n = {.distance = name_distance(wanted, name)};
 
     snprintf(n.name, sizeof(n.name), "%s", name);
     for (int i = 0; i < NEAREST; i++) {
