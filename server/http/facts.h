@@ -1,0 +1,15 @@
+/* facts.h - what made a result: stated in every reply, since its bits mean nothing without. */
+#ifndef SAMEBIT_FACTS_H
+#define SAMEBIT_FACTS_H
+
+#include <jansson.h>
+
+#include "server/base/buffer.h"
+#include "server/engine/engine.h"
+
+/* Appends `"model":"...",...,"version":"..."`: members of an object, without the braces. */
+void facts_json(struct buffer *out, const struct engine *e);
+/* Sets the same as strings in an object (metadata of a safetensors file).  -1: no memory. */
+int facts_metadata(json_t *object, const struct engine *e);
+
+#endif

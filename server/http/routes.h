@@ -1,0 +1,23 @@
+/* routes.h - the route table. */
+#ifndef SAMEBIT_ROUTES_H
+#define SAMEBIT_ROUTES_H
+
+#include "server/http/request.h"
+
+/* 0 when some route takes the method and path; else 404, or 405 with reply->allow set. */
+int routes_check(const char *method, const char *path, struct reply *reply, struct error *err);
+
+/* Answers a request, whatever it is: an error too is a reply. */
+void routes_answer(const struct request *r, struct reply *reply);
+
+/* The handlers, each in the file of its name. */
+handler_fn health_get;
+handler_fn model_get;
+handler_fn values_get;
+handler_fn tokenize_post;
+handler_fn detokenize_post;
+handler_fn trace_post;
+handler_fn logits_post;
+handler_fn generate_post;
+
+#endif

@@ -1,0 +1,99 @@
+/* settings.c - see settings.h. */
+#include "server/http/settings.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *key;
+    size_t offset;
+    int64_t otherwise, least, most;
+} numbers[] = {
+#define NUMBER(key, otherwise, least, most)                                                        \
+    {#key, offsetof(struct settings, key), otherwise, least, most},
+    NUMBER(body_bytes, 64 << 20, 64, INT64_C(1) << 40) NUMBER(json_bytes, 4 << 20, 64, 1 << 30)
+        NUMBER(tokens, 8192, 1, 1 << 24) NUMBER(steps, 4096, 0, 1 << 24)
+            NUMBER(values, 200000, 1, 1 << 24) NUMBER(top_k, 1000, 1, 1 << 24)
+                NUMBER(memory_bytes, INT64_C(4) << 30, 1, INT64_C(1) << 50)
+                    NUMBER(seconds, 600, 1, 1000000) NUMBER(receive_seconds, 60, 1, 1000000)
+                        NUMBER(idle_seconds, 30, 1, 1000000) NUMBER(connections, 64, 1, 10000)
+                            NUMBER(running, 4, 1, 1024) NUMBER(waiting, 16, 0, 100000)
+#undef NUMBER
+};
+
+enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
+
+static int64_t *number_at(struct settings *s, int i)
+{
+    return (int64_t *)(void *)((char *)s + numbers[i].offset);
+}
+
+static int set_address(struct settings *s, const json_t *value, struct error *err)
+{
+    const char *text = json_string_value(value);
+
+    if (!text || strlen(text) >= sizeof(s->address))
+        return error_param(err, 400, "address",
+                           "address: a string such as 127.0.0.1:8642 is expected");
+    strcpy(s->address, text);
+    return 0;
+}
+
+static int set_number(struct settings *s, const char *key, const json_t *value, struct error *err)
+{
+    int i = 0;
+
+    while (i < NUMBERS && strcmp(numbers[i].key, key) != 0)
+        i++;
+    if (i == NUMBERS)
+        return error_param(err, 400, key, "unknown key '%s'", key);
+    if (!json_is_integer(value))
+        return error_param(err, 400, key, "%s: a whole number is expected", key);
+    if (json_integer_value(value) < numbers[i].least || json_integer_value(value) > numbers[i].most)
+        return error_param(err, 400, key, "%s: %" PRId64 " to %" PRId64 " is expected", key,
+                           numbers[i].least, numbers[i].most);
+    *number_at(s, i) = json_integer_value(value);
+    return 0;
+}
+
+static int set_all(struct settings *s, json_t *root, struct error *err)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(root))
+        return error_set(err, 400, "an object is expected");
+    json_object_foreach(root, key, value)
+    {
+        int rc = strcmp(key, "address") == 0 ? set_address(s, value, err)
+                                             : set_number(s, key, value, err);
+
+        if (rc)
+            return -1;
+    }
+    return 0;
+}
+
+int settings_read(const char *path, struct settings *out, struct error *err)
+{
+    json_error_t fault;
+    json_t *root;
+    int rc = -1;
+
+    memset(out, 0, sizeof(*out));
+    strcpy(out->address, "127.0.0.1:8642");
+    for (int i = 0; i < NUMBERS; i++)
+        *number_at(out, i) = numbers[i].otherwise;
+    if (!path)
+        return 0;
+    root = json_load_file(path, JSON_REJECT_DUPLICATES, &fault);
+    if (!root)
+        error_set(err, 400, "%s (line %d)", fault.text, fault.line);
+    else
+        rc = set_all(out, root, err);
+    json_decref(root);
+    return rc ? error_prefix(err, "%s: ", path) : 0;
+}

@@ -1,0 +1,274 @@
+/* stream.c - see stream.h. */
+#include "server/http/stream.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/base/clock.h"
+
+static const int64_t linger = CLOCK_SECOND / 50; /* how long small writes are gathered */
+
+struct stream {
+    pthread_mutex_t lock;
+    pthread_cond_t room;
+    atomic_int refs;
+    atomic_int failed;
+    int64_t deadline;
+    int ended;          /* complete: what is in the ring is the rest */
+    struct error error; /* of a failed stream */
+    int asleep, attached;
+    void (*sleep)(void *user);
+    void (*wake)(void *user);
+    void *user;
+    /* the worker's own */
+    size_t unseen; /* bytes written since the reader was last woken */
+    int64_t woken;
+    size_t head, used;
+    unsigned char ring[STREAM_RING];
+};
+
+struct stream *stream_create(int64_t deadline)
+{
+    struct stream *s = calloc(1, sizeof(*s));
+    pthread_condattr_t attr;
+
+    if (!s)
+        return NULL;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->room, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->lock, NULL);
+    atomic_init(&s->refs, 1);
+    s->deadline = deadline;
+    return s;
+}
+
+struct stream *stream_share(struct stream *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void stream_release(struct stream *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    pthread_cond_destroy(&s->room);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* ---- with the lock held ---- */
+
+static void rouse(struct stream *s)
+{
+    if (s->asleep) {
+        s->asleep = 0;
+        s->wake(s->user);
+    }
+}
+
+static void doze(struct stream *s)
+{
+    if (s->attached && !s->asleep) {
+        s->asleep = 1;
+        s->sleep(s->user);
+    }
+}
+
+static void fail(struct stream *s, const struct error *error)
+{
+    if (s->ended || s->failed)
+        return;
+    s->error = *error;
+    s->failed = 1;
+    s->used = 0;
+    pthread_cond_signal(&s->room);
+    rouse(s);
+}
+
+static void fail_late(struct stream *s)
+{
+    struct error late = {0};
+
+    error_set(&late, 504, "the time for this request is over (\"seconds\" of the configuration)");
+    fail(s, &late);
+}
+
+static size_t ring_put(struct stream *s, const unsigned char *bytes, size_t size)
+{
+    size_t at = (s->head + s->used) % STREAM_RING, n = STREAM_RING - s->used, first;
+
+    if (n > size)
+        n = size;
+    first = n < STREAM_RING - at ? n : STREAM_RING - at;
+    memcpy(s->ring + at, bytes, first);
+    memcpy(s->ring, bytes + first, n - first);
+    s->used += n;
+    return n;
+}
+
+static size_t ring_take(struct stream *s, unsigned char *out, size_t size)
+{
+    size_t n = s->used < size ? s->used : size, first;
+
+    first = n < STREAM_RING - s->head ? n : STREAM_RING - s->head;
+    memcpy(out, s->ring + s->head, first);
+    memcpy(out + first, s->ring, n - first);
+    s->head = (s->head + n) % STREAM_RING;
+    s->used -= n;
+    return n;
+}
+
+static void wait_room(struct stream *s)
+{
+    struct timespec until = {.tv_sec = s->deadline / CLOCK_SECOND,
+                             .tv_nsec = s->deadline % CLOCK_SECOND};
+
+    rouse(s);
+    pthread_cond_timedwait(&s->room, &s->lock, &until);
+    if (clock_ns() >= s->deadline)
+        fail_late(s);
+}
+
+/* ---- the worker's side ---- */
+
+int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err)
+{
+    const unsigned char *from = bytes;
+    int failed;
+
+    pthread_mutex_lock(&s->lock);
+    s->unseen += size;
+    while (size && !s->failed) {
+        size_t n = ring_put(s, from, size);
+
+        from += n;
+        size -= n;
+        if (size)
+            wait_room(s);
+    }
+    if (s->used >= STREAM_RING / 4)
+        rouse(s);
+    failed = s->failed;
+    if (failed)
+        error_set(err, s->error.code, "%s", s->error.text);
+    pthread_mutex_unlock(&s->lock);
+    return failed ? -1 : 0;
+}
+
+void stream_flush(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    rouse(s);
+    pthread_mutex_unlock(&s->lock);
+    s->unseen = 0;
+    s->woken = clock_ns();
+}
+
+int stream_poll(struct stream *s, struct error *err)
+{
+    if (atomic_load(&s->failed)) {
+        pthread_mutex_lock(&s->lock);
+        error_set(err, s->error.code, "%s", s->error.text);
+        pthread_mutex_unlock(&s->lock);
+        return -1;
+    }
+    if (s->unseen && clock_ns() - s->woken > linger)
+        stream_flush(s);
+    return 0;
+}
+
+void stream_end(struct stream *s, const struct error *error)
+{
+    pthread_mutex_lock(&s->lock);
+    if (error->code) {
+        fail(s, error);
+    } else if (!s->failed) {
+        s->ended = 1;
+        rouse(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- the reader's side ---- */
+
+void stream_attach(struct stream *s, void (*sleep)(void *user), void (*wake)(void *user),
+                   void *user)
+{
+    pthread_mutex_lock(&s->lock);
+    s->sleep = sleep;
+    s->wake = wake;
+    s->user = user;
+    s->attached = 1;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stream_detach(struct stream *s)
+{
+    struct error left = {0};
+
+    error_set(&left, 499, "the reader left");
+    pthread_mutex_lock(&s->lock);
+    s->attached = s->asleep = 0;
+    fail(s, &left);
+    pthread_mutex_unlock(&s->lock);
+}
+
+enum stream_state stream_first(struct stream *s, struct error *error)
+{
+    enum stream_state state = STREAM_FLOWING;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->failed) {
+        state = STREAM_FAILED;
+        *error = s->error;
+    } else if (!s->used && !s->ended) {
+        state = STREAM_WAITING;
+        doze(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return state;
+}
+
+ssize_t stream_read(struct stream *s, void *out, size_t size)
+{
+    ssize_t n = STREAM_NOTHING;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->failed) {
+        n = STREAM_BROKEN;
+    } else if (s->used) {
+        n = (ssize_t)ring_take(s, out, size);
+        pthread_cond_signal(&s->room);
+    } else if (s->ended) {
+        n = STREAM_COMPLETE;
+    } else {
+        doze(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+/* ---- anybody's ---- */
+
+void stream_fail(struct stream *s, int code, const char *message)
+{
+    struct error error = {0};
+
+    error_set(&error, code, "%s", message);
+    pthread_mutex_lock(&s->lock);
+    fail(s, &error);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stream_expire(struct stream *s, int64_t now)
+{
+    pthread_mutex_lock(&s->lock);
+    if (now >= s->deadline)
+        fail_late(s);
+    pthread_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,64 @@
+/* stream.h - the bounded pipe between a worker that computes a reply and the thread that sends it.
+ *
+ * A ring of fixed size.  The worker blocks while it is full: a reader who stalls holds back the
+ * run, not the memory.  The reader never blocks: when there is nothing to read it is put to sleep
+ * through a callback and woken, exactly once, through another.
+ * A stream ends in one of three ways: complete, failed (an error of the worker, the deadline, the
+ * daemon stopping), or left by its reader.  Shared by counting; all functions lock as needed. */
+#ifndef SAMEBIT_STREAM_H
+#define SAMEBIT_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "server/base/error.h"
+
+enum { STREAM_RING = 256 * 1024 };
+
+struct stream;
+
+/* deadline: clock_ns() after which it fails with 504.  One reference, the caller's.  NULL: no
+ * memory. */
+struct stream *stream_create(int64_t deadline);
+struct stream *stream_share(struct stream *s);
+void stream_release(struct stream *s);
+
+/* ---- the worker's side ---- */
+
+/* Puts bytes into the ring, blocking while it is full.  -1: the stream has failed or was left;
+ * err says why (499, 503, 504). */
+int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err);
+/* Gives what was written to the reader now (otherwise within about 20 ms, by stream_poll). */
+void stream_flush(struct stream *s);
+/* -1 when nobody wants the rest; costs next to nothing. */
+int stream_poll(struct stream *s, struct error *err);
+/* The last word: complete where error->code is 0, else failed.  Does not block. */
+void stream_end(struct stream *s, const struct error *error);
+
+/* ---- the reader's side: one thread at a time ---- */
+
+/* sleep is called (by the reader's own calls) when there is nothing to read, wake by any thread
+ * when that has changed; never twice without the other between. Both under the stream's lock. */
+void stream_attach(struct stream *s, void (*sleep)(void *user), void (*wake)(void *user),
+                   void *user);
+/* Nothing is called any more; the reader is gone. */
+void stream_detach(struct stream *s);
+
+enum stream_state { STREAM_WAITING, STREAM_FLOWING, STREAM_FAILED };
+/* Whether the first byte (or the end) is there.  WAITING: the reader has been put to sleep.
+ * FAILED: *error is set, no byte was given out and none will be. */
+enum stream_state stream_first(struct stream *s, struct error *error);
+
+enum { STREAM_NOTHING = 0, STREAM_COMPLETE = -1, STREAM_BROKEN = -2 };
+/* Up to size bytes; or NOTHING (put to sleep), COMPLETE, BROKEN (what was not read yet is lost). */
+ssize_t stream_read(struct stream *s, void *out, size_t size);
+
+/* ---- anybody's ---- */
+
+/* Fails the stream unless it has ended; wakes both sides. */
+void stream_fail(struct stream *s, int code, const char *message);
+/* Fails the stream with 504 when its deadline is before now. */
+void stream_expire(struct stream *s, int64_t now);
+
+#endif

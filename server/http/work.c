@@ -1,0 +1,104 @@
+/* work.c - see work.h. */
+#include "server/http/work.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct work *work_create(const struct request *r, struct error *err)
+{
+    struct work *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        error_set(err, 500, "no memory for the request");
+    else
+        w->engine = r->engine;
+    return w;
+}
+
+void work_free(struct work *w)
+{
+    if (!w)
+        return;
+    if (w->writer && w->writer->free)
+        w->writer->free(w->state);
+    run_free(w->run);
+    replacements_clear(&w->replace);
+    buffer_clear(&w->out);
+    stream_release(w->stream);
+    free(w);
+}
+
+int work_send(struct work *w, size_t least, struct error *err)
+{
+    int rc;
+
+    if (w->out.failed)
+        return error_set(err, 500, "no memory for the reply");
+    if (w->out.size < least)
+        return 0;
+    rc = stream_write(w->stream, w->out.data, w->out.size, err);
+    w->out.size = 0;
+    return rc;
+}
+
+static int on_value(void *user, int64_t entry, const void *data, size_t bytes, struct error *err)
+{
+    struct work *w = user;
+
+    return w->writer->value(w, entry, data, bytes, err);
+}
+
+static int on_token(void *user, int64_t call, int64_t id, struct error *err)
+{
+    struct work *w = user;
+
+    return w->writer->token ? w->writer->token(w, call, id, err) : 0;
+}
+
+static int on_poll(void *user, struct error *err)
+{
+    return stream_poll(((struct work *)user)->stream, err);
+}
+
+static void run_job(void *user)
+{
+    struct work *w = user;
+    struct error err = {0};
+    struct run_sink sink = {.write = on_value, .token = on_token, .poll = on_poll, .user = w};
+
+    if (!stream_poll(w->stream, &err) && !run_execute(w->run, &sink, &err) &&
+        !w->writer->close(w, &err))
+        work_send(w, 1, &err);
+    stream_end(w->stream, &err);
+    work_free(w);
+}
+
+static void drop_job(void *user)
+{
+    struct work *w = user;
+
+    stream_fail(w->stream, 503, "the daemon is stopping");
+    work_free(w);
+}
+
+int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,
+                int64_t size, struct error *err)
+{
+    struct job job = {.run = run_job, .drop = drop_job, .user = w};
+
+    w->stream = stream_create(r->deadline);
+    if (!w->stream || w->out.failed) {
+        error_set(err, 500, "no memory for the reply");
+        goto fail;
+    }
+    reply->stream = stream_share(w->stream);
+    if (scheduler_submit(r->server->scheduler, &job, err))
+        goto fail;
+    reply->status = 200;
+    reply->type = type;
+    reply->stream_size = size;
+    return 0;
+fail:
+    work_free(w);
+    return -1;
+}
