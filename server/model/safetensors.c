@@ -56,6 +56,20 @@ static int read_shape(const json_t *shape, int64_t *extents, uint64_t *elements,
     return 0;
 }
 
+/* A checked shape as "2,3", malloc'ed. */
+static char *shape_text(const json_t *shape)
+{
+    struct buffer text = {0};
+
+    buffer_text(&text, "");
+    for (size_t i = 0; i < json_array_size(shape); i++)
+        buffer_format(&text, "%s%lld", i ? "," : "",
+                      (long long)json_integer_value(json_array_get(shape, i)));
+    if (text.failed)
+        buffer_clear(&text);
+    return text.data;
+}
+
 static int read_offsets(const json_t *offsets, struct safetensors_entry *e, struct error *err)
 {
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
@@ -107,6 +121,9 @@ static int read_entry(const json_t *info, struct safetensors_entry *e, struct er
         read_offsets(json_object_get(info, "data_offsets"), e, err) ||
         check_size(e, bits, elements, err))
         return -1;
+    e->shape_text = shape_text(shape);
+    if (!e->shape_text)
+        return error_set(err, 500, "no memory");
     e->supported = json_array_size(shape) <= TENSOR_MAX_RANK && !dtype_parse(dtype_text, &dtype);
     if (e->supported)
         e->tensor = tensor_make(dtype, (int)json_array_size(shape), extents, NULL);
@@ -331,8 +348,10 @@ void safetensors_close(struct safetensors *s)
         return;
     if (s->owns_map)
         munmap(s->map, s->map_size);
-    for (int i = 0; i < s->count; i++)
+    for (int i = 0; i < s->count; i++) {
         free(s->entries[i].name);
+        free(s->entries[i].shape_text);
+    }
     free(s->entries);
     free(s->index);
     json_decref(s->metadata);

@@ -19,6 +19,7 @@ struct safetensors_entry {
     char *name;
     int supported;       /* 0: a dtype we do not compute with (rank and offsets still checked) */
     char dtype_text[16]; /* as in the file */
+    char *shape_text;    /* "2,3"; of any rank */
     struct tensor tensor; /* where supported and rank <= TENSOR_MAX_RANK; data points into the file */
     uint64_t begin, end; /* in the data section */
 };

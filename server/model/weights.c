@@ -1,0 +1,366 @@
+/* weights.c - see weights.h.
+ *
+ * The checkpoint's files stay mapped; `slots` lists their tensors in name order.  A converted copy
+ * is made under the one lock, once, and lives until weights_close. */
+#include "server/model/weights.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernels/bf16.h"
+#include "server/model/float16.h"
+#include "server/model/json_file.h"
+#include "server/model/safetensors.h"
+
+struct slot {
+    const struct safetensors *file;
+    const struct safetensors_entry *entry;
+    struct tensor tensor; /* bf16, contiguous and aligned, once `ready` */
+    int ready;
+    void *copy; /* what tensor.data points to when the file's own bytes will not do */
+};
+
+struct weights {
+    char *folder;
+    struct safetensors **files;
+    int file_count;
+    struct slot *slots; /* in name order */
+    int count;
+    pthread_mutex_t lock;
+    int has_lock;
+};
+
+/* ---- finding the files ---- */
+
+static int add_file(struct weights *w, const char *name, struct error *err)
+{
+    struct safetensors **files = realloc(w->files, (size_t)(w->file_count + 1) * sizeof(*files));
+    struct safetensors *file = NULL;
+    char *path = NULL;
+
+    if (files)
+        w->files = files;
+    if (!files || asprintf(&path, "%s/%s", w->folder, name) < 0)
+        return error_set(err, 500, "%s: no memory", w->folder);
+    file = safetensors_open(path, err);
+    free(path);
+    if (!file)
+        return -1;
+    w->files[w->file_count++] = file;
+    return 0;
+}
+
+static int is_file_name(const char *name)
+{
+    return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 256;
+}
+
+/* The file of that name, opened when it is not yet. */
+static const struct safetensors *shard(struct weights *w, const char *name, struct error *err)
+{
+    for (int i = 0; i < w->file_count; i++)
+        if (strcmp(strrchr(w->files[i]->path, '/') + 1, name) == 0)
+            return w->files[i];
+    return add_file(w, name, err) ? NULL : w->files[w->file_count - 1];
+}
+
+static int read_weight_map(struct weights *w, const char *index, json_t *map, struct error *err)
+{
+    const struct safetensors *file = NULL;
+    const char *tensor, *last = "";
+    json_t *value;
+
+    if (json_object_size(map) == 0)
+        return error_set(err, 400, "%s/%s: weight_map: missing, empty or not an object", w->folder,
+                         index);
+    json_object_foreach(map, tensor, value)
+    {
+        const char *name = json_string_value(value);
+
+        if (!name || !is_file_name(name))
+            return error_set(err, 400, "%s/%s: weight_map: %.120s: '%.80s' is not a file name",
+                             w->folder, index, tensor, name ? name : "?");
+        if (strcmp(name, last) != 0) /* neighbours are mostly of one shard */
+            file = shard(w, name, err);
+        if (!file)
+            return error_prefix(err, "%s: weight_map: %.120s: ", index, tensor);
+        if (!safetensors_find(file, tensor))
+            return error_set(err, 400, "%s/%s: weight_map: %.120s is not in %.80s", w->folder,
+                             index, tensor, name);
+        last = name;
+    }
+    return 0;
+}
+
+static int is_file(const char *folder, const char *name)
+{
+    char *path = NULL;
+    struct stat st;
+    int found;
+
+    if (asprintf(&path, "%s/%s", folder, name) < 0)
+        return 0;
+    found = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    free(path);
+    return found;
+}
+
+/* A single file wins over an index, as in transformers. */
+static int open_files(struct weights *w, struct error *err)
+{
+    static const char *const single = "model.safetensors";
+    static const char *const index = "model.safetensors.index.json";
+    json_t *root;
+    int rc;
+
+    if (is_file(w->folder, single))
+        return add_file(w, single, err);
+    if (!is_file(w->folder, index))
+        return error_set(err, 400, "%s: neither %s nor %s is a file there", w->folder, single,
+                         index);
+    root = json_file_read(w->folder, index, 0, err);
+    if (!root)
+        return -1;
+    rc = read_weight_map(w, index, json_object_get(root, "weight_map"), err);
+    json_decref(root);
+    return rc;
+}
+
+/* ---- names ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+
+    return strcmp(x->entry->name, y->entry->name);
+}
+
+static int list_tensors(struct weights *w, struct error *err)
+{
+    int count = 0;
+
+    for (int i = 0; i < w->file_count; i++)
+        count += w->files[i]->count;
+    w->slots = calloc((size_t)count + 1, sizeof(*w->slots));
+    if (!w->slots)
+        return error_set(err, 500, "%s: no memory", w->folder);
+    for (int i = 0; i < w->file_count; i++)
+        for (int k = 0; k < w->files[i]->count; k++) {
+            w->slots[w->count].file = w->files[i];
+            w->slots[w->count++].entry = &w->files[i]->entries[k];
+        }
+    qsort(w->slots, (size_t)w->count, sizeof(*w->slots), by_name);
+    for (int i = 1; i < w->count; i++)
+        if (by_name(&w->slots[i - 1], &w->slots[i]) == 0)
+            return error_set(err, 400, "%s: tensor '%.150s' is also in %s",
+                             w->slots[i - 1].file->path, w->slots[i].entry->name,
+                             w->slots[i].file->path);
+    return 0;
+}
+
+struct weights *weights_open(const char *folder, struct error *err)
+{
+    struct weights *w = calloc(1, sizeof(*w));
+    struct error own = {0};
+
+    if (!err)
+        err = &own;
+    if (!w || !(w->folder = strdup(folder)) || pthread_mutex_init(&w->lock, NULL)) {
+        error_set(err, 500, "%s: no memory", folder);
+        goto fail;
+    }
+    w->has_lock = 1;
+    if (open_files(w, err) || list_tensors(w, err))
+        goto fail;
+    return w;
+fail:
+    weights_close(w);
+    return NULL;
+}
+
+void weights_close(struct weights *w)
+{
+    if (!w)
+        return;
+    for (int i = 0; i < w->count; i++)
+        free(w->slots[i].copy);
+    for (int i = 0; i < w->file_count; i++)
+        safetensors_close(w->files[i]);
+    if (w->has_lock)
+        pthread_mutex_destroy(&w->lock);
+    free(w->slots);
+    free(w->files);
+    free(w->folder);
+    free(w);
+}
+
+/* ---- pages ---- */
+
+/* Drops the whole pages of a mapped range; the neighbours' bytes on the pages at its ends stay. */
+static void drop_pages(const void *data, uint64_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t last = ((uintptr_t)data + (uintptr_t)size) / page * page;
+
+    if (last > first)
+        madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+/* ---- bf16 ---- */
+
+static void convert(bf16 *to, const unsigned char *from, int64_t count, enum dtype dtype)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (dtype == DTYPE_F32) {
+            float f;
+
+            memcpy(&f, from + 4 * i, sizeof(f));
+            to[i] = bf16_from_f32(f);
+        } else {
+            uint16_t half;
+
+            memcpy(&half, from + 2 * i, sizeof(half));
+            to[i] = bf16_from_f32(f32_from_f16(half));
+        }
+    }
+}
+
+/* Makes the slot's tensor.  The caller holds the lock. */
+static int prepare(struct slot *s, struct error *err)
+{
+    const struct safetensors_entry *e = s->entry;
+    const struct tensor *from = &e->tensor;
+    int64_t count = tensor_count(from);
+
+    if (!e->supported ||
+        (from->dtype != DTYPE_BF16 && from->dtype != DTYPE_F16 && from->dtype != DTYPE_F32))
+        return error_set(err, 400,
+                         "%s: tensor '%.200s': %s of this rank cannot be a bf16 weight (BF16, F16 "
+                         "and F32 of rank 0 to %d can)",
+                         s->file->path, e->name, e->dtype_text, TENSOR_MAX_RANK);
+    s->tensor = tensor_make(DTYPE_BF16, from->rank, from->shape, from->data);
+    if (from->dtype != DTYPE_BF16 || (uintptr_t)from->data % sizeof(bf16)) {
+        s->copy = aligned_alloc(64, ((size_t)count * sizeof(bf16) + 127) / 64 * 64);
+        if (!s->copy)
+            return error_set(err, 500, "%s: tensor '%.200s': no memory for %lld elements",
+                             s->file->path, e->name, (long long)count);
+        if (from->dtype == DTYPE_BF16)
+            memcpy(s->copy, from->data, (size_t)count * sizeof(bf16));
+        else
+            convert(s->copy, from->data, count, from->dtype);
+        s->tensor.data = s->copy;
+        drop_pages(from->data, e->end - e->begin);
+    }
+    s->ready = 1;
+    return 0;
+}
+
+const struct tensor *weights_find(struct weights *w, const char *name, struct error *err)
+{
+    const struct safetensors_entry wanted = {.name = (char *)(uintptr_t)name};
+    const struct slot key = {.entry = &wanted};
+    struct slot *s = bsearch(&key, w->slots, (size_t)w->count, sizeof(key), by_name);
+    int rc = 0;
+
+    if (!s)
+        return NULL;
+    pthread_mutex_lock(&w->lock);
+    if (!s->ready)
+        rc = prepare(s, err);
+    pthread_mutex_unlock(&w->lock);
+    return rc ? NULL : &s->tensor;
+}
+
+int weights_count(const struct weights *w)
+{
+    return w->count;
+}
+
+uint64_t weights_bytes(const struct weights *w)
+{
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < w->count; i++)
+        bytes += w->slots[i].entry->end - w->slots[i].entry->begin;
+    return bytes;
+}
+
+void weights_release(struct weights *w, const struct tensor *t)
+{
+    for (int i = 0; i < w->count; i++)
+        if (&w->slots[i].tensor == t) {
+            const struct safetensors_entry *e = w->slots[i].entry;
+
+            drop_pages(e->tensor.data, e->end - e->begin);
+        }
+}
+
+/* ---- digest ---- */
+
+enum { DIGEST_PIECE = 1 << 24 };
+
+struct digest {
+    EVP_MD_CTX *context;
+    int failed;
+    uint64_t done, all;
+    void (*progress)(void *user, uint64_t done, uint64_t all);
+    void *user;
+};
+
+static void digest_text(struct digest *d, const char *text)
+{
+    d->failed |= !EVP_DigestUpdate(d->context, text, strlen(text) + 1);
+}
+
+static void digest_data(struct digest *d, const unsigned char *data, uint64_t size)
+{
+    while (size) {
+        size_t piece = size < DIGEST_PIECE ? (size_t)size : DIGEST_PIECE;
+
+        d->failed |= !EVP_DigestUpdate(d->context, data, piece);
+        d->done += piece;
+        data += piece;
+        size -= piece;
+        if (d->progress)
+            d->progress(d->user, d->done, d->all);
+    }
+}
+
+static void digest_slot(struct digest *d, const struct slot *s)
+{
+    const struct safetensors_entry *e = s->entry;
+
+    digest_text(d, e->name);
+    digest_text(d, e->dtype_text);
+    digest_text(d, e->shape_text);
+    digest_data(d, s->file->data + e->begin, e->end - e->begin);
+    drop_pages(s->file->data + e->begin, e->end - e->begin);
+}
+
+int weights_digest(const struct weights *w, char out[65],
+                   void (*progress)(void *user, uint64_t done, uint64_t all), void *user,
+                   struct error *err)
+{
+    struct digest d = {
+        .context = EVP_MD_CTX_new(), .all = weights_bytes(w), .progress = progress, .user = user};
+    unsigned char hash[32];
+
+    d.failed = !d.context || !EVP_DigestInit_ex(d.context, EVP_sha256(), NULL);
+    for (int i = 0; i < w->count && !d.failed; i++)
+        digest_slot(&d, &w->slots[i]);
+    d.failed = d.failed || !EVP_DigestFinal_ex(d.context, hash, NULL);
+    EVP_MD_CTX_free(d.context);
+    if (d.failed)
+        return error_set(err, 500, "%s: SHA-256 failed", w->folder);
+    for (int i = 0; i < 32; i++)
+        snprintf(out + 2 * i, 3, "%02x", hash[i]);
+    return 0;
+}
