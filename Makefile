@@ -6,6 +6,9 @@
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
+#
+# TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
+# tests/parity/parity.py; SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
 PYTHON ?= python3
@@ -64,17 +67,40 @@ FLAGS_attention_avx2 := -mavx2 -mfma -O3
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
-          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl
+          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl ca-certificates
 $(B)/.deps:
 	@mkdir -p $(B)
-	@if ! { pkg-config --exists $(PACKAGES) && command -v $(CC) curl $(PYTHON) && \
-	        $(PYTHON) -c 'import ensurepip'; } >/dev/null 2>&1; then \
-	    echo "installing Debian packages: $(DEBIAN)"; \
+	@if pkg-config --exists $(PACKAGES) && echo '#include <stdio.h>' | $(CC) -E - && \
+	    command -v curl && $(PYTHON) -c 'import ensurepip, venv'; then :; else \
+	    command -v apt-get || { echo "not a Debian: install what these packages hold: $(DEBIAN)"; \
+	                            exit 1; } >&4; \
+	    echo "installing Debian packages: $(DEBIAN)" >&4; \
 	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	    $$sudo apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq $(DEBIAN) >/dev/null; \
-	fi
+	    $$sudo apt-get update -qq 2>&4 && \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        $(DEBIAN) 2>&4; \
+	fi 4>&2 >/dev/null 2>&1
 	@touch $@
+
+# Python lives in venvs in the cache folder: one to fetch models and test, one with PyTorch.
+VENV := $(CACHE)/venv
+PARITY_VENV := $(CACHE)/parity-venv
+export SAMEBIT_CACHE := $(CACHE)
+export PYTHON
+
+run: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
+	@B=$(B) VENV=$(VENV) MODEL='$(MODEL)' LISTEN='$(LISTEN)' client/run.sh
+
+test: all $(TESTS)
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/run.py --build $(B) $(TESTFLAGS)
+
+parity parity-quick parity-full golden: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
+	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
+	@SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
+	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile

@@ -1,0 +1,92 @@
+"""The shape of the tree: which folder may include which, and what lies at the top."""
+import os
+import re
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOP = {"Makefile", "README.md", "LICENSE", "server", "kernels", "client", "tests", "configs"}
+
+BASE = ["server/base/"]
+KERNELS = BASE + ["kernels/"]
+MODEL = KERNELS + ["server/model/"]
+ENGINE = MODEL + ["server/engine/"]
+HTTP = ENGINE + ["server/http/"]
+CLIENT = BASE + ["client/", "kernels/tensor.h", "kernels/bf16.h", "server/model/safetensors.h"]
+# the first that fits counts; a file may include what begins so
+ARROWS = [("server/base/", BASE), ("kernels/", KERNELS), ("server/model/", MODEL),
+          ("server/engine/", ENGINE), ("server/http/", HTTP), ("server/main.c", HTTP),
+          ("client/", CLIENT)]
+# libraries that one file or one folder knows
+OWNERS = {"microhttpd.h": ("server/http/daemon.c",), "curl/": ("client/",),
+          "pcre2.h": ("server/model/",), "utf8proc.h": ("server/model/", "server/http/"),
+          "jansson.h": ("server/model/", "server/engine/", "server/http/", "client/", "server/main.c")}
+
+
+def sources():
+    for top in ("server", "kernels", "client"):
+        for folder, _, names in os.walk(os.path.join(ROOT, top)):
+            for name in names:
+                if name.endswith((".c", ".h", ".def", ".cu", ".cuh")):
+                    yield os.path.relpath(os.path.join(folder, name), ROOT)
+
+
+def includes(text):
+    return re.findall(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', text, re.M)
+
+
+def faults(path, text):
+    """What a file of this path must not include."""
+    allowed = next((a for start, a in ARROWS if path.startswith(start)), None)
+    if allowed is None:
+        return [f"{path}: in no layer"]
+    out = []
+    for kind, name in includes(text):
+        if kind == '"' and not any(name.startswith(start) for start in allowed):
+            out.append(f'{path}: includes "{name}"')
+        for library, owners in OWNERS.items():
+            if kind == "<" and name.startswith(library) and not path.startswith(owners):
+                out.append(f"{path}: includes <{name}>")
+    return out
+
+
+def test_includes_point_down():
+    found = []
+    for path in sorted(sources()):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            found += faults(path, file.read())
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path, line", [
+    ("kernels/cpu/linear.c", '#include "server/model/weights.h"'),
+    ("kernels/tensor.c", "#include <jansson.h>"),
+    ("server/base/error.c", '#include "kernels/tensor.h"'),
+    ("server/model/weights.c", '# include "server/engine/run.h"'),
+    ("server/engine/run.c", '#include "server/http/daemon.h"'),
+    ("server/http/trace.c", "#include <microhttpd.h>"),
+    ("client/cli.c", '#include "server/engine/run.h"'),
+    ("client/cli.c", '#include "kernels/ops.h"'),
+    ("kernels/tensor.c", '#include "tensor.h"'),
+    ("server/new/file.c", '#include "server/base/error.h"'),
+])
+def test_an_arrow_that_points_up_is_found(path, line):
+    assert faults(path, "#include <stdio.h>\n" + line + "\n")
+
+
+@pytest.mark.parametrize("path, line", [
+    ("server/http/daemon.c", "#include <microhttpd.h>"),
+    ("client/compare.c", '#include "kernels/bf16.h"'),
+    ("server/main.c", '#include "server/http/daemon.h"'),
+])
+def test_an_arrow_that_points_down_is_not(path, line):
+    assert faults(path, line + "\n") == []
+
+
+def test_top_level():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git working tree")
+    tops = {name.split("/")[0] for name in listed.stdout.splitlines()}
+    assert {name for name in tops if not name.startswith(".")} <= TOP
