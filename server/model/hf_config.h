@@ -20,7 +20,8 @@ const char *hf_config_folder(const struct hf_config *c);
 /* architectures[0], "Qwen2ForCausalLM". */
 const char *hf_config_architecture(const struct hf_config *c);
 
-/* A number by key.  null counts as 0 for `sliding_window`.  Errors: missing, not a number. */
+/* A number by key.  true and false count as 1 and 0, null as 0 for `sliding_window`.  Errors:
+ * missing, not a number. */
 int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err);
 /* A positive whole number, as num_hidden_layers. */
 int hf_config_count(const struct hf_config *c, const char *key, int64_t *out, struct error *err);

@@ -1,0 +1,36 @@
+/* hf_config_parts.h - what the files of hf_config share; nobody else includes it.
+ *
+ * hf_config.c opens and looks up, hf_config_rules.c knows the config classes, hf_config_rope.c the
+ * two spellings of the rope parameters. */
+#ifndef SAMEBIT_HF_CONFIG_PARTS_H
+#define SAMEBIT_HF_CONFIG_PARTS_H
+
+#include <jansson.h>
+
+#include "server/model/hf_config.h"
+
+#define HF_CONFIG_LARGEST ((int64_t)1 << 31) /* of any count */
+
+/* `root` is config.json as it is; `values` is the same with the defaults filled in and the derived
+ * keys replaced, so that every question is one lookup. */
+struct hf_config {
+    char *folder, *path, *text;
+    const char *name;                    /* of the architecture; in root */
+    const struct hf_architecture *rules; /* NULL: an architecture without rules */
+    json_t *root, *values, *generation;  /* generation: NULL when there is no such file */
+    int64_t layers;                      /* 0 without rules */
+    unsigned char *sliding;              /* by layer */
+};
+
+/* Sets "PATH: KEY: what" with "config.json: KEY" as the param.  Returns -1. */
+int hf_config_bad(const struct hf_config *c, const char *key, struct error *err, const char *format,
+                  ...) __attribute__((format(printf, 4, 5)));
+
+const struct hf_architecture *hf_architecture_find(const char *name);
+const char *hf_architecture_model_type(const struct hf_architecture *a);
+
+/* Fills defaults into `values`, checks what the rules demand and derives head_dim,
+ * num_key_value_heads, sliding_window (0 where none is in force) and `sliding`. */
+int hf_config_apply_rules(struct hf_config *c, struct error *err);
+
+#endif

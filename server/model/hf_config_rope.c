@@ -1,0 +1,146 @@
+/* hf_config_rope.c - rope_theta with rope_scaling (transformers 4) or rope_parameters (5). */
+#include "server/model/hf_config_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+struct rope_source {
+    const char *key; /* "rope_scaling" or "rope_parameters", for errors */
+    const json_t *parameters;
+};
+
+static int rope_bad(const struct hf_config *c, const struct rope_source *from, const char *key,
+                    struct error *err, const char *what)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "%s.%s", from->key, key);
+    return hf_config_bad(c, path, err, "%s", what);
+}
+
+static int rope_number(const struct hf_config *c, const struct rope_source *from, const char *key,
+                       double *out, struct error *err)
+{
+    const json_t *value = json_object_get(from->parameters, key);
+
+    if (!value)
+        return rope_bad(c, from, key, err, "missing");
+    *out = json_number_value(value);
+    if (!json_is_number(value) || !isfinite(*out) || *out <= 0)
+        return rope_bad(c, from, key, err, "not a number above 0");
+    return 0;
+}
+
+/* rope_scaling wins over rope_parameters unless it is null or empty; the key of either may be
+ * missing. */
+static int find_rope(const struct hf_config *c, struct rope_source *out, struct error *err)
+{
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+
+    out->parameters = NULL;
+    out->key = keys[1];
+    for (int i = 0; i < 2; i++) {
+        const json_t *value = json_object_get(c->root, keys[i]);
+
+        if (!value || json_is_null(value))
+            continue;
+        if (!json_is_object(value))
+            return hf_config_bad(c, keys[i], err, "not an object");
+        if (json_object_size(value) == 0)
+            continue;
+        out->parameters = value;
+        out->key = keys[i];
+        break;
+    }
+    if (json_object_get(out->parameters, "full_attention") ||
+        json_object_get(out->parameters, "sliding_attention"))
+        return hf_config_bad(c, out->key, err, "parameters by layer type are not supported");
+    return 0;
+}
+
+static int read_rope_type(const struct hf_config *c, const struct rope_source *from,
+                          struct rope_config *out, struct error *err)
+{
+    static const char *const names[] = {
+        [ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3"};
+    const json_t *value = json_object_get(from->parameters, "rope_type");
+    char what[128];
+
+    if (!value)
+        value = json_object_get(from->parameters, "type");
+    out->type = ROPE_DEFAULT;
+    if (!value)
+        return 0;
+    if (!json_is_string(value))
+        return rope_bad(c, from, "rope_type", err, "not a string");
+    for (int i = 0; i < (int)(sizeof(names) / sizeof(names[0])); i++)
+        if (strcmp(json_string_value(value), names[i]) == 0) {
+            out->type = (enum rope_type)i;
+            return 0;
+        }
+    snprintf(what, sizeof(what), "'%.40s' is not supported (default, linear, llama3 are)",
+             json_string_value(value));
+    return rope_bad(c, from, "rope_type", err, what);
+}
+
+static int read_theta(const struct hf_config *c, const struct rope_source *from,
+                      struct rope_config *out, struct error *err)
+{
+    const json_t *value = json_object_get(c->root, "rope_theta");
+
+    if (json_object_get(from->parameters, "rope_theta"))
+        return rope_number(c, from, "rope_theta", &out->theta, err);
+    out->theta = value ? json_number_value(value) : 10000.0;
+    if (!isfinite(out->theta) || out->theta <= 0 || (value && !json_is_number(value)))
+        return hf_config_bad(c, "rope_theta", err, "not a number above 0");
+    return 0;
+}
+
+static int read_llama3(const struct hf_config *c, const struct rope_source *from,
+                       struct rope_config *out, struct error *err)
+{
+    static const char *const original = "original_max_position_embeddings";
+    int64_t positions;
+
+    if (rope_number(c, from, "low_freq_factor", &out->low_freq_factor, err) ||
+        rope_number(c, from, "high_freq_factor", &out->high_freq_factor, err))
+        return -1;
+    if (out->high_freq_factor <= out->low_freq_factor)
+        return rope_bad(c, from, "high_freq_factor", err, "not above low_freq_factor");
+    /* The top-level key wins, then the one beside the factors, then the model's own length. */
+    if (!json_object_get(c->root, original) && json_object_get(from->parameters, original))
+        return rope_number(c, from, original, &out->original_max_position_embeddings, err);
+    if (hf_config_count(c,
+                        json_object_get(c->root, original) ? original : "max_position_embeddings",
+                        &positions, err))
+        return -1;
+    out->original_max_position_embeddings = (double)positions;
+    return 0;
+}
+
+static int check_partial(const struct hf_config *c, const struct rope_source *from,
+                         struct error *err)
+{
+    const json_t *inner = json_object_get(from->parameters, "partial_rotary_factor");
+    const json_t *outer = json_object_get(c->root, "partial_rotary_factor");
+
+    if (inner && !json_is_null(inner) && json_number_value(inner) != 1.0)
+        return rope_bad(c, from, "partial_rotary_factor", err, "only 1 is supported");
+    if (outer && !json_is_null(outer) && json_number_value(outer) != 1.0)
+        return hf_config_bad(c, "partial_rotary_factor", err, "only 1 is supported");
+    return 0;
+}
+
+int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err)
+{
+    struct rope_source from;
+
+    memset(out, 0, sizeof(*out));
+    if (find_rope(c, &from, err) || read_rope_type(c, &from, out, err) ||
+        check_partial(c, &from, err) || read_theta(c, &from, out, err))
+        return -1;
+    if (out->type != ROPE_DEFAULT && rope_number(c, &from, "factor", &out->factor, err))
+        return -1;
+    return out->type == ROPE_LLAMA3 ? read_llama3(c, &from, out, err) : 0;
+}

@@ -1,0 +1,240 @@
+/* hf_config_rules.c - the config classes of transformers 5.18: defaults and derived values.
+ *
+ * A new architecture whose config class has defaults of its own is a row of the table; one without
+ * a row is read as it stands. */
+#include "server/model/hf_config_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_LAYERS = 4096 };
+
+/* What an architecture's config class (transformers/models/<model_type>/configuration_*.py) does
+ * where a key is missing.  Counts that make up the shape of a model have no default here: a
+ * config.json without them is broken. */
+enum window_rule {
+    WINDOW_NONE,    /* the architecture has no sliding window */
+    WINDOW_IF_USED, /* use_sliding_window, for layers from max_window_layers on */
+    WINDOW_ALL,     /* sliding_window, when not null, for all layers */
+};
+
+struct hf_architecture {
+    const char *name, *model_type;
+    int64_t kv_heads; /* 0: as many as attention heads */
+    int64_t head_dim; /* 0: hidden_size / num_attention_heads */
+    int64_t max_positions;
+    int64_t eos; /* -1: none */
+    enum window_rule window;
+    int divides; /* hidden_size must be a multiple of the heads even with an explicit head_dim */
+};
+
+static const struct hf_architecture architectures[] = {
+    {"Qwen2ForCausalLM", "qwen2", 32, 0, 32768, -1, WINDOW_IF_USED, 0},
+    {"Qwen3ForCausalLM", "qwen3", 32, 128, 32768, -1, WINDOW_IF_USED, 0},
+    {"LlamaForCausalLM", "llama", 0, 0, 2048, 2, WINDOW_NONE, 1},
+    {"MistralForCausalLM", "mistral", 8, 0, 131072, 2, WINDOW_ALL, 0},
+};
+
+const struct hf_architecture *hf_architecture_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++)
+        if (strcmp(architectures[i].name, name) == 0)
+            return &architectures[i];
+    return NULL;
+}
+
+const char *hf_architecture_model_type(const struct hf_architecture *a)
+{
+    return a->model_type;
+}
+
+static void put_integer(struct hf_config *c, const char *key, int64_t n)
+{
+    json_object_set_new(c->values, key, json_integer(n));
+}
+
+static void put_default(struct hf_config *c, const char *key, json_t *value)
+{
+    if (json_object_get(c->values, key))
+        json_decref(value);
+    else
+        json_object_set_new(c->values, key, value);
+}
+
+static int check_booleans(const struct hf_config *c, struct error *err)
+{
+    static const char *const keys[] = {"tie_word_embeddings", "attention_bias", "mlp_bias",
+                                       "use_sliding_window"};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (!json_is_boolean(json_object_get(c->values, keys[i])))
+            return hf_config_bad(c, keys[i], err, "not true or false");
+    return 0;
+}
+
+static void fill_defaults(struct hf_config *c)
+{
+    put_default(c, "tie_word_embeddings", json_false());
+    put_default(c, "attention_bias", json_false());
+    put_default(c, "mlp_bias", json_false());
+    put_default(c, "use_sliding_window", json_false());
+    put_default(c, "hidden_act", json_string("silu"));
+    put_default(c, "rms_norm_eps", json_real(1e-6));
+    put_default(c, "max_position_embeddings", json_integer(c->rules->max_positions));
+    put_default(c, "max_window_layers", json_integer(28));
+    put_default(c, "sliding_window", json_integer(4096));
+    if (c->rules->kv_heads)
+        put_default(c, "num_key_value_heads", json_integer(c->rules->kv_heads));
+    if (c->rules->head_dim)
+        put_default(c, "head_dim", json_integer(c->rules->head_dim));
+    if (c->rules->eos >= 0)
+        put_default(c, "eos_token_id", json_integer(c->rules->eos));
+}
+
+static int is_absent(const struct hf_config *c, const char *key)
+{
+    const json_t *value = json_object_get(c->values, key);
+
+    return !value || json_is_null(value);
+}
+
+static int derive_heads(struct hf_config *c, struct error *err)
+{
+    int64_t hidden, heads, kv_heads, head_dim;
+
+    if (hf_config_count(c, "hidden_size", &hidden, err) ||
+        hf_config_count(c, "num_attention_heads", &heads, err))
+        return -1;
+    if (is_absent(c, "num_key_value_heads"))
+        put_integer(c, "num_key_value_heads", heads);
+    if (is_absent(c, "head_dim") && !c->rules->head_dim)
+        put_integer(c, "head_dim", hidden / heads);
+    if (hf_config_count(c, "num_key_value_heads", &kv_heads, err) ||
+        hf_config_count(c, "head_dim", &head_dim, err))
+        return -1;
+    if (heads % kv_heads)
+        return hf_config_bad(c, "num_key_value_heads", err,
+                             "%lld attention heads cannot share %lld key-value heads",
+                             (long long)heads, (long long)kv_heads);
+    if (c->rules->divides && hidden % heads)
+        return hf_config_bad(c, "hidden_size", err,
+                             "%lld is not a multiple of %lld attention heads", (long long)hidden,
+                             (long long)heads);
+    if (head_dim % 2)
+        return hf_config_bad(c, "head_dim", err, "%lld is odd, and rope turns pairs",
+                             (long long)head_dim);
+    if (heads * head_dim > HF_CONFIG_LARGEST)
+        return hf_config_bad(c, "head_dim", err,
+                             "num_attention_heads x head_dim is more than 2^31");
+    return 0;
+}
+
+static int check_sizes(struct hf_config *c, struct error *err)
+{
+    int64_t n;
+    double eps;
+
+    if (hf_config_count(c, "vocab_size", &n, err) ||
+        hf_config_count(c, "intermediate_size", &n, err) ||
+        hf_config_count(c, "max_position_embeddings", &n, err) ||
+        hf_config_count(c, "num_hidden_layers", &c->layers, err))
+        return -1;
+    if (c->layers > MOST_LAYERS)
+        return hf_config_bad(c, "num_hidden_layers", err, "%lld is more than %d",
+                             (long long)c->layers, MOST_LAYERS);
+    if (!json_is_number(json_object_get(c->values, "rms_norm_eps")) ||
+        hf_config_number(c, "rms_norm_eps", &eps, err) || !isfinite(eps) || eps < 0)
+        return hf_config_bad(c, "rms_norm_eps", err, "not a number from 0");
+    return 0;
+}
+
+static int check_activation(const struct hf_config *c, struct error *err)
+{
+    const char *name = json_string_value(json_object_get(c->values, "hidden_act"));
+
+    if (name && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0))
+        return 0;
+    return hf_config_bad(c, "hidden_act", err, "'%.40s' is not supported (silu is)",
+                         name ? name : "?");
+}
+
+/* Replaces sliding_window by what the config class makes of it: 0 where it is not in force. */
+static int derive_window(struct hf_config *c, struct error *err)
+{
+    int written = json_object_get(c->root, "sliding_window") && !is_absent(c, "sliding_window");
+    int64_t window;
+
+    if (c->rules->window == WINDOW_NONE && written)
+        return hf_config_bad(c, "sliding_window", err, "%s has none", c->name);
+    if (c->rules->window == WINDOW_NONE || is_absent(c, "sliding_window") ||
+        (c->rules->window == WINDOW_IF_USED && !hf_config_bool(c, "use_sliding_window", 0))) {
+        put_integer(c, "sliding_window", 0);
+        return 0;
+    }
+    if (hf_config_count(c, "sliding_window", &window, err))
+        return -1;
+    /* DynamicSlidingWindowLayer keeps the last window - 1 keys: of a window of 1, all of them. */
+    return window < 2 ? hf_config_bad(c, "sliding_window", err, "a window of 1 is not supported")
+                      : 0;
+}
+
+static int derive_layer_types(struct hf_config *c, struct error *err)
+{
+    const json_t *value = json_object_get(c->values, "max_window_layers");
+    double window = 0;
+    int64_t first = json_integer_value(value);
+
+    if (c->rules->window == WINDOW_IF_USED && !json_is_integer(value))
+        return hf_config_bad(c, "max_window_layers", err, "not a whole number");
+    if (c->rules->window == WINDOW_ALL)
+        first = 0;
+    if (hf_config_number(c, "sliding_window", &window, err))
+        return -1;
+    for (int64_t i = 0; i < c->layers; i++)
+        c->sliding[i] = window > 0 && i >= first;
+    return 0;
+}
+
+/* An explicit layer_types.  Only the qwen classes obey it in the mask and in the cache alike; of
+ * the others we take what says nothing new. */
+static int read_layer_types(struct hf_config *c, const json_t *list, struct error *err)
+{
+    if (json_array_size(list) != (size_t)c->layers)
+        return hf_config_bad(c, "layer_types", err,
+                             "not a list of num_hidden_layers (%lld) strings",
+                             (long long)c->layers);
+    for (int64_t i = 0; i < c->layers; i++) {
+        const char *type = json_string_value(json_array_get(list, (size_t)i));
+        int sliding = type && strcmp(type, "sliding_attention") == 0;
+
+        if (!type || (!sliding && strcmp(type, "full_attention") != 0))
+            return hf_config_bad(c, "layer_types", err, "[%lld] '%.40s' is not supported",
+                                 (long long)i, type ? type : "?");
+        if (sliding && json_integer_value(json_object_get(c->values, "sliding_window")) == 0)
+            return hf_config_bad(c, "layer_types", err,
+                                 "[%lld] slides, but no sliding_window is in force", (long long)i);
+        if (c->rules->window != WINDOW_IF_USED && sliding != c->sliding[i])
+            return hf_config_bad(c, "layer_types", err,
+                                 "[%lld] '%s' does not fit sliding_window of %s", (long long)i,
+                                 type, c->name);
+        c->sliding[i] = (unsigned char)sliding;
+    }
+    return 0;
+}
+
+int hf_config_apply_rules(struct hf_config *c, struct error *err)
+{
+    const json_t *types = json_object_get(c->root, "layer_types");
+
+    fill_defaults(c);
+    if (check_booleans(c, err) || check_sizes(c, err) || derive_heads(c, err) ||
+        check_activation(c, err) || derive_window(c, err))
+        return -1;
+    c->sliding = calloc((size_t)c->layers, 1);
+    if (!c->sliding)
+        return error_set(err, 500, "%s: no memory", c->path);
+    if (derive_layer_types(c, err))
+        return -1;
+    return types && !json_is_null(types) ? read_layer_types(c, types, err) : 0;
+}
