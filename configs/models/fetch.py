@@ -13,6 +13,7 @@ appears there by rename, so it is whole or absent; what was downloaded is kept u
 import fcntl
 import glob
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -233,9 +234,19 @@ def fetch(model):
                   "(owner/name)")
 
 
+def use_own_venv():
+    """Goes on in the venv of the cache folder where this Python cannot convert."""
+    python = os.path.join(cache_folder(), "venv", "bin", "python")
+    if importlib.util.find_spec("gguf") is None and os.path.exists(python) and \
+            not os.environ.get("SAMEBIT_IN_VENV"):
+        os.environ["SAMEBIT_IN_VENV"] = "1"
+        os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
+
+
 def main(arguments):
     if len(arguments) != 1 or arguments[0].startswith("-"):
         return __doc__
+    use_own_venv()
     try:
         print(fetch(arguments[0]))
         return 0
