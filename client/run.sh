@@ -28,10 +28,13 @@ stop() {
     kill -KILL "$daemon" 2>/dev/null && say "samebitd did not stop by itself: killed"
     wait "$daemon" 2>/dev/null || true
     daemon=
+    [ -z "$serving" ] || say "stopped"
 }
 trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# While it serves, being told to stop is how it ends well.
+serving=
+trap 'exit ${serving:-130}' INT
+trap 'exit ${serving:-143}' TERM HUP
 
 # Is something listening there already?  (Then its answers would be taken for ours.)
 taken() { (exec 3<>"/dev/tcp/${listen%:*}/${listen##*:}") 2>/dev/null; }
@@ -98,6 +101,7 @@ cat <<END
     $build/samebit values
     curl $url/v1/model
 END
+serving=0
 status=0
 wait "$daemon" || status=$?
 daemon=
