@@ -59,11 +59,12 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.
-FLAGS_linear_avx512_bf16 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -O3
-FLAGS_attention_avx512_bf16 := $(FLAGS_linear_avx512_bf16)
+FLAGS_panels_avx512_bf16 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -O3
 FLAGS_rows_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -O3
-FLAGS_linear_avx2 := -mavx2 -mfma -O3
-FLAGS_attention_avx2 := -mavx2 -mfma -O3
+FLAGS_panels_avx2 := -mavx2 -mfma -O3
+FLAGS_dots_avx2 := -mavx2 -mfma -O3
+FLAGS_rows_avx2 := -mavx2 -mfma -O3
+FLAGS_rows_plain := -O3
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \

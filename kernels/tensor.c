@@ -87,8 +87,8 @@ char *tensor_shape_text(const struct tensor *t, char *out, size_t size)
     size_t at = (size_t)snprintf(out, size, "[");
 
     for (int i = 0; i < t->rank && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%lld", i ? ", " : "",
-                               (long long)t->shape[i]);
+        at +=
+            (size_t)snprintf(out + at, size - at, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
     if (at < size)
         snprintf(out + at, size - at, "]");
     return out;

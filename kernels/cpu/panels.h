@@ -1,0 +1,37 @@
+/* panels.h - PAIRS products (numerics.h) of many rows against panels of 64 columns.
+ *
+ * A panel holds 64 columns of the right operand as pairs of k: uint32 [ceil(K/2)][64], the element
+ * of even k in the low half, that of odd k in the high one.  What lies beyond K or N is zero.
+ * Tiling over rows and columns changes no bit: every output is a chain of its own. */
+#ifndef SAMEBIT_CPU_PANELS_H
+#define SAMEBIT_CPU_PANELS_H
+
+#include "kernels/cpu/backend_cpu.h"
+
+enum { PANEL_COLUMNS = 64, PANEL_ROWS = 6 /* at a time */ };
+
+/* What an instruction set provides. */
+struct panels {
+    /* One block of K elements of k: sum[r][c] (+)= the chain of row r and column c.
+     * x[r]: row r from the block's first k, rows 1..PANEL_ROWS; panel: from the block's first
+     * pair; first: sum is set instead of added to. */
+    void (*block)(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
+                  float (*sum)[PANEL_COLUMNS], int first);
+    /* y[c] = bf(sum[c] + bias[c]), c < columns <= 64.  bias may be NULL. */
+    void (*finish)(const float *sum, const bf16 *bias, bf16 *y, int64_t columns);
+    /* Columns of K contiguous elements, `step` elements apart, into a panel (64 columns; those
+     * from `columns` on are zero). */
+    void (*pack_rows)(const bf16 *w, int64_t step, int64_t columns, int64_t K, uint32_t *panel);
+    /* The same of columns that lie side by side: element k of column c is w[k * step + c]. */
+    void (*pack_columns)(const bf16 *w, int64_t step, int64_t columns, int64_t K, uint32_t *panel);
+};
+
+extern const struct panels panels_avx512_bf16, panels_avx2;
+
+/* A linear's weight [N, K] as panels, one after the other. */
+size_t panels_weight_bytes(const struct tensor *plain);
+void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint32_t *packed);
+
+op_fn cpu_linear_panels, cpu_matmul_qk_panels, cpu_matmul_pv_panels;
+
+#endif

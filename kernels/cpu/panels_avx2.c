@@ -1,0 +1,109 @@
+/* panels_avx2.c - PAIRS with two fused multiply-adds, 8 lanes wide, that flush denormals as
+ * vdpbf16ps does: 4 rows x 16 columns in 8 registers. */
+#include "kernels/cpu/panels_body.h"
+
+#include <immintrin.h>
+
+enum { ROWS = 4, LANES = 8, COLUMNS = 2 * LANES, FLUSH = 0x8040 /* MXCSR's FTZ and DAZ */ };
+
+static inline void step(__m256 (*acc)[2], const uint32_t *x, const int rows, const uint32_t *panel)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+
+    for (int v = 0; v < 2; v++) {
+        const __m256i w = _mm256_load_si256((const __m256i *)(const void *)(panel + LANES * v));
+        const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
+        const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, high));
+
+        for (int r = 0; r < rows; r++) {
+            const __m256 x_even = _mm256_set1_ps(f32_from_bits(x[r] << 16));
+            const __m256 x_odd = _mm256_set1_ps(f32_from_bits(x[r] & 0xffff0000u));
+
+            acc[r][v] = _mm256_fmadd_ps(x_odd, odd, acc[r][v]);
+            acc[r][v] = _mm256_fmadd_ps(x_even, even, acc[r][v]);
+        }
+    }
+}
+
+/* One block's chains of 16 columns, into chain[r][0..16). */
+static inline __attribute__((always_inline)) void chains_of(const bf16 *const *x, const int rows,
+                                                            const uint32_t *panel, int64_t K,
+                                                            float (*chain)[PANEL_COLUMNS])
+{
+    __m256 acc[ROWS][2];
+    uint32_t pair[ROWS];
+
+    for (int r = 0; r < rows; r++)
+        acc[r][0] = acc[r][1] = _mm256_setzero_ps();
+    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
+        for (int r = 0; r < rows; r++)
+            memcpy(&pair[r], x[r] + 2 * p, sizeof(pair[r]));
+        step(acc, pair, rows, panel);
+    }
+    if (K % 2) {
+        for (int r = 0; r < rows; r++)
+            pair[r] = x[r][K - 1];
+        step(acc, pair, rows, panel);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            _mm256_storeu_ps(&chain[r][LANES * v], acc[r][v]);
+}
+
+/* Not inlined, so that nothing in it can be moved out of the flushing mode, nor anything in. */
+static __attribute__((noinline)) void chains(const bf16 *const *x, int rows, const uint32_t *panel,
+                                             int64_t K, float (*chain)[PANEL_COLUMNS])
+{
+    switch (rows) {
+    case 1:
+        chains_of(x, 1, panel, K, chain);
+        break;
+    case 2:
+        chains_of(x, 2, panel, K, chain);
+        break;
+    case 3:
+        chains_of(x, 3, panel, K, chain);
+        break;
+    default:
+        chains_of(x, 4, panel, K, chain);
+        break;
+    }
+}
+
+static __attribute__((noinline)) void add_chains(float (*sum)[PANEL_COLUMNS],
+                                                 float (*chain)[PANEL_COLUMNS], int rows)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < PANEL_COLUMNS; c++)
+            sum[r][c] += chain[r][c];
+}
+
+static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
+                  float (*sum)[PANEL_COLUMNS], int first)
+{
+    float chain[PANEL_ROWS][PANEL_COLUMNS];
+    const unsigned mode = _mm_getcsr();
+
+    _mm_setcsr(mode | FLUSH);
+    for (int r = 0; r < rows; r += ROWS)
+        for (int c = 0; c < PANEL_COLUMNS; c += COLUMNS)
+            chains(x + r, rows - r < ROWS ? rows - r : ROWS, panel + c, K,
+                   (float(*)[PANEL_COLUMNS])(void *)&chain[r][c]);
+    _mm_setcsr(mode);
+    if (first)
+        memcpy(sum, chain, (size_t)rows * sizeof(chain[0]));
+    else
+        add_chains(sum, chain, rows);
+}
+
+static void pack_rows(const bf16 *w, int64_t row_step, int64_t columns, int64_t K, uint32_t *panel)
+{
+    panels_pack_rows_from(w, row_step, columns, 0, K, panel);
+}
+
+const struct panels panels_avx2 = {
+    .block = block,
+    .finish = panels_finish,
+    .pack_rows = pack_rows,
+    .pack_columns = panels_pack_columns,
+};

@@ -1,0 +1,100 @@
+/* panels_avx512_bf16.c - PAIRS with vdpbf16ps: 6 rows x 64 columns in 24 registers. */
+#include "kernels/cpu/panels_body.h"
+
+#include <immintrin.h>
+
+enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 4096 / 4 /* pairs to prefetch ahead */ };
+
+/* The pair of x at p, or of its single last element. */
+static inline __m512bh pair_of(const bf16 *x, int64_t p)
+{
+    int32_t pair;
+
+    memcpy(&pair, x + 2 * p, sizeof(pair));
+    return (__m512bh)_mm512_set1_epi32(pair);
+}
+
+static inline void step(__m512 (*acc)[VECTORS], const __m512bh *x, const int rows,
+                        const uint32_t *panel)
+{
+    __m512bh w[VECTORS];
+
+    for (int v = 0; v < VECTORS; v++)
+        w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++)
+            acc[r][v] = _mm512_dpbf16_ps(acc[r][v], x[r], w[v]);
+}
+
+/* `rows` is a constant at every call. */
+static inline __attribute__((always_inline)) void block_of(const bf16 *const *rows_of_x,
+                                                           const int rows, const uint32_t *panel,
+                                                           int64_t K, float (*sum)[PANEL_COLUMNS],
+                                                           int first)
+{
+    const bf16 *x[PANEL_ROWS];
+    __m512 acc[PANEL_ROWS][VECTORS];
+    __m512bh pair[PANEL_ROWS];
+
+    for (int r = 0; r < rows; r++) {
+        x[r] = rows_of_x[r];
+        for (int v = 0; v < VECTORS; v++)
+            acc[r][v] = _mm512_setzero_ps();
+    }
+    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
+        if (rows == 1)
+            for (int v = 0; v < VECTORS; v++)
+                _mm_prefetch((const char *)(panel + AHEAD + 16 * v), _MM_HINT_T0);
+        for (int r = 0; r < rows; r++)
+            pair[r] = pair_of(x[r], p);
+        step(acc, pair, rows, panel);
+    }
+    if (K % 2) {
+        for (int r = 0; r < rows; r++)
+            pair[r] = (__m512bh)_mm512_set1_epi32(x[r][K - 1]);
+        step(acc, pair, rows, panel);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++) {
+            float *to = &sum[r][16 * v];
+
+            _mm512_store_ps(to, first ? acc[r][v] : _mm512_add_ps(_mm512_load_ps(to), acc[r][v]));
+        }
+}
+
+static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
+                  float (*sum)[PANEL_COLUMNS], int first)
+{
+    switch (rows) {
+    case 1:
+        block_of(x, 1, panel, K, sum, first);
+        break;
+    case 2:
+        block_of(x, 2, panel, K, sum, first);
+        break;
+    case 3:
+        block_of(x, 3, panel, K, sum, first);
+        break;
+    case 4:
+        block_of(x, 4, panel, K, sum, first);
+        break;
+    case 5:
+        block_of(x, 5, panel, K, sum, first);
+        break;
+    default:
+        block_of(x, 6, panel, K, sum, first);
+        break;
+    }
+}
+
+static void pack_rows(const bf16 *w, int64_t row_step, int64_t columns, int64_t K, uint32_t *panel)
+{
+    panels_pack_rows_from(w, row_step, columns, 0, K, panel);
+}
+
+const struct panels panels_avx512_bf16 = {
+    .block = block,
+    .finish = panels_finish,
+    .pack_rows = pack_rows,
+    .pack_columns = panels_pack_columns,
+};

@@ -1,0 +1,50 @@
+/* panels_body.h - the parts of struct panels that a compiler puts in vectors by itself, compiled
+ * once for each instruction set. */
+#include <string.h>
+
+#include "kernels/cpu/panels.h"
+
+static void panels_finish(const float *restrict sum, const bf16 *restrict bias, bf16 *restrict y,
+                          int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++) {
+        const float f = bias ? sum[c] + bf16_to_f32(bias[c]) : sum[c];
+        const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;
+        const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+
+        y[c] = (bf16)(nan ? 0x7fc0u : rounded);
+    }
+}
+
+static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t columns, int64_t K,
+                                uint32_t *restrict panel)
+{
+    for (int64_t k = 0; k < K; k += 2, panel += PANEL_COLUMNS) {
+        const bf16 *even = w + k * step, *odd = even + step;
+
+        if (k + 1 < K)
+            for (int64_t c = 0; c < columns; c++)
+                panel[c] = (uint32_t)even[c] | (uint32_t)odd[c] << 16;
+        else
+            for (int64_t c = 0; c < columns; c++)
+                panel[c] = even[c];
+        memset(panel + columns, 0, (size_t)(PANEL_COLUMNS - columns) * sizeof(*panel));
+    }
+}
+
+/* Pairs [first, ceil(K/2)) of columns that lie one after the other. */
+static void panels_pack_rows_from(const bf16 *w, int64_t step, int64_t columns, int64_t first,
+                                  int64_t K, uint32_t *panel)
+{
+    for (int64_t p = first; p < (K + 1) / 2; p++) {
+        const size_t bytes = 2 * p + 1 < K ? sizeof(uint32_t) : sizeof(bf16);
+
+        for (int64_t c = 0; c < PANEL_COLUMNS; c++) {
+            uint32_t pair = 0;
+
+            if (c < columns)
+                memcpy(&pair, w + c * step + 2 * p, bytes);
+            panel[p * PANEL_COLUMNS + c] = pair;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+/* pool.h - worker threads that share out the pieces of one piece of work at a time.
+ *
+ * A piece must not depend on which thread does it, nor on the others.  The caller takes part.  Any
+ * number of threads may call at once: one has the workers, the others do their own work alone. */
+#ifndef SAMEBIT_CPU_POOL_H
+#define SAMEBIT_CPU_POOL_H
+
+#include <stdint.h>
+
+#include "server/base/error.h"
+
+struct pool;
+
+typedef void pool_fn(const void *work, int64_t piece);
+
+/* threads: the caller and threads - 1 workers; 1..POOL_MAX_THREADS. */
+enum { POOL_MAX_THREADS = 1024 };
+struct pool *pool_open(int threads, struct error *err);
+void pool_close(struct pool *pool);
+
+/* Calls fn(work, 0 .. pieces - 1), each once; returns when all are done.  Takes no lock and
+ * allocates nothing. */
+void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces);
+
+#endif

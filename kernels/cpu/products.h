@@ -1,0 +1,161 @@
+/* products.h - the four orders of a sum of products, one element at a time.  This spelling is the
+ * specification (numerics.h has it in words); the vector versions must give equal bits. */
+#ifndef SAMEBIT_CPU_PRODUCTS_H
+#define SAMEBIT_CPU_PRODUCTS_H
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+
+#include "kernels/backend.h"
+#include "kernels/bf16.h"
+
+enum product { PRODUCT_PAIRS, PRODUCT_DOT8, PRODUCT_FOUR, PRODUCT_CHAIN };
+
+struct product_rule {
+    enum product kind;
+    int64_t block; /* PAIRS: elements of k in one chain */
+};
+
+/* Which order B matrices of M x K times K x N take. */
+static inline struct product_rule product_rule_of(enum numerics numerics, enum op op, int64_t B,
+                                                  int64_t M, int64_t N, int64_t K)
+{
+    const double matrix = (double)M * (double)N * (double)K;
+    struct product_rule rule = {PRODUCT_PAIRS, M == 1 || K <= 1024 ? 512 : 1024};
+
+    if (numerics == NUMERICS_TORCH_CPU_AVX512_BF16 && (double)B * matrix > 4096)
+        return rule;
+    if (op == OP_linear)
+        rule.kind = PRODUCT_DOT8;
+    else if (matrix < 400)
+        rule.kind = PRODUCT_CHAIN;
+    else
+        rule.kind = op == OP_matmul_qk ? PRODUCT_DOT8 : PRODUCT_FOUR;
+    return rule;
+}
+
+/* The rows that PyTorch's call would have, whatever part of them this call is asked for. */
+static inline struct product_rule product_rule_of_linear(const struct op_call *call)
+{
+    const struct tensor *x = call->in[0], *w = &call->weight->plain;
+    int64_t M = call->scope.tokens;
+
+    for (int i = 1; i < x->rank - 1; i++)
+        M *= x->shape[i];
+    return product_rule_of(call->backend->numerics, OP_linear, 1, M, w->shape[0], w->shape[1]);
+}
+
+/* Whether |x * w + acc|, which fmaf has rounded up to FLT_MIN, is below it when rounded to 24 bits
+ * without a limit to the exponent: then it counts as denormal. */
+static inline int product_is_tiny(float x, float w, float acc)
+{
+    const double limit = (double)FLT_MIN * (1 - 0x1p-25);
+    const double p = (double)x * (double)w, a = (double)acc, s = p + a, v = s - p;
+    const double rest = (p - (s - v)) + (a - v);
+
+    return fabs(s) < limit || (fabs(s) == limit && (s > 0 ? rest < 0 : rest > 0));
+}
+
+/* fmaf with a denormal result flushed to zero. */
+static inline float product_fma_flushed(float x, float w, float acc)
+{
+    const float r = fmaf(x, w, acc), size = fabsf(r);
+
+    if (size < FLT_MIN || (size == FLT_MIN && product_is_tiny(x, w, acc)))
+        return copysignf(0.0f, r);
+    return r;
+}
+
+/* A denormal input counts as zero. */
+static inline float product_flushed(bf16 b)
+{
+    return bf16_to_f32(b & 0x7f80 ? b : b & 0x8000);
+}
+
+/* In all of these element k of w is w[k * step]. */
+static inline float product_pairs(const bf16 *x, const bf16 *w, int64_t step, int64_t K,
+                                  int64_t block)
+{
+    float total = 0.0f;
+
+    for (int64_t first = 0; first < K; first += block) {
+        const int64_t end = first + block < K ? first + block : K;
+        float acc = 0.0f;
+
+        for (int64_t k = first; k < end; k += 2) {
+            const int whole = k + 1 < end;
+
+            acc = product_fma_flushed(whole ? product_flushed(x[k + 1]) : 0.0f,
+                                      whole ? product_flushed(w[(k + 1) * step]) : 0.0f, acc);
+            acc = product_fma_flushed(product_flushed(x[k]), product_flushed(w[k * step]), acc);
+        }
+        total = first ? total + acc : acc;
+    }
+    return total;
+}
+
+static inline float product_lanes8(const float *v)
+{
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+static inline float product_dot8(const bf16 *x, const bf16 *w, int64_t K)
+{
+    const int64_t in64 = K & ~(int64_t)63, in16 = K & ~(int64_t)15;
+    float acc[8][8] = {{0.0f}}, tail[8] = {0.0f}, sum;
+    int64_t k = 0;
+
+    for (; k < in64; k++)
+        acc[k / 8 % 8][k % 8] = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k]), acc[k / 8 % 8][k % 8]);
+    for (int half = 4; half; half /= 2)
+        for (int r = 0; r < half; r++)
+            for (int l = 0; l < 8; l++)
+                acc[r][l] = acc[r][l] + acc[r + half][l];
+    for (; k < in16; k++)
+        tail[k % 8] = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k]), tail[k % 8]);
+    sum = product_lanes8(acc[0]) + product_lanes8(tail);
+    for (; k < K; k++)
+        sum = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k]), sum);
+    return sum;
+}
+
+static inline float product_four(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
+{
+    float p[4] = {0.0f};
+
+    for (int64_t k = 0; k < K; k++) {
+        const int64_t i = k < (K & ~(int64_t)3) ? k % 4 : 0;
+
+        p[i] = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k * step]), p[i]);
+    }
+    return ((p[0] + p[1]) + p[2]) + p[3];
+}
+
+static inline float product_chain(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
+{
+    float sum = 0.0f;
+
+    for (int64_t k = 0; k < K; k++)
+        sum = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k * step]), sum);
+    return sum;
+}
+
+/* DOT8 is met with step 1 only. */
+static inline float product_sum(const struct product_rule *rule, const bf16 *x, const bf16 *w,
+                                int64_t step, int64_t K)
+{
+    switch (rule->kind) {
+    case PRODUCT_PAIRS:
+        return product_pairs(x, w, step, K, rule->block);
+    case PRODUCT_DOT8:
+        return product_dot8(x, w, K);
+    case PRODUCT_FOUR:
+        return product_four(x, w, step, K);
+    case PRODUCT_CHAIN:
+        break;
+    }
+    return product_chain(x, w, step, K);
+}
+
+#endif

@@ -1,0 +1,62 @@
+/* rope.c - the tables of cos and sin, and heads turned by them. */
+#include "kernels/cpu/backend_cpu.h"
+#include "kernels/rotary.h"
+
+/* A cos or sin costs about as much as this many elements of other operations. */
+enum { ROTARY_COST = 32 };
+
+static void rotary_piece(const void *work, int64_t piece)
+{
+    const struct op_call *call = work;
+    const int64_t half = call->attrs->inv_freq_count, rows = call->out->shape[0];
+    const int64_t per_piece = cpu_rows_of_piece(half * ROTARY_COST);
+    const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
+
+    for (int64_t t = piece * per_piece; t < end; t++) {
+        const float position = (float)((const int64_t *)call->in[0]->data)[t];
+        bf16 *y = cpu_row(call->out, t);
+
+        for (int64_t i = 0; i < half; i++) {
+            const float angle = position * call->attrs->inv_freq[i];
+
+            y[i] = call->attrs->part == ROTARY_COS ? rotary_cos(angle) : rotary_sin(angle);
+            y[i + half] = y[i];
+        }
+    }
+}
+
+int cpu_rotary(const struct op_call *call)
+{
+    cpu_run(call, rotary_piece, call,
+            cpu_pieces(call->out->shape[0],
+                       cpu_rows_of_piece(call->attrs->inv_freq_count * ROTARY_COST)));
+    return 0;
+}
+
+/* Rows of the output, heads first: r = head * T + t. */
+static void rope_piece(const void *work, int64_t piece)
+{
+    const struct op_call *call = work;
+    const struct tensor *x = call->in[0], *out = call->out;
+    const int64_t tokens = out->shape[1], width = out->shape[2], rows = out->shape[0] * tokens;
+    const int64_t head_step = x->rank == 3 ? x->stride[1] : width;
+    const int64_t per_piece = cpu_rows_of_piece(width);
+    const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
+
+    for (int64_t r = piece * per_piece; r < end; r++) {
+        const int64_t head = r / tokens, t = r % tokens;
+        const bf16 *from = (const bf16 *)x->data + t * x->stride[0] + head * head_step;
+
+        cpu_of(call)->rows->rope(from, cpu_row(call->in[1], t), cpu_row(call->in[2], t),
+                                 cpu_row(out, r), width);
+    }
+}
+
+int cpu_rope(const struct op_call *call)
+{
+    const struct tensor *out = call->out;
+
+    cpu_run(call, rope_piece, call,
+            cpu_pieces(out->shape[0] * out->shape[1], cpu_rows_of_piece(out->shape[2])));
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* rows.h - the loops over one row that every operation but the matrix products is made of.
+ *
+ * The same source (rows_body.h) is compiled for several instruction sets; nothing in it lets a
+ * compiler change an order or a rounding, so all have equal bits.  n is the number of elements. */
+#ifndef SAMEBIT_CPU_ROWS_H
+#define SAMEBIT_CPU_ROWS_H
+
+#include <stdint.h>
+
+#include "kernels/bf16.h"
+
+struct rows {
+    const char *isa; /* "avx512_bf16", "avx2", "plain" */
+    void (*add)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
+    void (*mul)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
+    void (*add_value)(const bf16 *x, float value, bf16 *y, int64_t n);
+    void (*scale)(const bf16 *x, float by, bf16 *y, int64_t n);
+    void (*silu)(const bf16 *x, bf16 *y, int64_t n);
+    void (*rms_norm)(const bf16 *x, const bf16 *w, float eps, bf16 *y, int64_t n);
+    /* One head: x, cos, sin and y have n elements, n is even. */
+    void (*rope)(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *y, int64_t n);
+    /* lanes: 8 or 16 (numerics.h, "softmax"). */
+    void (*softmax)(const bf16 *x, bf16 *y, int64_t n, int lanes);
+    /* sum(exp(x - max)), in the softmax's order; *max is set. */
+    float (*exp_sum)(const bf16 *x, int64_t n, int lanes, float *max);
+};
+
+extern const struct rows rows_plain, rows_avx2, rows_avx512;
+
+/* The widest that this CPU has. */
+const struct rows *rows_best(void);
+
+#endif

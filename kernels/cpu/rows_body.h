@@ -1,0 +1,164 @@
+/* rows_body.h - the row loops, compiled once for each instruction set.  See rows.h.
+ *
+ * Loops are written so that a compiler can put them in vectors: no branches, no calls. */
+#include "kernels/cpu/reduce.h"
+#include "kernels/cpu/rows.h"
+#include "kernels/cpu/sleef.h"
+
+enum { ROWS_CHUNK = 2048 }; /* elements of a row kept as f32 on the stack; a multiple of 16 */
+
+/* bf16_from_f32 without a branch. */
+static inline bf16 rows_round(float f)
+{
+    const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;
+    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+
+    return (bf16)(nan ? 0x7fc0u : rounded);
+}
+
+static void rows_add(const bf16 *restrict a, const bf16 *restrict b, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = rows_round(bf16_to_f32(a[i]) + bf16_to_f32(b[i]));
+}
+
+static void rows_mul(const bf16 *restrict a, const bf16 *restrict b, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = rows_round(bf16_to_f32(a[i]) * bf16_to_f32(b[i]));
+}
+
+static void rows_add_value(const bf16 *restrict x, float value, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = rows_round(bf16_to_f32(x[i]) + value);
+}
+
+static void rows_scale(const bf16 *restrict x, float by, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = rows_round(bf16_to_f32(x[i]) * by);
+}
+
+static void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float v = bf16_to_f32(x[i]);
+
+        y[i] = rows_round(v / (1.0f + sleef_expf(-v)));
+    }
+}
+
+static void rows_rms_norm(const bf16 *restrict x, const bf16 *restrict w, float eps,
+                          bf16 *restrict y, int64_t n)
+{
+    const float mean = reduce_squares(x, n) / (float)n, scale = 1.0f / sqrtf(mean + eps);
+
+    for (int64_t i = 0; i < n; i++) {
+        const float h = bf16_to_f32(rows_round(bf16_to_f32(x[i]) * scale));
+
+        y[i] = rows_round(bf16_to_f32(w[i]) * h);
+    }
+}
+
+static inline bf16 rows_rotate(bf16 x, bf16 cos, bf16 turned, bf16 sin)
+{
+    const float a = bf16_to_f32(rows_round(bf16_to_f32(x) * bf16_to_f32(cos)));
+    const float b = bf16_to_f32(rows_round(bf16_to_f32(turned) * bf16_to_f32(sin)));
+
+    return rows_round(a + b);
+}
+
+static void rows_rope(const bf16 *restrict x, const bf16 *restrict cos, const bf16 *restrict sin,
+                      bf16 *restrict y, int64_t n)
+{
+    const int64_t half = n / 2;
+
+    for (int64_t i = 0; i < half; i++) {
+        y[i] = rows_rotate(x[i], cos[i], x[i + half] ^ 0x8000, sin[i]);
+        y[i + half] = rows_rotate(x[i + half], cos[i + half], x[i], sin[i + half]);
+    }
+}
+
+/* As signed integers these compare like the numbers; a NaN with a sign is the least, one without
+ * the greatest.  Either way the row comes out as NaN: from the difference to the maximum, or from
+ * the element's own. */
+static inline int16_t rows_key(bf16 b)
+{
+    return (int16_t)(b ^ (b & 0x8000 ? 0x7fff : 0));
+}
+
+static float rows_max(const bf16 *x, int64_t n)
+{
+    int16_t most = INT16_MIN;
+
+    for (int64_t i = 0; i < n; i++) {
+        const int16_t key = rows_key(x[i]);
+
+        most = key > most ? key : most;
+    }
+    return bf16_to_f32((bf16)(most ^ (most < 0 ? 0x7fff : 0)));
+}
+
+static void rows_exp(const bf16 *restrict x, float max, float *restrict e, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        e[i] = sleef_expf(bf16_to_f32(x[i]) - max);
+}
+
+/* `lanes` is a constant at every call.  e is left with the last chunk's values. */
+static inline float rows_sum_by(const bf16 *x, int64_t n, float max, float *e, const int lanes)
+{
+    struct reduce_lanes r;
+    float sum;
+
+    if (n < lanes) {
+        rows_exp(x, max, e, n);
+        sum = e[0];
+        for (int64_t i = 1; i < n; i++)
+            sum = sum + e[i];
+        return sum;
+    }
+    for (int64_t first = 0; first < n; first += ROWS_CHUNK) {
+        const int64_t count = n - first < ROWS_CHUNK ? n - first : ROWS_CHUNK;
+
+        rows_exp(x + first, max, e, count);
+        reduce_lanes_add(&r, lanes, e, first, count);
+    }
+    return reduce_lanes_sum(&r, lanes);
+}
+
+static float rows_sum(const bf16 *x, int64_t n, float max, float *e, int lanes)
+{
+    return lanes == 16 ? rows_sum_by(x, n, max, e, 16) : rows_sum_by(x, n, max, e, 8);
+}
+
+static void rows_softmax(const bf16 *restrict x, bf16 *restrict y, int64_t n, int lanes)
+{
+    _Alignas(64) float e[ROWS_CHUNK];
+    const float max = rows_max(x, n), inverse = 1.0f / rows_sum(x, n, max, e, lanes);
+
+    for (int64_t first = 0; first < n; first += ROWS_CHUNK) {
+        const int64_t count = n - first < ROWS_CHUNK ? n - first : ROWS_CHUNK;
+
+        if (n > ROWS_CHUNK)
+            rows_exp(x + first, max, e, count);
+        for (int64_t i = 0; i < count; i++)
+            y[first + i] = rows_round(e[i] * inverse);
+    }
+}
+
+static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
+{
+    _Alignas(64) float e[ROWS_CHUNK];
+
+    *max = rows_max(x, n);
+    return rows_sum(x, n, *max, e, lanes);
+}
+
+#define ROWS_TABLE(name)                                                                           \
+    {                                                                                              \
+        .isa = (name), .add = rows_add, .mul = rows_mul, .add_value = rows_add_value,              \
+        .scale = rows_scale, .silu = rows_silu, .rms_norm = rows_rms_norm, .rope = rows_rope,      \
+        .softmax = rows_softmax, .exp_sum = rows_exp_sum,                                          \
+    }
