@@ -11,7 +11,7 @@
 struct error {
     int code;       /* 0: no error */
     char param[96]; /* the request field, file key or value at fault; "" when there is none */
-    char text[512]; /* one line, no newline, names the place */
+    char text[512]; /* one line of UTF-8 (other bytes become ?), names the place */
 };
 
 /* Sets code and text unless an error is already set.  Returns -1, so `return error_set(...)` works.
