@@ -1,0 +1,215 @@
+"""What is compared besides the values of a run, and what is asked of the server for it."""
+import json
+import os
+import tempfile
+
+import daemon
+import reference
+
+SAMPLES = [
+    "The quick brown fox jumps over the lazy dog.", "", " ", "a", "  two  spaces\tand\ta tab ",
+    "def f(x):\n    return x**2  # squared\n\n\nprint(f(12345.678e-9))\r\n",
+    "Zażółć gęślą jaźń, straße, naïve café, İstanbul, e\u0301 and \u00e9",
+    "日本語の文章と中文句子，한국어 문장.", "שלום עולם, مرحبا بالعالم, नमस्ते दुनिया, Привет, мир!",
+    "👩‍👩‍👧‍👦 👍🏽 🇩🇪 ☃️", "I'll we've they're IT'S don't", "1234567890 3.14159 1,000,000",
+    "<|im_start|>user\nHello<|im_end|>\n", "line\n\n\n   \n\tend   ", "x" * 300, "\u00a0\u200b\ufeff\u3000end",
+]
+
+
+class Skip(Exception):
+    """A check that does not apply here, and why."""
+
+
+def verdict(check):
+    """Runs a check: it returns what differs, or nothing."""
+    try:
+        wrong = check()
+    except Skip as e:
+        return {"passed": None, "text": f"skip: {e}"}
+    return {"passed": not wrong, "text": wrong or "identical"}
+
+
+# ---- prompts and requests ----
+
+def prompt(model, folder, length):
+    """`length` token ids: of a text where the tokenizer knows the whole vocabulary, else a spread
+    over all ids.  The same ones in every run."""
+    vocabulary = model.config.vocab_size
+    if vocabulary > 10000:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if len(tokenizer) > vocabulary * 9 // 10:
+            with open(os.path.join(daemon.ROOT, "tests", "tiny", "text.txt"), encoding="utf-8") as file:
+                ids = tokenizer(file.read()).input_ids
+            return (ids * (length // len(ids) + 1))[:length]
+    ids, state = [], 12345
+    for _ in range(length):
+        state = (state * 1103515245 + 12345) % 2**31
+        ids.append((state >> 8) % vocabulary)
+    return ids
+
+
+def trace_fields(tokens, steps):
+    return {"tokens": tokens, "steps": steps, "values": ["*"], "positions": "all"}
+
+
+def value_name(call, name):
+    return name if call == 0 else f"step_{call}/{name}"
+
+
+def trace_request(tokens, steps, replace=None):
+    """Body and content type.  replace: {(call, name): bf16 tensor}."""
+    import torch
+
+    fields = trace_fields(tokens, steps)
+    if not replace:
+        return json.dumps(fields).encode(), "application/json"
+    given = {value_name(*key): ("BF16", t.shape, t.contiguous().view(torch.int16).numpy().tobytes())
+             for key, t in replace.items()}
+    return daemon.write_tensors(given, {"request": json.dumps(fields)}), "application/octet-stream"
+
+
+# ---- the checks ----
+
+def loading(model, server, folder):
+    """The server's weights are the file's, and PyTorch's are the file's."""
+    import torch
+    from safetensors import safe_open
+
+    state = model.model.state_dict()
+    ours, files = server.json("/v1/model")["weights"], daemon.weights_digest(folder)
+    if ours != files:
+        return f"the server's weights digest is {ours}, the checkpoint's {files}"
+    seen = set()
+    for path in daemon.checkpoint_files(folder):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():
+                seen.add(name)
+                if name not in state:
+                    return f"{name}: not a parameter of PyTorch's model"
+                if not reference.same_bits(file.get_tensor(name).to(torch.bfloat16), state[name]):
+                    return f"{name}: PyTorch's parameter is not the checkpoint's tensor"
+    for name in set(state) - seen:
+        if name != "lm_head.weight" or not reference.same_bits(state[name], state["model.embed_tokens.weight"]):
+            return f"{name}: a parameter that the checkpoint lacks"
+
+
+def derived(config):
+    """The numbers that transformers' config object gives its modeling code."""
+    heads = config.num_attention_heads
+    types = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    if types is None:  # mistral: one window for all layers, or none
+        types = ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
+    if "sliding_attention" not in types:
+        window = None
+    return {
+        "architecture": config.architectures[0], "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size, "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": heads, "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // heads,
+        "vocab_size": config.vocab_size, "max_position_embeddings": config.max_position_embeddings,
+        "rms_norm_eps": config.rms_norm_eps, "rope_theta": config.rope_parameters["rope_theta"],
+        "rope_type": config.rope_parameters["rope_type"],
+        "tie_word_embeddings": config.tie_word_embeddings, "layer_types": list(types),
+        "sliding_window": window}
+
+
+def configuration(model, server):
+    ours, theirs = server.json("/v1/model")["config"], derived(model.config)
+    wrong = [f"{key}: {ours.get(key)!r}, transformers {value!r}"
+             for key, value in theirs.items() if ours.get(key) != value]
+    return "; ".join(wrong)
+
+
+def tokenization(server, folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with open(os.path.join(daemon.ROOT, "tests", "tiny", "text.txt"), encoding="utf-8") as file:
+        texts = SAMPLES + [file.read()]
+    for text in texts:
+        ours, theirs = server.json("/v1/tokenize", {"text": text})["tokens"], tokenizer(text).input_ids
+        if ours != theirs:
+            return f"{text[:40]!r}: {ours[:12]}, transformers {theirs[:12]}"
+
+
+def catalogue(model, server):
+    """GET /v1/values and the reference name the same values."""
+    names = set()
+    model.run([1, 2, 3], 0, lambda call, name, value: names.add(name))
+    ours = [v["name"] for v in server.json("/v1/values")["values"]]
+    if len(ours) != len(set(ours)):
+        return "a name stands twice"
+    if set(ours) != names:
+        return (f"only the server has {sorted(set(ours) - names)[:4]}, "
+                f"only PyTorch has {sorted(names - set(ours))[:4]}")
+
+
+def proof(model, folder, about):
+    """The reference's own hooks change nothing."""
+    length, steps = about
+    try:
+        model.prove(prompt(model, folder, length), steps)
+    except reference.Refused as e:
+        return str(e)
+
+
+def once(model, server, job):
+    """The checks of a model: [(name, function)]."""
+    folder = job["folder"]
+    return [("loading", lambda: loading(model, server, folder)),
+            ("configuration", lambda: configuration(model, server)),
+            ("tokenization", lambda: tokenization(server, folder)),
+            ("catalogue", lambda: catalogue(model, server)),
+            ("bare run", lambda: proof(model, folder, job["prove"]))]
+
+
+# ---- replaced values ----
+
+REPLACED = [(0, "model.layers.1.self_attn.o_proj"), (0, "model.layers.0.mlp.act_fn"),
+            (0, "model.layers.0.self_attn.weights"), (0, "model.layers.1.self_attn.k_rope"),
+            (2, "model.layers.1.self_attn.scores"), (1, "model.layers.0.input_layernorm"),
+            (0, "model.embed_tokens"), (1, "lm_head")]
+
+
+def given_tensors(model, tokens, steps):
+    """A random tensor for each of REPLACED, shaped as the run gives it."""
+    import torch
+
+    shapes = {}
+    model.run(tokens, steps, lambda call, name, value: shapes.update({(call, name): value.shape}))
+    generator = torch.Generator().manual_seed(7)
+    return [{key: torch.randn(shapes[key], generator=generator).bfloat16()} for key in REPLACED]
+
+
+def only_after(before, after, name):
+    """Of two trace files: nothing before the replaced value differs, and something after it does."""
+    a, b = daemon.Tensors(before), daemon.Tensors(after)
+    if [e[:3] for e in a.entries] != [e[:3] for e in b.entries]:
+        return "the two traces hold other values"
+    differ = [x[0] for x, y in zip(a.entries, b.entries) if x[0] != "tokens" and a.bytes(x) != b.bytes(y)]
+    if differ[:1] != [name]:
+        return f"the first value that changes is {differ[0] if differ else 'none'}"
+    if len(differ) < 2:
+        return "nothing after it changes"
+
+
+def replacement(model, server, job, about, say, compare_run):
+    """Each of REPLACED alone: PyTorch with the same tensor in a hook has the same bits everywhere."""
+    length, steps = job["replace"]
+    tokens = prompt(model, job["folder"], length)
+    with tempfile.NamedTemporaryFile() as plain:
+        server.trace(trace_fields(tokens, steps), plain)
+        for replace in given_tensors(model, tokens, steps):
+            (key, _), = replace.items()
+            with tempfile.NamedTemporaryFile() as changed:
+                body, content_type = trace_request(tokens, steps, replace)
+                server.trace(body, changed, content_type)
+                wrong = only_after(plain.name, changed.name, value_name(*key))
+            passed, result = compare_run(model, server, tokens, steps, (), replace)
+            if wrong:
+                result["problems"].append(f"replacing {value_name(*key)}: {wrong}")
+            say("row", **about, length=length, steps=steps, replaced=value_name(*key),
+                passed=passed and not wrong, **result)

@@ -1,0 +1,243 @@
+"""The reference: a Hugging Face model run by PyTorch, with every named value of a run handed out.
+
+The model itself is untouched: its own modules, its own eager attention, its own cache.  Values
+that are a module's output come from hooks.  Values inside the attention are computed a second
+time, one line of eager_attention_forward after the other; the last of them must have the bits
+that eager_attention_forward returned, or the run ends.
+
+Names and shapes are those of the server: Hugging Face's own without the batch of one.  Nothing
+is kept: a value is given to the callback and dropped.
+"""
+import os
+import sys
+
+# Both are read when torch is loaded, and only then.
+ENVIRONMENT = {
+    "torch-cpu/avx512_bf16": {},
+    "torch-cpu/avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+NUMERICS = list(ENVIRONMENT)
+
+
+def cpu_flags():
+    with open("/proc/cpuinfo") as f:
+        line = next((s for s in f if s.startswith("flags")), "flags :")
+    return set(line.split(":", 1)[1].split())
+
+
+def why_not(numerics):
+    """Why this machine cannot make PyTorch compute a numerics; None where it can."""
+    flags = cpu_flags()
+    if numerics == "torch-cpu/avx2":
+        return None if {"avx2", "fma"} <= flags else "this CPU lacks avx2"
+    if "avx512_bf16" not in flags:
+        return "this CPU lacks avx512_bf16"
+    return "this CPU has amx, where PyTorch takes other kernels" if "amx_bf16" in flags else None
+
+
+def environment(numerics):
+    """The environment of a process in which PyTorch computes that numerics."""
+    env = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT["torch-cpu/avx2"]}
+    return {**env, **ENVIRONMENT[numerics], "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Refused(Exception):
+    """The reference cannot be trusted here."""
+
+
+def check_numerics(numerics):
+    """Refuses a process in which PyTorch does not compute that numerics."""
+    import torch
+
+    wanted = {"torch-cpu/avx512_bf16": "AVX512", "torch-cpu/avx2": "AVX2"}[numerics]
+    got = torch.backends.cpu.get_cpu_capability()
+    if got != wanted:
+        raise Refused(f"{numerics}: PyTorch runs with CPU capability {got}, not {wanted}")
+    # One chain per element, as vdpbf16ps adds, loses every 1 after 2**24; eight lanes keep most.
+    x = torch.ones(2, 512, dtype=torch.bfloat16)
+    w = torch.ones(64, 512, dtype=torch.bfloat16)
+    w[:, 0] = 2.0**24
+    left = torch.nn.functional.linear(x, w, torch.full((64,), -(2.0**24), dtype=torch.bfloat16))
+    chains = bool((left == 0).all())
+    if chains != (numerics == "torch-cpu/avx512_bf16"):
+        raise Refused(f"{numerics}: PyTorch's matrix product is another: the sum left {left[0, 0]}")
+
+
+def same_bits(a, b):
+    import torch
+
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(
+        a.contiguous().view(torch.int16), b.contiguous().view(torch.int16))
+
+
+def module_values(model):
+    """Names of the modules whose output is a value of the same name."""
+    kinds = ("input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj",
+             "self_attn.v_proj", "self_attn.q_norm", "self_attn.k_norm", "self_attn.o_proj",
+             "mlp.gate_proj", "mlp.up_proj", "mlp.act_fn", "mlp.down_proj")
+    known = dict(model.named_modules(remove_duplicate=False))
+    names = ["model.embed_tokens", "model.norm", "lm_head"]
+    for n in range(model.config.num_hidden_layers):
+        names += [f"model.layers.{n}"] + [f"model.layers.{n}.{k}" for k in kinds]
+    return {name: known[name] for name in names if name in known}
+
+
+class Reference:
+    """One model, loaded as from_pretrained(dtype=bfloat16, attn_implementation="eager") loads it."""
+
+    def __init__(self, folder):
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.torch = torch
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
+        self.modeling = sys.modules[type(self.model).__module__]
+        self.eager = self.modeling.eager_attention_forward
+        self.rotate = self.modeling.apply_rotary_pos_emb
+        self.config = self.model.config
+        self.on_value = self.replace = None
+        self.call, self.attention = 0, ""
+
+    # ---- what a run hands out ----
+
+    def _give(self, name, value):
+        """Hands out a value without its batch of one; returns what replaces it, or None."""
+        given = self.replace.get((self.call, name))
+        if given is not None:
+            self.replaced.add((self.call, name))
+            value = given.unsqueeze(0).view(value.shape)
+        self.on_value(self.call, name, value[0])
+        return value if given is not None else None
+
+    def _hook_module(self, name):
+        return lambda module, args, out: self._give(name, out)
+
+    def _hook_rotary(self, module, args, out):
+        self._give("model.rotary_emb.cos", out[0])
+        self._give("model.rotary_emb.sin", out[1])
+
+    def _hook_input(self, name):
+        def hook(module, args):
+            given = self._give(name, args[0])
+            if given is not None:
+                raise Refused(f"{name}: the reference cannot replace this value")
+        return hook
+
+    def _enter_attention(self, name):
+        def hook(module, args, kwargs):
+            self.attention = name + "."
+        return hook
+
+    def _rotary(self, q, k, cos, sin, *rest, **more):
+        rotated = list(self.rotate(q, k, cos, sin, *rest, **more))
+        for i, part in enumerate(("q_rope", "k_rope")):
+            given = self._give(self.attention + part, rotated[i])
+            rotated[i] = rotated[i] if given is None else given
+        return tuple(rotated)
+
+    def _attend(self, module, query, key, value, attention_mask, scaling, dropout=0.0, **more):
+        """eager_attention_forward, and its lines one by one."""
+        t = self.torch
+        output, weights = self.eager(module, query, key, value, attention_mask, scaling,
+                                     dropout=dropout, **more)
+        if attention_mask is None:
+            raise Refused("eager attention without a mask: `masked` has no reference")
+        before = len(self.replaced)
+
+        def line(part, x):
+            given = self._give(self.attention + part, x)
+            return x if given is None else given
+
+        # The cache holds these two: what came instead of them would be gone at the next step.
+        for part, kept in (("keys", key), ("values", value)):
+            if self._give(self.attention + part, kept) is not None:
+                raise Refused(f"{self.attention}{part}: the reference cannot replace this value")
+        groups = module.num_key_value_groups
+        s = line("scores", t.matmul(query, self.modeling.repeat_kv(key, groups).transpose(2, 3)))
+        s = line("scaled", s * scaling)
+        s = line("masked", s + attention_mask)
+        p = t.nn.functional.softmax(s, dim=-1, dtype=t.float32).to(query.dtype)
+        p = line("weights", p)
+        c = t.matmul(p, self.modeling.repeat_kv(value, groups)).transpose(1, 2).contiguous()
+        flat = c.reshape(*c.shape[:2], -1)
+        c = line("context", flat).view(c.shape)
+        if len(self.replaced) == before and not (same_bits(c, output) and same_bits(p, weights)):
+            raise Refused(f"{self.attention}: the lines give other bits than eager_attention_forward")
+        return c, p
+
+    def _hooks(self):
+        made = [m.register_forward_hook(self._hook_module(n)) for n, m in module_values(self.model).items()]
+        made.append(self.model.model.rotary_emb.register_forward_hook(self._hook_rotary))
+        for n, layer in enumerate(self.model.model.layers):
+            p = f"model.layers.{n}."
+            made.append(layer.self_attn.register_forward_pre_hook(
+                self._enter_attention(p + "self_attn"), with_kwargs=True))
+            made.append(layer.post_attention_layernorm.register_forward_pre_hook(
+                self._hook_input(p + "attn_residual")))
+            made.append(layer.mlp.down_proj.register_forward_pre_hook(self._hook_input(p + "mlp.product")))
+        return made
+
+    # ---- running ----
+
+    def _calls(self, tokens, steps, after=None, **more):
+        """Prefill and greedy cached decode steps.  Returns all tokens fed, and the next."""
+        t = self.torch
+        fed, cache = list(tokens), None
+        with t.inference_mode():
+            for self.call in range(steps + 1):
+                ids = t.tensor([fed if self.call == 0 else fed[-1:]])
+                out = self.model(ids, past_key_values=cache, use_cache=True, **more)
+                cache = out.past_key_values
+                if after:
+                    after(self.call, out)
+                fed.append(int(t.argmax(out.logits[0, -1])))
+        return fed
+
+    def run(self, tokens, steps, on_value, replace=None):
+        """on_value(call, name, tensor) gets every value, in the order in which it is computed; call
+        0 is the prefill, call i the decode step i.  replace: {(call, name): tensor}.  Returns
+        the tokens fed and, at the end, the one that comes next."""
+        self.on_value, self.replace, self.replaced = on_value, replace or {}, set()
+        hooks = self._hooks()
+        self.modeling.eager_attention_forward = self._attend
+        self.modeling.apply_rotary_pos_emb = self._rotary
+        try:
+            fed = self._calls(tokens, steps)
+        finally:
+            self.modeling.eager_attention_forward = self.eager
+            self.modeling.apply_rotary_pos_emb = self.rotate
+            for hook in hooks:
+                hook.remove()
+        if self.replaced != set(self.replace):
+            raise Refused(f"never reached: {sorted(set(self.replace) - self.replaced)}")
+        return fed
+
+    def prove(self, tokens, steps):
+        """Runs the bare model, without any of this file's hooks, and demands that a run with them
+        has the bits of all it returns: logits, hidden states and attention weights.
+        Returns how many elements were compared."""
+        bare, elements = {}, 0
+
+        def after(call, out):
+            for n, (h, w) in enumerate(zip(out.hidden_states, out.attentions)):
+                bare[call, f"model.layers.{n - 1}" if n else "model.embed_tokens"] = h[0]
+                bare[call, f"model.layers.{n}.self_attn.weights"] = w[0]
+            bare[call, "model.norm"] = out.hidden_states[-1][0]
+            bare[call, "lm_head"] = out.logits[0]
+
+        def on_value(call, name, value):
+            nonlocal elements
+            want = bare.pop((call, name), None)
+            if want is None:
+                return
+            if not same_bits(want, value):
+                raise Refused(f"call {call}, {name}: hooks change the reference")
+            elements += want.numel()
+
+        fed = self._calls(tokens, steps, after, output_hidden_states=True, output_attentions=True)
+        if self.run(tokens, steps, on_value) != fed or bare:
+            raise Refused(f"hooks change the reference's tokens, or values are missing: {list(bare)[:3]}")
+        return elements
