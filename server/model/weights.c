@@ -263,13 +263,23 @@ static int prepare(struct slot *s, struct error *err)
     return 0;
 }
 
-const struct tensor *weights_find(struct weights *w, const char *name, struct error *err)
+static struct slot *find_slot(const struct weights *w, const char *name)
 {
     const struct safetensors_entry wanted = {.name = (char *)(uintptr_t)name};
     const struct slot key = {.entry = &wanted};
-    struct slot *s = bsearch(&key, w->slots, (size_t)w->count, sizeof(key), by_name);
+
+    return bsearch(&key, w->slots, (size_t)w->count, sizeof(key), by_name);
+}
+
+const struct tensor *weights_find(struct weights *w, const char *name, struct error *err)
+{
+    static const char prefix[] = "model.";
+    struct slot *s = find_slot(w, name);
     int rc = 0;
 
+    /* A checkpoint saved from the model without its head. */
+    if (!s && strncmp(name, prefix, sizeof(prefix) - 1) == 0)
+        s = find_slot(w, name + sizeof(prefix) - 1);
     if (!s)
         return NULL;
     pthread_mutex_lock(&w->lock);

@@ -14,7 +14,8 @@ struct weights *weights_open(const char *folder, struct error *err);
 void weights_close(struct weights *w);
 
 /* The tensor as contiguous bf16, or NULL with an error when its dtype cannot be converted or there
- * is no memory; NULL without an error when the checkpoint has no such tensor. */
+ * is no memory; NULL without an error when the checkpoint has no such tensor.  As in transformers,
+ * a name "model.X" that is not there is also looked for as "X". */
 const struct tensor *weights_find(struct weights *w, const char *name, struct error *err);
 
 int weights_count(const struct weights *w);
