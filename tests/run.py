@@ -110,7 +110,7 @@ def run_pytest(folder, environment, arguments):
     with tempfile.TemporaryDirectory() as work:
         report = os.path.join(work, "report.xml")
         status, text = run(
-            [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", ROOT,
+            [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", "--rootdir", ROOT,
              "-o", "markers=slow: takes minutes; not part of make test",
              "--junitxml", report, *([] if arguments.slow else ["-m", "not slow"]), folder],
             environment)
