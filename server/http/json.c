@@ -4,7 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
+
+#include "server/model/utf8.h"
 
 const char *json_kind(const json_t *value)
 {
@@ -230,15 +231,14 @@ void json_put_text(struct buffer *out, const char *text, size_t size)
 {
     buffer_text(out, "\"");
     while (size) {
-        utf8proc_int32_t code;
-        utf8proc_ssize_t n =
-            utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &code);
+        uint32_t point;
+        int bad, n = utf8_next(text, size, &point, &bad, NULL);
 
-        if (n <= 0) {
-            buffer_text(out, "\xef\xbf\xbd");
-            n = 1;
-        } else {
+        if (n) {
             put_character(out, text, (size_t)n);
+        } else {
+            buffer_text(out, "\xef\xbf\xbd");
+            n = bad;
         }
         text += n;
         size -= (size_t)n;

@@ -1,0 +1,160 @@
+/* generate.c - POST /v1/generate: greedy continuation of a prompt. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "server/http/facts.h"
+#include "server/http/json.h"
+#include "server/http/negotiate.h"
+#include "server/http/prompt.h"
+#include "server/http/routes.h"
+#include "server/http/work.h"
+
+static const char *const fields[] = {PROMPT_FIELDS, "max_tokens", "stop_at_eos", "stream", NULL};
+
+enum { MOST_EOS = 16, DEFAULT_TOKENS = 32 };
+
+struct generation {
+    int by_line; /* a JSON object for each token, as it comes */
+    int64_t eos[MOST_EOS];
+    int eos_count;
+    int stopped; /* by one of these */
+    int64_t *tokens, count;
+    struct tokenizer_stream decoder;
+    struct buffer text;
+};
+
+static int is_eos(const struct generation *g, int64_t id)
+{
+    for (int i = 0; i < g->eos_count; i++)
+        if (g->eos[i] == id)
+            return 1;
+    return 0;
+}
+
+static int put_line(struct work *w, int64_t id, size_t from, struct error *err)
+{
+    struct generation *g = w->state;
+
+    buffer_format(&w->out, "{\"token\":%" PRId64 ",\"text\":", id);
+    json_put_text(&w->out, g->text.data ? g->text.data + from : "", g->text.size - from);
+    buffer_text(&w->out, "}\n");
+    if (work_send(w, 1, err))
+        return -1;
+    stream_flush(w->stream);
+    return 0;
+}
+
+static int on_token(struct work *w, int64_t call, int64_t id, struct error *err)
+{
+    struct generation *g = w->state;
+    size_t from = g->text.size;
+
+    (void)call;
+    g->tokens[g->count++] = id;
+    /* A model may have more rows than its tokenizer has ids; such a row decodes to nothing. */
+    if (tokenizer_token(w->engine->tokenizer, id) &&
+        tokenizer_stream_push(w->engine->tokenizer, &g->decoder, id, 1, &g->text, err))
+        return -1;
+    g->stopped = is_eos(g, id);
+    if (g->stopped || g->count == w->run->steps + 1)
+        tokenizer_stream_finish(&g->decoder, &g->text);
+    if (g->text.failed)
+        return error_set(err, 500, "no memory for the text");
+    if (g->by_line && put_line(w, id, from, err))
+        return -1;
+    return g->stopped;
+}
+
+static int on_close(struct work *w, struct error *err)
+{
+    struct generation *g = w->state;
+
+    (void)err;
+    buffer_text(&w->out, "{");
+    if (g->by_line)
+        buffer_text(&w->out, "\"done\":true,");
+    buffer_text(&w->out, "\"text\":");
+    json_put_text(&w->out, g->text.data ? g->text.data : "", g->text.size);
+    buffer_text(&w->out, ",\"tokens\":");
+    json_put_ints(&w->out, g->tokens, g->count);
+    buffer_format(&w->out, ",\"reason\":\"%s\",\"prompt_tokens\":", g->stopped ? "eos" : "length");
+    json_put_ints(&w->out, w->run->tokens, w->run->token_count);
+    buffer_text(&w->out, ",");
+    facts_json(&w->out, w->engine);
+    buffer_text(&w->out, "}\n");
+    return 0;
+}
+
+static void on_free(void *user)
+{
+    struct generation *g = user;
+
+    buffer_clear(&g->text);
+    free(g->tokens);
+    free(g);
+}
+
+static int setup(struct work *w, int by_line, int stop, struct error *err)
+{
+    static const struct writer writer = {.token = on_token, .close = on_close, .free = on_free};
+    struct generation *g = calloc(1, sizeof(*g));
+
+    if (!g)
+        return error_set(err, 500, "no memory for the reply");
+    w->writer = &writer;
+    w->state = g;
+    g->by_line = by_line;
+    if (stop)
+        g->eos_count = hf_config_eos(w->engine->config, g->eos, MOST_EOS);
+    g->tokens = calloc((size_t)w->run->steps + 1, sizeof(*g->tokens));
+    return g->tokens ? 0 : error_set(err, 500, "no memory for the reply");
+}
+
+static int prepare(struct work *w, const struct request *r, const json_t *root, struct error *err)
+{
+    const struct settings *s = &r->server->settings;
+    const struct run_limits limits = {
+        .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
+    struct run_request run = {.which = POSITIONS_LAST};
+    int64_t *tokens = NULL, most = DEFAULT_TOKENS <= s->steps ? DEFAULT_TOKENS : s->steps + 1;
+
+    if (prompt_read(r->engine, s, root, &tokens, &run.token_count, err))
+        return -1;
+    if (!json_read_int(root, "max_tokens", 1, s->steps + 1, &most, err)) {
+        /* The prefill gives the first token, each step one more; the last is not fed. */
+        run.steps = most - 1;
+        run.tokens = tokens;
+        w->run = run_create(r->engine, &run, &limits, err);
+    }
+    free(tokens);
+    return w->run ? 0 : -1;
+}
+
+static int check_accept(const struct request *r, int by_line, struct error *err)
+{
+    static const char *const lines[] = {TYPE_NDJSON, TYPE_JSON, NULL};
+
+    if (!by_line)
+        return request_takes_json(r, err);
+    if (!accept_best(r->accept, lines))
+        return error_param(err, 406, "Accept", "a stream comes as %s, which Accept does not allow",
+                           TYPE_NDJSON);
+    return 0;
+}
+
+int generate_post(const struct request *r, struct reply *reply, struct error *err)
+{
+    struct work *w = work_create(r, err);
+    json_t *root = request_json(r, err);
+    int by_line = 0, stop = 1, rc = -1;
+
+    if (w && root && !json_only(root, fields, err) &&
+        !json_read_bool(root, "stream", &by_line, err) &&
+        !json_read_bool(root, "stop_at_eos", &stop, err) && !check_accept(r, by_line, err) &&
+        !prepare(w, r, root, err) && !setup(w, by_line, stop, err))
+        rc = work_submit(w, r, reply, by_line ? TYPE_NDJSON : TYPE_JSON, -1, err);
+    else
+        work_free(w);
+    json_decref(root);
+    return rc;
+}

@@ -1,0 +1,67 @@
+/* model.c - GET /v1/model: what is served, and its limits. */
+#include <inttypes.h>
+
+#include "server/http/facts.h"
+#include "server/http/json.h"
+#include "server/http/routes.h"
+
+static void put_limits(const struct settings *s, struct buffer *out)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } limits[] = {
+        {"body_bytes", s->body_bytes},   {"json_bytes", s->json_bytes},
+        {"tokens", s->tokens},           {"steps", s->steps},
+        {"values", s->values},           {"top_k", s->top_k},
+        {"seconds", s->seconds},         {"memory_bytes", s->memory_bytes},
+        {"running", s->running},         {"waiting", s->waiting},
+        {"connections", s->connections},
+    };
+
+    buffer_text(out, ",\"limits\":{");
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+        buffer_format(out, "%s\"%s\":%" PRId64, i ? "," : "", limits[i].key, limits[i].value);
+    buffer_text(out, "}");
+}
+
+static void put_tokenizer(const struct engine *e, struct buffer *out)
+{
+    int64_t eos[16];
+    int count = hf_config_eos(e->config, eos, 16);
+
+    buffer_format(out, ",\"tokenizer\":{\"vocab_size\":%" PRId64 ",\"eos\":",
+                  tokenizer_vocab_size(e->tokenizer));
+    json_put_ints(out, eos, count);
+    buffer_text(out, ",\"eos_pieces\":[");
+    for (int i = 0; i < count; i++) {
+        const char *piece = tokenizer_token(e->tokenizer, eos[i]);
+
+        buffer_text(out, i ? "," : "");
+        json_put_name(out, piece ? piece : "");
+    }
+    buffer_text(out, "]}");
+}
+
+int model_get(const struct request *r, struct reply *reply, struct error *err)
+{
+    static const char *const none[] = {NULL};
+    const struct engine *e = r->engine;
+    struct buffer *out = &reply->body;
+
+    if (request_only(r, none, err) || request_takes_json(r, err))
+        return -1;
+    buffer_text(out, "{");
+    facts_json(out, e);
+    buffer_format(out, ",\"architecture\":\"%s\"", hf_config_architecture(e->config));
+    buffer_format(out, ",\"vocab_size\":%" PRId64 ",\"max_positions\":%" PRId64, e->vocab_size,
+                  e->max_positions);
+    buffer_format(out, ",\"tensors\":%d,\"weight_bytes\":%" PRIu64, weights_count(e->weights),
+                  weights_bytes(e->weights));
+    buffer_format(out, ",\"steps\":%d", e->program->count);
+    put_tokenizer(e, out);
+    put_limits(&r->server->settings, out);
+    buffer_format(out, ",\"config\":%s}\n", hf_config_text(e->config));
+    reply_json(reply);
+    return 0;
+}

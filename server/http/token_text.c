@@ -1,0 +1,34 @@
+/* token_text.c - see token_text.h. */
+#include "server/http/token_text.h"
+
+#include <string.h>
+
+#include "server/http/json.h"
+#include "server/model/byte_level.h"
+#include "server/model/utf8.h"
+
+static void put_bytes(struct buffer *out, const struct buffer *bytes)
+{
+    buffer_text(out, ",\"bytes\":[");
+    for (size_t i = 0; i < bytes->size; i++)
+        buffer_format(out, "%s%d", i ? "," : "", (unsigned char)bytes->data[i]);
+    buffer_text(out, "]");
+}
+
+void token_put(struct buffer *out, const struct tokenizer *t, int64_t id)
+{
+    const char *token = tokenizer_token(t, id);
+    struct buffer text = {0}, bytes = {0};
+    size_t at;
+
+    /* An id that the model has and the tokenizer has not decodes to nothing. */
+    if (token && tokenizer_decode(t, &id, 1, 0, &text, NULL) == 0)
+        byte_level_decode(token, strlen(token), &bytes);
+    buffer_text(out, "\"token\":");
+    json_put_text(out, text.data ? text.data : "", text.size);
+    if (bytes.size && utf8_check(bytes.data, bytes.size, &at))
+        put_bytes(out, &bytes);
+    out->failed |= text.failed | bytes.failed;
+    buffer_clear(&text);
+    buffer_clear(&bytes);
+}

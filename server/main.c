@@ -1,0 +1,149 @@
+/* main.c - samebitd: opens a model and serves it until it is told to stop. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/base/log.h"
+#include "server/base/version.h"
+#include "server/http/daemon.h"
+#include "server/http/listen.h"
+#include "server/http/loading.h"
+#include "server/http/options.h"
+
+enum { STOP_SECONDS = 10 }; /* after which stopping is cut short */
+
+static int events[2]; /* a pipe: 'L' the model is loaded (or not), 'S' stop */
+static volatile sig_atomic_t signalled;
+
+static void on_signal(int number)
+{
+    ssize_t n;
+
+    if (signalled++)
+        _exit(128 + number);
+    n = write(events[1], "S", 1);
+    (void)n;
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+static int catch_signals(struct error *err)
+{
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction late = {.sa_handler = on_alarm};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    if (pipe(events))
+        return error_set(err, 500, "no pipe");
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGALRM, &late, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+    return 0;
+}
+
+static char next_event(void)
+{
+    char event = 0;
+
+    while (read(events[0], &event, 1) != 1)
+        ;
+    return event;
+}
+
+/* Any network may reach an address that is not loopback: that must be said, not found in a file. */
+static const char *choose_address(const struct options *o, const struct settings *s,
+                                  struct error *err)
+{
+    if (o->listen)
+        return o->listen;
+    if (listen_is_loopback(s->address))
+        return s->address;
+    error_param(err, 400, "address",
+                "%s: address '%s' is not a loopback one; such an address must be given with "
+                "--listen",
+                o->config, s->address);
+    return NULL;
+}
+
+static void say_ready(const struct daemon *d, const struct engine *e)
+{
+    printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
+           "%s, threads %d)\n",
+           daemon_address(d), e->name, numerics_name(e->backend->numerics), engine_attention(e),
+           e->backend->device, e->backend->isa, e->backend->threads);
+    fflush(stdout);
+}
+
+/* Loads and serves until a signal. */
+static int serve(struct server *server, struct daemon *d, const struct options *o,
+                 struct error *err)
+{
+    struct loading loading;
+
+    if (loading_start(&loading, server, &o->engine, events[1], err))
+        return -1;
+    if (next_event() == 'S') {
+        /* Loading cannot be broken off; nothing of it needs to be kept. */
+        daemon_stop(d);
+        _exit(0);
+    }
+    if (loading_join(&loading, err))
+        return -1;
+    say_ready(d, atomic_load(&server->engine));
+    while (next_event() != 'S')
+        ;
+    return 0;
+}
+
+static int run(const struct options *o, struct error *err)
+{
+    static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .loading = "starting"};
+    struct daemon *d = NULL;
+    const char *address;
+    int rc = -1;
+
+    if (settings_read(o->config, &server.settings, err) || catch_signals(err))
+        return -1;
+    address = choose_address(o, &server.settings, err);
+    if (!address)
+        return -1;
+    server.scheduler =
+        scheduler_create((int)server.settings.running, (int)server.settings.waiting, err);
+    if (server.scheduler)
+        d = daemon_start(&server, address, err);
+    if (d)
+        rc = serve(&server, d, o, err);
+    alarm(STOP_SECONDS);
+    daemon_stop(d);
+    scheduler_free(server.scheduler);
+    engine_close(atomic_load(&server.engine));
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static struct options options;
+    struct error err = {0};
+
+    if (options_parse(argc, argv, &options, &err)) {
+        fprintf(stderr, "samebitd: %s\n", err.text);
+        return 2;
+    }
+    if (options.help || options.version) {
+        fputs(options.help ? options_help : "samebitd " SAMEBIT_VERSION "\n", stdout);
+        return 0;
+    }
+    log_enable(options.verbose);
+    if (run(&options, &err)) {
+        fprintf(stderr, "samebitd: %s\n", err.text);
+        return 1;
+    }
+    return 0;
+}
