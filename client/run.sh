@@ -41,7 +41,8 @@ taken() { (exec 3<>"/dev/tcp/${listen%:*}/${listen##*:}") 2>/dev/null; }
 
 # Waits until /health says 200, with the words of the daemon about its progress.
 wait_ready() {
-    local shown= text
+    local shown= text terminal=
+    [ ! -t 2 ] || terminal=1
     until text=$(curl --silent --show-error --max-time 5 --fail-with-body "$url/health" 2>/dev/null); do
         if ! kill -0 "$daemon" 2>/dev/null; then
             wait "$daemon" || true
@@ -53,17 +54,17 @@ wait_ready() {
 import json, sys
 try:
     p = json.load(sys.stdin)
-    p = p.get("error", p)
-    print(p.get("message") or p.get("status") or "")
-except ValueError:
-    pass' <<<"$text")
+    percent = f""" {100 * p["progress"]:.0f} %""" if sys.argv[1:] else ""
+    print(f"""loading: {p["what"]}{percent}""")
+except (ValueError, KeyError, TypeError):
+    pass' ${terminal:+percent} <<<"$text")
         if [ -n "$text" ] && [ "$text" != "$shown" ]; then
             shown=$text
-            if [ -t 2 ]; then printf '\r\033[K%s' "$text" >&2; else say "$text"; fi
+            if [ -n "$terminal" ]; then printf '\r\033[K%s' "$text" >&2; else say "$text"; fi
         fi
         sleep 0.2
     done
-    [ -z "$shown" ] || [ ! -t 2 ] || printf '\r\033[K' >&2
+    [ -z "$shown" ] || [ -z "$terminal" ] || printf '\r\033[K' >&2
 }
 
 if [ "${listen##*:}" = 0 ]; then
@@ -86,18 +87,18 @@ wait_ready
 
 export SAMEBIT_URL=$url
 heading "The continuation of \"$prompt\":"
-"$build/samebit" generate --prompt "$prompt" --steps 32
+"$build/samebit" generate -n 32 "$prompt"
 heading "The five most likely next tokens, with their logits:"
-"$build/samebit" logits --prompt "$prompt" --top 5
+"$build/samebit" logits --top-k 5 "$prompt"
 heading "Layer 0, value by value:"
-"$build/samebit" trace --prompt "$prompt" --digest --values 'model.layers.0.*'
+"$build/samebit" trace --digest -v model.embed_tokens -v 'model.layers.0.*' -v model.layers.0 "$prompt"
 
 if [ "${RUN_ONCE:-}" = 1 ]; then
     exit 0
 fi
 heading "Serving on $url until Ctrl-C.  Try:"
 cat <<END
-    $build/samebit generate --prompt "Once upon a time"
+    $build/samebit generate "Once upon a time"
     $build/samebit values
     curl $url/v1/model
 END
