@@ -216,6 +216,8 @@ static void drop_pages(const void *data, uint64_t size)
 
 /* ---- bf16 ---- */
 
+/* Tensor.to(bfloat16) as from_pretrained calls it.  The two conversions round alike but for NaN:
+ * that of f32, which is vectorized, makes 0xffff of it, that of f16 makes 0x7fc0. */
 static void convert(bf16 *to, const unsigned char *from, int64_t count, enum dtype dtype)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -223,7 +225,7 @@ static void convert(bf16 *to, const unsigned char *from, int64_t count, enum dty
             float f;
 
             memcpy(&f, from + 4 * i, sizeof(f));
-            to[i] = bf16_from_f32(f);
+            to[i] = f != f ? 0xffff : bf16_from_f32(f);
         } else {
             uint16_t half;
 

@@ -117,7 +117,7 @@ static void test_f32_rounds_to_nearest_even(void **state)
     } cases[] = {
         {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x3f808001, 0x3f81}, {0x3f807fff, 0x3f80},
         {0x7f7fffff, 0x7f80}, {0xff7f7fff, 0xff7f}, {0x00000001, 0x0000}, {0x00008001, 0x0001},
-        {0x80018000, 0x8002}, {0x7f800001, 0x7fc0}, {0xffffffff, 0x7fc0}, {0x7f800000, 0x7f80},
+        {0x80018000, 0x8002}, {0x7f800001, 0xffff}, {0x7fffffff, 0xffff}, {0x7f800000, 0x7f80},
         {0x80000000, 0x8000},
     };
     enum { COUNT = sizeof(cases) / sizeof(cases[0]) };
@@ -133,6 +133,59 @@ static void test_f32_rounds_to_nearest_even(void **state)
     for (int i = 0; i < COUNT; i++)
         assert_int_equal(((const bf16 *)weights_find(w, "t", NULL)->data)[i], cases[i].to);
     weights_close(w);
+}
+
+/* What conversion_golden.py has made of the same numbers with PyTorch. */
+static const char f16_golden[] = "37de2c9beecc2633296c26c38c769266445dbdb118bf655d177cddbd3e73914c";
+static const char f32_golden[] = "e61edebfd74492a7ae150a6a8efc168803ba2979ce9380b64c7d921cc8c076e5";
+
+static uint32_t conversion_source(uint64_t *state, int i)
+{
+    uint64_t z = next_random(state);
+    uint32_t bits = (uint32_t)z;
+
+    if (i % 3 == 0)
+        bits = (bits & 0xffff0000u) | (0x7fffu + (uint32_t)(z >> 32) % 3);
+    if (i % 14 == 0)
+        bits &= 0x807fffffu;
+    if (i % 14 == 7)
+        bits |= 0x7f800000u;
+    return bits;
+}
+
+static void assert_converts_to(enum dtype dtype, int64_t count, const void *data,
+                               const char *golden)
+{
+    const struct safetensors_spec spec = {"t", dtype, 1, {count}};
+    unsigned char hash[32];
+    char hex[65];
+    struct weights *w;
+
+    write_file("model.safetensors", &spec, 1, data, (size_t)count * dtype_size(dtype));
+    w = weights_open(scratch, NULL);
+    SHA256(weights_find(w, "t", NULL)->data, (size_t)count * 2, hash);
+    for (int i = 0; i < 32; i++)
+        snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+    assert_string_equal(hex, golden);
+    weights_close(w);
+}
+
+static void test_conversion_is_that_of_pytorch(void **state)
+{
+    enum { HALVES = 1 << 16, FLOATS = 1 << 20 };
+    uint16_t *halves = malloc(HALVES * sizeof(*halves));
+    uint32_t *floats = malloc(FLOATS * sizeof(*floats));
+    uint64_t random = 1;
+
+    (void)state;
+    for (int i = 0; i < HALVES; i++)
+        halves[i] = (uint16_t)i;
+    for (int i = 0; i < FLOATS; i++)
+        floats[i] = conversion_source(&random, i);
+    assert_converts_to(DTYPE_F16, HALVES, halves, f16_golden);
+    assert_converts_to(DTYPE_F32, FLOATS, floats, f32_golden);
+    free(halves);
+    free(floats);
 }
 
 /* A header that is not padded leaves bf16 data at an odd address. */
@@ -335,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_bf16_stays_mapped),
         cmocka_unit_test(test_every_f16),
         cmocka_unit_test(test_f32_rounds_to_nearest_even),
+        cmocka_unit_test(test_conversion_is_that_of_pytorch),
         cmocka_unit_test(test_unaligned_data),
         cmocka_unit_test(test_dtype_that_cannot_be_a_weight),
         cmocka_unit_test_setup(test_shards, empty_folder),
