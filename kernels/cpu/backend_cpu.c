@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "kernels/bf16.h"
+#include "kernels/cpu/dots.h"
 #include "kernels/cpu/panels.h"
 
 static op_fn *const ops[OP_COUNT] = {
@@ -22,8 +23,9 @@ static const struct {
     const struct panels *panels;
     op_fn *linear, *matmul_qk, *matmul_pv; /* of numerics avx2 */
 } versions[] = {
-    {"avx512_bf16", &rows_avx512, &panels_avx512_bf16, cpu_linear, cpu_matmul_qk, cpu_matmul_pv},
-    {"avx2", &rows_avx2, &panels_avx2, cpu_linear, cpu_matmul_qk, cpu_matmul_pv},
+    {"avx512_bf16", &rows_avx512, &panels_avx512_bf16, cpu_linear_dots, cpu_matmul_qk_dots,
+     cpu_matmul_pv_dots},
+    {"avx2", &rows_avx2, &panels_avx2, cpu_linear_dots, cpu_matmul_qk_dots, cpu_matmul_pv_dots},
     {"plain", &rows_plain, NULL, cpu_linear, cpu_matmul_qk, cpu_matmul_pv},
 };
 

@@ -2,18 +2,12 @@
  * once for each instruction set. */
 #include <string.h>
 
+#include "kernels/cpu/finish.h"
 #include "kernels/cpu/panels.h"
 
-static void panels_finish(const float *restrict sum, const bf16 *restrict bias, bf16 *restrict y,
-                          int64_t columns)
+static void panels_finish(const float *sum, const bf16 *bias, bf16 *y, int64_t columns)
 {
-    for (int64_t c = 0; c < columns; c++) {
-        const float f = bias ? sum[c] + bf16_to_f32(bias[c]) : sum[c];
-        const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;
-        const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-
-        y[c] = (bf16)(nan ? 0x7fc0u : rounded);
-    }
+    finish_sums(sum, bias, y, columns);
 }
 
 static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t columns, int64_t K,

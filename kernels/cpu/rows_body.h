@@ -1,43 +1,35 @@
 /* rows_body.h - the row loops, compiled once for each instruction set.  See rows.h.
  *
  * Loops are written so that a compiler can put them in vectors: no branches, no calls. */
+#include "kernels/cpu/finish.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/sleef.h"
 
 enum { ROWS_CHUNK = 2048 }; /* elements of a row kept as f32 on the stack; a multiple of 16 */
 
-/* bf16_from_f32 without a branch. */
-static inline bf16 rows_round(float f)
-{
-    const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;
-    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-
-    return (bf16)(nan ? 0x7fc0u : rounded);
-}
-
 static void rows_add(const bf16 *restrict a, const bf16 *restrict b, bf16 *restrict y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = rows_round(bf16_to_f32(a[i]) + bf16_to_f32(b[i]));
+        y[i] = finish_round(bf16_to_f32(a[i]) + bf16_to_f32(b[i]));
 }
 
 static void rows_mul(const bf16 *restrict a, const bf16 *restrict b, bf16 *restrict y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = rows_round(bf16_to_f32(a[i]) * bf16_to_f32(b[i]));
+        y[i] = finish_round(bf16_to_f32(a[i]) * bf16_to_f32(b[i]));
 }
 
 static void rows_add_value(const bf16 *restrict x, float value, bf16 *restrict y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = rows_round(bf16_to_f32(x[i]) + value);
+        y[i] = finish_round(bf16_to_f32(x[i]) + value);
 }
 
 static void rows_scale(const bf16 *restrict x, float by, bf16 *restrict y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = rows_round(bf16_to_f32(x[i]) * by);
+        y[i] = finish_round(bf16_to_f32(x[i]) * by);
 }
 
 static void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
@@ -45,7 +37,7 @@ static void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
     for (int64_t i = 0; i < n; i++) {
         const float v = bf16_to_f32(x[i]);
 
-        y[i] = rows_round(v / (1.0f + sleef_expf(-v)));
+        y[i] = finish_round(v / (1.0f + sleef_expf(-v)));
     }
 }
 
@@ -55,18 +47,18 @@ static void rows_rms_norm(const bf16 *restrict x, const bf16 *restrict w, float 
     const float mean = reduce_squares(x, n) / (float)n, scale = 1.0f / sqrtf(mean + eps);
 
     for (int64_t i = 0; i < n; i++) {
-        const float h = bf16_to_f32(rows_round(bf16_to_f32(x[i]) * scale));
+        const float h = bf16_to_f32(finish_round(bf16_to_f32(x[i]) * scale));
 
-        y[i] = rows_round(bf16_to_f32(w[i]) * h);
+        y[i] = finish_round(bf16_to_f32(w[i]) * h);
     }
 }
 
 static inline bf16 rows_rotate(bf16 x, bf16 cos, bf16 turned, bf16 sin)
 {
-    const float a = bf16_to_f32(rows_round(bf16_to_f32(x) * bf16_to_f32(cos)));
-    const float b = bf16_to_f32(rows_round(bf16_to_f32(turned) * bf16_to_f32(sin)));
+    const float a = bf16_to_f32(finish_round(bf16_to_f32(x) * bf16_to_f32(cos)));
+    const float b = bf16_to_f32(finish_round(bf16_to_f32(turned) * bf16_to_f32(sin)));
 
-    return rows_round(a + b);
+    return finish_round(a + b);
 }
 
 static void rows_rope(const bf16 *restrict x, const bf16 *restrict cos, const bf16 *restrict sin,
@@ -144,7 +136,7 @@ static void rows_softmax(const bf16 *restrict x, bf16 *restrict y, int64_t n, in
         if (n > ROWS_CHUNK)
             rows_exp(x + first, max, e, count);
         for (int64_t i = 0; i < count; i++)
-            y[first + i] = rows_round(e[i] * inverse);
+            y[first + i] = finish_round(e[i] * inverse);
     }
 }
 

@@ -1,0 +1,30 @@
+/* finish.h - how a finished f32 sum becomes an output. */
+#ifndef SAMEBIT_CPU_FINISH_H
+#define SAMEBIT_CPU_FINISH_H
+
+#include <stdint.h>
+
+#include "kernels/bf16.h"
+
+/* bf16_from_f32 without a branch, so that loops can be put in vectors. */
+static inline bf16 finish_round(float f)
+{
+    const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;
+    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+
+    return (bf16)(nan ? 0x7fc0u : rounded);
+}
+
+/* y[c] = bf(sum[c] + bias[c]); bias may be NULL. */
+static inline void finish_sums(const float *restrict sum, const bf16 *restrict bias,
+                               bf16 *restrict y, int64_t columns)
+{
+    if (bias)
+        for (int64_t c = 0; c < columns; c++)
+            y[c] = finish_round(sum[c] + bf16_to_f32(bias[c]));
+    else
+        for (int64_t c = 0; c < columns; c++)
+            y[c] = finish_round(sum[c]);
+}
+
+#endif
