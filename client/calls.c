@@ -34,10 +34,25 @@ static json_t *member_take(struct client *c, json_t *reply, const char *path, co
     return value;
 }
 
-json_t *client_values(struct client *c, struct error *err)
+json_t *client_values(struct client *c, const char *glob, int64_t layer, struct error *err)
 {
-    return member_take(c, client_get(c, "/v1/values", err), "/v1/values", "values", JSON_ARRAY,
-                       err);
+    char *escaped = glob ? client_escape(c, glob, err) : NULL;
+    struct buffer path = {0};
+    json_t *values = NULL;
+
+    buffer_text(&path, "/v1/values");
+    if (glob)
+        buffer_format(&path, "?glob=%s", escaped ? escaped : "");
+    if (layer >= 0)
+        buffer_format(&path, "%clayer=%lld", glob ? '&' : '?', (long long)layer);
+    if (path.failed)
+        error_set(err, 500, "out of memory");
+    else if (!glob || escaped)
+        values =
+            member_take(c, client_get(c, path.data, err), "/v1/values", "values", JSON_ARRAY, err);
+    buffer_clear(&path);
+    free(escaped);
+    return values;
 }
 
 json_t *client_tokenize(struct client *c, const char *text, json_t **pieces, struct error *err)
@@ -71,16 +86,6 @@ char *client_detokenize(struct client *c, const json_t *ids, struct error *err)
     json_decref(text);
     json_decref(request);
     return out;
-}
-
-json_t *client_digests(struct client *c, const json_t *request, struct error *err)
-{
-    json_t *body = json_copy((json_t *)request), *reply;
-
-    json_object_set_new(body, "format", json_string("digest"));
-    reply = client_post(c, "/v1/trace", body, err);
-    json_decref(body);
-    return reply;
 }
 
 /* ---- generation: newline-delimited JSON ---- */
@@ -190,9 +195,9 @@ out:
     return rc;
 }
 
-static int trace_replacing(struct client *c, const json_t *request,
-                           const struct client_replace *replace, int count, client_sink *sink,
-                           void *user, struct error *err)
+static int ask_replacing(struct client *c, const json_t *request,
+                         const struct client_replace *replace, int count, const char *accept,
+                         client_sink *sink, void *user, struct error *err)
 {
     struct client_piece *pieces = calloc((size_t)count + 1, sizeof(*pieces));
     struct buffer header = {0};
@@ -208,29 +213,69 @@ static int trace_replacing(struct client *c, const json_t *request,
     for (int i = 0; i < count; i++)
         pieces[i + 1] =
             (struct client_piece){replace[i].tensor.data, tensor_bytes(&replace[i].tensor)};
-    rc = client_stream(c, "/v1/trace", "application/octet-stream", pieces, count + 1,
-                       "application/octet-stream", sink, user, err);
+    rc = client_stream(c, "/v1/trace", "application/octet-stream", pieces, count + 1, accept, sink,
+                       user, err);
 out:
     buffer_clear(&header);
     free(pieces);
     return rc;
 }
 
-int client_trace(struct client *c, const json_t *request, const struct client_replace *replace,
-                 int replace_count, client_sink *sink, void *user, struct error *err)
+static int ask_plainly(struct client *c, const char *path, const json_t *request, client_sink *sink,
+                       void *user, struct error *err)
 {
     struct client_piece piece;
-    char *text;
+    char *text = json_dumps(request, JSON_COMPACT);
     int rc;
 
-    if (replace_count)
-        return trace_replacing(c, request, replace, replace_count, sink, user, err);
-    text = json_dumps(request, JSON_COMPACT);
     if (!text)
         return error_set(err, 400, "the request is not valid UTF-8");
     piece = (struct client_piece){text, strlen(text)};
-    rc = client_stream(c, "/v1/trace", "application/json", &piece, 1, "application/octet-stream",
-                       sink, user, err);
+    rc = client_stream(c, path, "application/json", &piece, 1, "application/octet-stream", sink,
+                       user, err);
     free(text);
     return rc;
+}
+
+int client_trace(struct client *c, const json_t *request, const struct client_replace *replace,
+                 int replace_count, client_sink *sink, void *user, struct error *err)
+{
+    if (replace_count)
+        return ask_replacing(c, request, replace, replace_count, "application/octet-stream", sink,
+                             user, err);
+    return ask_plainly(c, "/v1/trace", request, sink, user, err);
+}
+
+int client_logits_stream(struct client *c, const json_t *request, client_sink *sink, void *user,
+                         struct error *err)
+{
+    return ask_plainly(c, "/v1/logits", request, sink, user, err);
+}
+
+static int into_buffer(void *user, const void *bytes, size_t size, struct error *err)
+{
+    struct buffer *b = user;
+
+    buffer_append(b, bytes, size);
+    return b->failed ? error_set(err, 500, "out of memory for the reply") : 0;
+}
+
+json_t *client_digests(struct client *c, const json_t *request,
+                       const struct client_replace *replace, int replace_count, struct error *err)
+{
+    json_t *asked = json_copy((json_t *)request), *reply = NULL;
+    struct buffer body = {0};
+
+    json_object_set_new(asked, "format", json_string("digest"));
+    if (!replace_count) {
+        reply = client_post(c, "/v1/trace", asked, err);
+    } else if (ask_replacing(c, asked, replace, replace_count, "application/json", into_buffer,
+                             &body, err) == 0) {
+        reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, NULL);
+        if (!reply)
+            error_set(err, 502, "%s/v1/trace did not answer with JSON", client_url(c));
+    }
+    buffer_clear(&body);
+    json_decref(asked);
+    return reply;
 }

@@ -220,7 +220,14 @@ static int fail_status(struct client *c, const char *path, long status, struct b
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *param = json_string_value(json_object_get(error, "param"));
 
-    if (message)
+    const char *state = json_string_value(json_object_get(reply, "status"));
+    const char *what = json_string_value(json_object_get(reply, "what"));
+
+    if (state)
+        error_set(err, (int)status, "%s: %s%s%s%s, %.0f%%", c->url, state, what ? " (" : "",
+                  what ? what : "", what ? ")" : "",
+                  100 * json_number_value(json_object_get(reply, "progress")));
+    else if (message)
         error_param(err, (int)status, param ? param : "", "%s%s answered %ld: %s", c->url, path,
                     status, message);
     else
@@ -319,6 +326,16 @@ static json_t *call_json(struct client *c, const char *path, const json_t *reque
     buffer_clear(&body);
     free(text);
     return reply;
+}
+
+char *client_escape(struct client *c, const char *text, struct error *err)
+{
+    char *escaped = curl_easy_escape(c->curl, text, 0), *out = escaped ? strdup(escaped) : NULL;
+
+    curl_free(escaped);
+    if (!out)
+        error_set(err, 500, "out of memory");
+    return out;
 }
 
 json_t *client_get(struct client *c, const char *path, struct error *err)

@@ -31,18 +31,19 @@ void client_set_poll(struct client *c, int (*poll)(void *user), void *user);
 json_t *client_get(struct client *c, const char *path, struct error *err);
 /* request is borrowed. */
 json_t *client_post(struct client *c, const char *path, const json_t *request, struct error *err);
+/* text as a part of a query; the caller's to free. */
+char *client_escape(struct client *c, const char *text, struct error *err);
 
 json_t *client_health(struct client *c, struct error *err); /* code 503 while it loads */
 json_t *client_model(struct client *c, struct error *err);
-/* Array of values: name, aliases, op, inputs, shape, dtype, line. */
-json_t *client_values(struct client *c, struct error *err);
+/* Array of values: name, aliases, op, inputs, shape, dtype, source.  glob: NULL for any; layer: -1.
+ */
+json_t *client_values(struct client *c, const char *glob, int64_t layer, struct error *err);
 /* The ids of text: an array of integers.  pieces (may be NULL) is set to the text of each. */
 json_t *client_tokenize(struct client *c, const char *text, json_t **pieces, struct error *err);
 /* ids: array, borrowed.  The text is the caller's to free. */
 char *client_detokenize(struct client *c, const json_t *ids, struct error *err);
 json_t *client_logits(struct client *c, const json_t *request, struct error *err);
-/* request: as /v1/trace takes it; "format": "digest" is added. */
-json_t *client_digests(struct client *c, const json_t *request, struct error *err);
 
 /* One line of a generation: {"token", "text"}, at last {"done": true, ...}.  Not 0 ends it. */
 typedef int client_line(void *user, const json_t *line, struct error *err);
@@ -71,6 +72,14 @@ struct client_replace {
     const char *name;     /* path, alias, or "step_2/<path>" */
     struct tensor tensor; /* contiguous; borrowed for the call */
 };
+
+/* Asks for digests of values.  request: as /v1/trace takes it; "format": "digest" is added. */
+json_t *client_digests(struct client *c, const json_t *request,
+                       const struct client_replace *replace, int replace_count, struct error *err);
+
+/* Asks for all logits as a safetensors stream (`logits`, `tokens`). */
+int client_logits_stream(struct client *c, const json_t *request, client_sink *sink, void *user,
+                         struct error *err);
 
 /* Asks for a trace as a safetensors stream.  request: as /v1/trace takes it; borrowed. */
 int client_trace(struct client *c, const json_t *request, const struct client_replace *replace,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "client/half.h"
+#include "server/model/float16.h"
 
 enum { BLOCK = 1024, LANES = 8 };
 
@@ -45,7 +46,7 @@ static void load(const struct tensor *t, int64_t first, int n, float *out)
             out[i] = bf16_to_f32(half[i]);
     else
         for (int i = 0; i < BLOCK; i++)
-            out[i] = half_to_f32(half[i]);
+            out[i] = f32_from_f16(half[i]);
 }
 
 /* Maps bits to integers that are ordered as the numbers are, both zeros to 0. */
@@ -194,7 +195,7 @@ static void run_floats(const struct tensor *a, const struct tensor *b, struct co
     finish(&t, s);
 }
 
-static int64_t integer(const struct tensor *t, int64_t i)
+int64_t compare_stats_integer(const struct tensor *t, int64_t i)
 {
     int64_t v;
 
@@ -207,7 +208,7 @@ static void run_integers(const struct tensor *a, const struct tensor *b, struct 
     double sum = 0, aa = 0, bb = 0, ab = 0;
 
     for (int64_t i = 0; i < s->count; i++) {
-        int64_t x = integer(a, i), y = integer(b, i);
+        int64_t x = compare_stats_integer(a, i), y = compare_stats_integer(b, i);
         uint64_t d = x < y ? (uint64_t)y - (uint64_t)x : (uint64_t)x - (uint64_t)y;
 
         aa += (double)x * (double)x;
@@ -256,12 +257,12 @@ static float widened(const struct tensor *t, int64_t i)
         memcpy(&half, element(t, i), sizeof(half));
     return t->dtype == DTYPE_F32    ? f
            : t->dtype == DTYPE_BF16 ? bf16_to_f32(half)
-                                    : half_to_f32(half);
+                                    : f32_from_f16(half);
 }
 
 double compare_stats_element(const struct tensor *t, int64_t i)
 {
-    return t->dtype == DTYPE_I64 ? (double)integer(t, i) : (double)widened(t, i);
+    return (double)widened(t, i);
 }
 
 static int reads_back(const char *text, enum dtype dtype, float f)
@@ -271,7 +272,7 @@ static int reads_back(const char *text, enum dtype dtype, float f)
     if (dtype == DTYPE_BF16)
         back = bf16_to_f32(bf16_from_f32(back));
     else if (dtype == DTYPE_F16)
-        back = half_to_f32(half_from_f32(back));
+        back = f32_from_f16(half_from_f32(back));
     return f32_bits(back) == f32_bits(f);
 }
 
@@ -280,12 +281,14 @@ char *compare_stats_text(const struct tensor *t, int64_t i, char *out, size_t si
     float f;
 
     if (t->dtype == DTYPE_I64) {
-        snprintf(out, size, "%lld", (long long)integer(t, i));
+        snprintf(out, size, "%lld", (long long)compare_stats_integer(t, i));
         return out;
     }
     f = widened(t, i);
-    if (f != f)
+    if (f != f && (f32_bits(f) & 0x7fffffffu) == 0x7fc00000u)
         snprintf(out, size, "nan");
+    else if (f != f) /* two NaNs may differ */
+        snprintf(out, size, "nan(0x%x)", f32_bits(f));
     for (int digits = 1; f == f && digits <= 9; digits++) {
         snprintf(out, size, "%.*g", digits, (double)f);
         if (reads_back(out, t->dtype, f))

@@ -34,8 +34,9 @@ int compare_stats_possible(enum dtype a, enum dtype b);
  * allocated; the result depends on nothing but the elements. */
 void compare_stats_run(const struct tensor *a, const struct tensor *b, struct compare_stats *out);
 
-/* Element i as a number (I64 above 2^53 rounds). */
+/* Element i of a tensor of floats; of one of I64. */
 double compare_stats_element(const struct tensor *t, int64_t i);
+int64_t compare_stats_integer(const struct tensor *t, int64_t i);
 
 /* Element i as text: the fewest digits that read back to the same bits of its dtype; "nan", "inf",
  * "-0".  Returns out. */

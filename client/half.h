@@ -1,24 +1,10 @@
-/* half.h - IEEE binary16 <-> float32, bit by bit: payloads of NaNs survive widening. */
+/* half.h - float32 to IEEE binary16; the way back is server/model/float16.h. */
 #ifndef SAMEBIT_HALF_H
 #define SAMEBIT_HALF_H
 
 #include <stdint.h>
 
 #include "kernels/bf16.h"
-
-static inline float half_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u,
-             mantissa = h & 0x3ffu;
-    float f;
-
-    if (exponent == 31)
-        return f32_from_bits(sign | 0x7f800000u | mantissa << 13);
-    if (exponent)
-        return f32_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-    f = (float)mantissa * 0x1p-24f;
-    return f32_from_bits(f32_bits(f) | sign);
-}
 
 /* Round to nearest even; overflow goes to infinity, a NaN becomes 0x7e00. */
 static inline uint16_t half_from_f32(float f)

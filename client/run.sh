@@ -11,7 +11,7 @@ listen=${LISTEN:-127.0.0.1:8642}
 build=${B:-build}
 prompt=${PROMPT:-The capital of France is}
 python=${VENV:+$VENV/bin/}python3
-daemon=
+daemon= fetching= found=
 
 say() { printf '%s\n' "$*" >&2; }
 heading() { printf '\n%s\n\n' "$*"; }
@@ -19,6 +19,10 @@ heading() { printf '\n%s\n\n' "$*"; }
 # Ends the daemon whatever ends this script; it is given time to finish its replies.
 stop() {
     trap '' INT TERM HUP
+    if [ -n "$fetching" ]; then
+        kill -TERM "$fetching" 2>/dev/null && wait "$fetching" || true
+    fi
+    rm -f "$found"
     [ -n "$daemon" ] || return 0
     kill -TERM "$daemon" 2>/dev/null || true
     for _ in $(seq 100); do
@@ -71,7 +75,14 @@ if [ "${listen##*:}" = 0 ]; then
     listen=${listen%:*}:$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 fi
 url=http://$listen
-folder=$("$python" configs/models/fetch.py "$model")
+
+# In the background, because only then is a signal heeded at once.
+found=$(mktemp)
+"$python" configs/models/fetch.py "$model" >"$found" &
+fetching=$!
+wait "$fetching"
+fetching=
+folder=$(<"$found")
 
 if taken; then
     say "$listen is taken by another program: stop it, or choose another: make run LISTEN=127.0.0.1:8643"

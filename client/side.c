@@ -53,27 +53,23 @@ json_t *side_prompt_tokens(const struct side *s)
     return ids;
 }
 
-/* What an alias of the metadata stands for.  {"alias": "path"}, {"alias": ["path"]}, or
- * [{"alias", "path"}]; a string holding one of these. */
+/* alias -> path, of the aliases that stand for one value: {"alias": ["path"]} or {"alias": "path"},
+ * or a string holding that. */
 static json_t *read_aliases(json_t *metadata)
 {
     json_t *value = json_object_get(metadata, "aliases"), *parsed = NULL, *map = json_object();
-    json_t *item;
-    const char *key;
-    size_t i;
+    json_t *path;
+    const char *alias;
 
     if (json_is_string(value))
         value = parsed = json_loads(json_string_value(value), 0, NULL);
-    json_object_foreach(value, key, item)
-        json_object_set(map, key, json_is_array(item) ? json_array_get(item, 0) : item);
-    if (json_is_array(value))
-        json_array_foreach(value, i, item)
-        {
-            const char *alias = json_string_value(json_object_get(item, "alias"));
-
-            if (alias)
-                json_object_set(map, alias, json_object_get(item, "path"));
-        }
+    json_object_foreach(value, alias, path)
+    {
+        if (json_array_size(path) == 1)
+            path = json_array_get(path, 0);
+        if (json_is_string(path))
+            json_object_set(map, alias, path);
+    }
     json_decref(parsed);
     return map;
 }
@@ -149,6 +145,8 @@ void side_free(struct side *s)
     json_decref(s->metadata);
     json_decref(s->index);
     safetensors_close(s->file);
+    free(s->tokens.name);
+    free(s->ids);
     free(s->label);
     free(s);
 }
@@ -190,19 +188,19 @@ fail:
     return NULL;
 }
 
-static int value_from_digest(struct side_value *v, const json_t *row, const char *label, int at,
-                             struct error *err)
+static int value_from_digest(struct side_value *v, const char *name, const json_t *row,
+                             const char *label, struct error *err)
 {
-    const char *name = json_string_value(json_object_get(row, "name"));
     const char *dtype = json_string_value(json_object_get(row, "dtype"));
     const char *digest = json_string_value(json_object_get(row, "sha256"));
     json_t *shape = json_object_get(row, "shape"), *extent;
     size_t k;
 
-    if (!name || !dtype || !digest || strlen(dtype) >= sizeof(v->dtype) ||
+    if (!dtype || !digest || strlen(dtype) >= sizeof(v->dtype) ||
         strlen(digest) != sizeof(v->sha256) - 1 || !json_is_array(shape) ||
         json_array_size(shape) > TENSOR_MAX_RANK)
-        return error_set(err, 500, "%s: values[%d] of the digests is not one", label, at);
+        return error_set(err, 502, "%s: %s: not a digest with shape, dtype and sha256", label,
+                         name);
     strcpy(v->dtype, dtype);
     strcpy(v->sha256, digest);
     v->rank = (int)json_array_size(shape);
@@ -211,27 +209,43 @@ static int value_from_digest(struct side_value *v, const json_t *row, const char
     return v->name ? 0 : error_set(err, 500, "%s: out of memory", label);
 }
 
-struct side *side_from_digests(const char *label, json_t *reply, struct error *err)
+static int tokens_from_ids(struct side *s, const json_t *ids, struct error *err)
 {
-    json_t *values = json_object_get(reply, "values");
-    json_t *metadata = json_object_get(reply, "metadata");
-    int count = (int)json_array_size(values);
-    struct side *s;
+    int64_t count = (int64_t)json_array_size(ids);
 
-    if (!json_is_array(values)) {
-        error_set(err, 500, "%s: the reply has no list of values", label);
+    s->ids = calloc((size_t)count + 1, sizeof(*s->ids));
+    s->tokens.name = strdup("tokens");
+    if (!s->ids || !s->tokens.name)
+        return error_set(err, 500, "%s: out of memory", s->label);
+    for (int64_t i = 0; i < count; i++)
+        s->ids[i] = json_integer_value(json_array_get(ids, (size_t)i));
+    s->tokens.supported = 1;
+    strcpy(s->tokens.dtype_text, "I64");
+    s->tokens.tensor = tensor_make(DTYPE_I64, 1, &count, s->ids);
+    value_from_entry(&s->values[s->count], &s->tokens);
+    return s->values[s->count++].name ? 0 : error_set(err, 500, "%s: out of memory", s->label);
+}
+
+struct side *side_from_digests(const char *label, const json_t *reply, struct error *err)
+{
+    json_t *values = json_object_get(reply, "values"), *ids = json_object_get(reply, "tokens"),
+           *row;
+    struct side *s;
+    const char *name;
+
+    if (!json_is_object(values) || !json_is_array(ids)) {
+        error_set(err, 502, "%s: the reply has no digests of values and tokens", label);
         return NULL;
     }
-    s = side_new(label, json_is_object(metadata) ? metadata : reply, count, err);
+    s = side_new(label, NULL, (int)json_object_size(values) + 1, err);
     if (!s)
         return NULL;
+    json_object_update(s->metadata, (json_t *)reply);
     json_object_del(s->metadata, "values");
     s->ordered = 1;
-    for (; s->count < count; s->count++)
-        if (value_from_digest(&s->values[s->count], json_array_get(values, (size_t)s->count), label,
-                              s->count, err))
-            goto fail;
-    if (finish(s, err))
+    json_object_foreach(values, name, row) if (value_from_digest(&s->values[s->count++], name, row,
+                                                                 label, err)) goto fail;
+    if (tokens_from_ids(s, ids, err) || finish(s, err))
         goto fail;
     return s;
 fail:

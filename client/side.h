@@ -27,16 +27,20 @@ struct side {
     struct side_value *values;
     int count;
     int ordered;
-    json_t *index; /* private: name -> position */
-    struct safetensors *file;
+    struct safetensors *file; /* or NULL */
+    /* private */
+    json_t *index;                   /* name -> position */
+    struct safetensors_entry tokens; /* of a digest reply, over ids */
+    int64_t *ids;
 };
 
 /* Takes the file: side_free closes it.  NULL when memory is out; the file is closed then too. */
 struct side *side_from_file_take(const char *label, struct safetensors *file, struct error *err);
 
-/* From the reply to a digest request: {"values": [{"name", "shape", "dtype", "sha256"}], ...}.
- * label stands for its origin in errors; reply is borrowed. */
-struct side *side_from_digests(const char *label, json_t *reply, struct error *err);
+/* From the reply to a digest request: {"values": {name: {"shape", "dtype", "sha256"}, ...},
+ * "tokens": [ids], ...}; the ids become the value `tokens`, with numbers.  label stands for its
+ * origin in errors; reply is borrowed. */
+struct side *side_from_digests(const char *label, const json_t *reply, struct error *err);
 
 void side_free(struct side *s);
 
@@ -49,8 +53,8 @@ int side_attach_take(struct side *s, struct safetensors *file, struct error *err
 /* A string of the metadata, or NULL. */
 const char *side_text(const struct side *s, const char *key);
 
-/* The ids of the prompt from the metadata's prompt_tokens ("1,2,3" or a JSON array): a new array,
- * or NULL when there are none. */
+/* The ids of the prompt from the metadata's prompt_tokens ("[1,2,3]", "1,2,3", or an array): a new
+ * array, or NULL when there are none. */
 json_t *side_prompt_tokens(const struct side *s);
 
 /* Number i of "step_i/...", 0 outside the decode steps. */

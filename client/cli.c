@@ -1,0 +1,88 @@
+/* cli.c - the program `samebit`: finds the command and reports what went wrong. */
+#include "client/cli.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct cli_command *const commands[] = {
+    &cli_generate, &cli_logits, &cli_values, &cli_trace,
+    &cli_compare,  &cli_tokens, &cli_model,  &cli_health,
+};
+
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_overview(FILE *stream)
+{
+    color_print(stream, COLOR_BOLD, "samebit");
+    fputs(" - asks a daemon that computes with PyTorch's bits, and compares what comes out\n\n",
+          stream);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(stream, "  samebit %-9s %-17s %s\n", commands[i]->name, commands[i]->arguments,
+                commands[i]->summary);
+    fputs("\n"
+          "Every command has --help, and --url of the daemon (else $SAMEBIT_URL, "
+          "else\n" CLI_DEFAULT_URL "). Exit status: 0 well, 1 compared and different, 2 trouble.\n",
+          stream);
+}
+
+static void print_help(const struct cli_command *c)
+{
+    printf("samebit %s %s\n  %s\n\n%s", c->name, c->arguments, c->summary, c->help);
+    printf("  --url URL           the daemon; else $SAMEBIT_URL, else " CLI_DEFAULT_URL "\n"
+           "  --help              this\n");
+}
+
+static int wants_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return 1;
+    return 0;
+}
+
+static int run_command(const struct cli_command *c, int argc, char **argv)
+{
+    struct error err = {0};
+    int rc;
+
+    if (wants_help(argc, argv)) {
+        print_help(c);
+        return fflush(stdout) ? CLI_TROUBLE : CLI_OK;
+    }
+    rc = c->run(argc, argv, &err);
+    if (rc == CLI_TROUBLE) {
+        fflush(stdout);
+        color_print(stderr, COLOR_BAD, "samebit:");
+        fprintf(stderr, " %s\n", err.code ? err.text : "failed");
+    }
+    return rc;
+}
+
+/* Names are shown as they are where the terminal's locale can; UTF-8 is what JSON brings. */
+static void set_locale(void)
+{
+    if (!setlocale(LC_CTYPE, "") || strcmp(setlocale(LC_CTYPE, NULL), "C") == 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+int main(int argc, char **argv)
+{
+    set_locale();
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_overview(stderr);
+        return CLI_TROUBLE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_overview(stdout);
+        return fflush(stdout) ? CLI_TROUBLE : CLI_OK;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i]->name) == 0)
+            return run_command(commands[i], argc - 2, argv + 2);
+    fprintf(stderr, "samebit: no command '%s'; samebit --help lists them\n", argv[1]);
+    return CLI_TROUBLE;
+}

@@ -1,0 +1,257 @@
+/* cli_compare.c - `samebit compare A B`: files, daemons, or one of each. */
+#include "client/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/remote.h"
+#include "client/report.h"
+
+enum { DEFAULT_LIMIT = 60 };
+
+struct options {
+    struct cli_ask ask;
+    struct report_options report;
+    struct compare_options compare;
+    int64_t limit; /* -1: not given */
+    int json;
+};
+
+/* What is opened: for each of A and B a file, or a client. */
+struct sides {
+    struct client *client[2];
+    struct side *side[2];
+    json_t *request; /* as asked of the daemons */
+};
+
+static struct side *open_file(const char *path, struct error *err)
+{
+    struct safetensors *file = safetensors_open(path, err);
+
+    return file ? side_from_file_take(path, file, err) : NULL;
+}
+
+/* Both are daemons: digests of both. */
+static int open_daemons(struct sides *s, const struct options *o, struct error *err)
+{
+    s->request = cli_request(&o->ask, err);
+    if (!s->request)
+        return -1;
+    if (!json_object_get(s->request, "values"))
+        json_object_set_new(s->request, "values", json_pack("[s]", "*"));
+    for (int i = 0; i < 2; i++) {
+        s->side[i] = remote_digests(s->client[i], s->request, err);
+        if (!s->side[i])
+            return -1;
+    }
+    return 0;
+}
+
+/* One is a file: what it holds is asked of the daemon. */
+static int open_mixed(struct sides *s, const struct options *o, struct error *err)
+{
+    int daemon = s->client[0] ? 0 : 1;
+    json_t *prompt = NULL;
+    int rc = -1;
+
+    if (o->ask.prompt || o->ask.tokens || o->ask.positions || o->ask.steps >= 0) {
+        prompt = o->ask.prompt || o->ask.tokens ? cli_request(&o->ask, err) : NULL;
+        if (!prompt) {
+            error_set(err, 400, "--steps and --positions go with --prompt or --tokens");
+            goto out;
+        }
+    }
+    s->request = remote_request_like(s->client[daemon], s->side[1 - daemon], prompt, err);
+    if (s->request)
+        s->side[daemon] = remote_fetch(s->client[daemon], s->request, err);
+    rc = s->side[daemon] ? 0 : -1;
+out:
+    json_decref(prompt);
+    return rc;
+}
+
+static int open_sides(struct sides *s, char **from, const struct options *o, struct error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        if (remote_is_url(from[i]))
+            s->client[i] = cli_client(from[i], err);
+        else
+            s->side[i] = open_file(from[i], err);
+        if (!s->client[i] && !s->side[i])
+            return -1;
+    }
+    if (s->client[0] && s->client[1])
+        return open_daemons(s, o, err);
+    if (s->client[0] || s->client[1])
+        return open_mixed(s, o, err);
+    if (o->ask.prompt || o->ask.tokens || o->ask.positions || o->ask.steps >= 0)
+        return error_set(err, 400,
+                         "two files are compared as they are: --prompt, --tokens, --steps "
+                         "and --positions are for daemons");
+    return 0;
+}
+
+static void close_sides(struct sides *s)
+{
+    for (int i = 0; i < 2; i++) {
+        side_free(s->side[i]);
+        client_close(s->client[i]);
+    }
+    json_decref(s->request);
+}
+
+/* ---- comparing ---- */
+
+static int show(void *user, const char *name, uint64_t done, uint64_t all)
+{
+    progress_show(user, name, done, all);
+    return 0;
+}
+
+/* The ids of the prompt, of two daemons: where they differ, no float is worth its transfer. */
+static int same_prompt(const struct compare *c)
+{
+    const struct compare_row *r = c->rows;
+    struct compare_stats stats;
+
+    if (c->count == 0 || strcmp(r->name, "tokens") != 0 || !r->a || !r->b)
+        return 1;
+    if (r->verdict == COMPARE_SHAPE)
+        return 0;
+    if (r->verdict != COMPARE_OPEN)
+        return 1;
+    compare_stats_run(&r->a->entry->tensor, &r->b->entry->tensor, &stats);
+    return stats.first < 0 || (c->prompt_length > 0 && stats.first >= c->prompt_length);
+}
+
+static int fetch_open(const struct sides *s, struct compare *c, struct error *err)
+{
+    for (int i = 0; i < 2; i++)
+        if (remote_complete(s->client[i], s->side[i], c, i == 0, s->request, err))
+            return -1;
+    return 0;
+}
+
+static int compare_sides(const struct sides *s, const struct options *o, struct compare **out,
+                         struct error *err)
+{
+    struct progress progress;
+    struct compare *c = compare_create(s->side[0], s->side[1], &o->compare, err);
+    int rc;
+
+    *out = c;
+    if (!c)
+        return -1;
+    if (c->paired == 0 || (c->paired == 1 && c->rows[0].a && c->rows[0].b &&
+                           strcmp(c->rows[0].name, "tokens") == 0 && o->compare.glob_count))
+        return error_set(err, 400,
+                         o->compare.glob_count ? "no value that both sides have fits --values"
+                                               : "%s and %s have no value in common",
+                         s->side[0]->label, s->side[1]->label);
+    if (s->client[0] && s->client[1]) {
+        if (!same_prompt(c))
+            c->count = 1;
+        else if (fetch_open(s, c, err))
+            return -1;
+    }
+    progress_start(&progress);
+    rc = compare_run(c, show, &progress, err);
+    progress_end(&progress);
+    return rc;
+}
+
+static int run(char **from, const struct options *o, struct error *err)
+{
+    struct sides s = {{0}, {0}, NULL};
+    struct compare *c = NULL;
+    int rc = CLI_TROUBLE;
+
+    if (open_sides(&s, from, o, err) || compare_sides(&s, o, &c, err))
+        goto out;
+    if (o->json ? report_json(c, s.side[0], s.side[1], &o->report, err)
+                : report_print(c, s.side[0], s.side[1], &o->report, err))
+        goto out;
+    rc = compare_same(c) ? CLI_OK : CLI_DIFFERENT;
+out:
+    compare_free(c);
+    close_sides(&s);
+    return rc;
+}
+
+/* --values a,b as patterns of what is compared.  Points into text, which it cuts. */
+static int split_globs(const struct cli_list *list, struct cli_list *out, char **text,
+                       struct error *err)
+{
+    struct buffer all = {0};
+    char *rest;
+
+    for (int i = 0; i < list->count; i++)
+        buffer_format(&all, "%s,", list->items[i]);
+    *text = all.data;
+    out->items = calloc(all.size + 1, sizeof(*out->items));
+    if (all.failed || !out->items)
+        return error_set(err, 500, "out of memory");
+    for (char *item = strtok_r(all.data, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
+        out->items[out->count++] = item;
+    return 0;
+}
+
+static int compare_command(int argc, char **argv, struct error *err)
+{
+    struct options o = {.ask.steps = -1, .limit = -1};
+    struct cli_list globs = {0};
+    char *text = NULL;
+    int count, rc = CLI_TROUBLE;
+    const struct cli_option options[] = {
+        {"prompt", 'p', CLI_TEXT, &o.ask.prompt},
+        {"tokens", 0, CLI_TEXT, &o.ask.tokens},
+        {"steps", 0, CLI_NUMBER, &o.ask.steps},
+        {"positions", 0, CLI_TEXT, &o.ask.positions},
+        {"values", 0, CLI_LIST, &o.ask.values},
+        {"value", 'v', CLI_LIST, &o.ask.values},
+        {"common", 0, CLI_FLAG, &o.compare.common},
+        {"all", 0, CLI_FLAG, &o.report.all},
+        {"only-different", 0, CLI_FLAG, &o.report.only_different},
+        {"limit", 0, CLI_NUMBER, &o.limit},
+        {"json", 0, CLI_FLAG, &o.json},
+        {NULL, 0, CLI_FLAG, NULL},
+    };
+
+    if (cli_parse(options, argc, argv, &count, err))
+        goto out;
+    if (count != 2) {
+        error_set(err, 400, "two are compared: files or addresses of daemons");
+        goto out;
+    }
+    if (split_globs(&o.ask.values, &globs, &text, err))
+        goto out;
+    o.report.limit = o.limit >= 0 ? o.limit : o.json ? 0 : DEFAULT_LIMIT;
+    /* Daemons resolve aliases themselves, and answer with paths. */
+    if (!(remote_is_url(argv[0]) && remote_is_url(argv[1]))) {
+        o.compare.globs = globs.items;
+        o.compare.glob_count = globs.count;
+    }
+    rc = run(argv, &o, err);
+out:
+    free(globs.items);
+    free(text);
+    cli_ask_clear(&o.ask);
+    return rc;
+}
+
+const struct cli_command cli_compare = {
+    "compare", "A B", "which values differ, by how much, and which first",
+    "  A, B                safetensors files, or http:// addresses of daemons\n"
+    "  --values A,B        only these (names or globs)\n"
+    "  --common            only what both sides have\n"
+    "  --only-different    leaves out the equal ones\n"
+    "  --limit N           so many rows (60; 0: all)\n"
+    "  --all               every row, also long runs of equal ones\n"
+    "  --json              for machines\n"
+    " of daemons:\n"
+    "  -p, --prompt TEXT   what both are asked (a file brings its own ids)\n"
+    "  --tokens 1,2,3      ids in place of a text\n"
+    "  --steps N           decode steps after the prompt\n"
+    "  --positions WHICH   all, last, or 0,5: rows of the prompt\n\n"
+    "  Equal means equal bits: -0 and +0 differ. Exit status 0 equal, 1 different, 2 trouble.\n",
+    compare_command};

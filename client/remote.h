@@ -1,0 +1,26 @@
+/* remote.h - a daemon as one side of a comparison. */
+#ifndef SAMEBIT_REMOTE_H
+#define SAMEBIT_REMOTE_H
+
+#include "client/client.h"
+#include "client/compare.h"
+
+/* 1 when text is the address of a daemon and not a path. */
+int remote_is_url(const char *text);
+
+/* The request that gives what a file holds: its prompt's ids, its steps and the values that the
+ * daemon knows.  ids: of the prompt, borrowed; NULL: the file's own.  The caller decrefs. */
+json_t *remote_request_like(struct client *c, const struct side *file, const json_t *prompt,
+                            struct error *err);
+
+/* The digests of everything in request. */
+struct side *remote_digests(struct client *c, const json_t *request, struct error *err);
+
+/* Everything in request, in an unnamed file. */
+struct side *remote_fetch(struct client *c, const json_t *request, struct error *err);
+
+/* Fetches the numbers that the open rows lack on side s (A where is_a).  request: as digested. */
+int remote_complete(struct client *c, struct side *s, const struct compare *rows, int is_a,
+                    const json_t *request, struct error *err);
+
+#endif
