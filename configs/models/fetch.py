@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -247,6 +248,8 @@ def main(arguments):
     if len(arguments) != 1 or arguments[0].startswith("-"):
         return __doc__
     use_own_venv()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends pip too
     try:
         print(fetch(arguments[0]))
         return 0
