@@ -38,6 +38,9 @@ CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/kernels/test_*.c)
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C)
 
+# One short line a file; V=1 shows the commands.
+say = $(if $(V),,@echo '$(1)';)
+
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
 
@@ -47,16 +50,16 @@ SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(BASE_C))
-	$(CC) $(SANFLAGS) $^ $(SERVER_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(SERVER_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
-	$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(BASE_C) $(CLIENT_C))
 	@mkdir -p $(@D)
-	$(CC) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
 
 $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
+	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.
 FLAGS_panels_avx512_bf16 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -O3

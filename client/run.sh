@@ -59,7 +59,7 @@ import json, sys
 try:
     p = json.load(sys.stdin)
     percent = f""" {100 * p["progress"]:.0f} %""" if sys.argv[1:] else ""
-    print(f"""loading: {p["what"]}{percent}""")
+    print(f"""{p["what"]}{percent}""")
 except (ValueError, KeyError, TypeError):
     pass' ${terminal:+percent} <<<"$text")
         if [ -n "$text" ] && [ "$text" != "$shown" ]; then
