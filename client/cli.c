@@ -30,8 +30,9 @@ static void print_overview(FILE *stream)
 static void print_help(const struct cli_command *c)
 {
     printf("samebit %s %s\n  %s\n\n%s", c->name, c->arguments, c->summary, c->help);
-    printf("  --url URL           the daemon; else $SAMEBIT_URL, else " CLI_DEFAULT_URL "\n"
-           "  --help              this\n");
+    if (!c->no_url)
+        printf("  --url URL           the daemon; else $SAMEBIT_URL, else " CLI_DEFAULT_URL "\n");
+    printf("  --help              this\n");
 }
 
 static int wants_help(int argc, char **argv)

@@ -37,6 +37,7 @@ struct cli_command {
     const char *name, *arguments, *summary;
     const char *help; /* the options, a line each */
     int (*run)(int argc, char **argv, struct error *err);
+    int no_url; /* 1: takes no --url */
 };
 
 /* Splits argv into options (put where the table says) and the others, left in argv[0..*count).

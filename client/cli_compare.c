@@ -240,7 +240,9 @@ out:
 }
 
 const struct cli_command cli_compare = {
-    "compare", "A B", "which values differ, by how much, and which first",
+    "compare",
+    "A B",
+    "which values differ, by how much, and which first",
     "  A, B                safetensors files, or http:// addresses of daemons\n"
     "  --values A,B        only these (names or globs)\n"
     "  --common            only what both sides have\n"
@@ -254,4 +256,5 @@ const struct cli_command cli_compare = {
     "  --steps N           decode steps after the prompt\n"
     "  --positions WHICH   all, last, or 0,5: rows of the prompt\n\n"
     "  Equal means equal bits: -0 and +0 differ. Exit status 0 equal, 1 different, 2 trouble.\n",
-    compare_command};
+    compare_command,
+    1};

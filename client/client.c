@@ -197,7 +197,8 @@ static int fail_transfer(struct client *c, CURLcode code, struct error *err)
     switch (code) {
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST:
-        return error_set(err, 503, "cannot reach %s: %s", c->url, what);
+        return error_set(err, 503, "cannot reach %s: %s (is samebitd running there?)", c->url,
+                         what);
     case CURLE_OPERATION_TIMEDOUT:
         return error_set(err, 504, "%s: gave up waiting: %s", c->url, what);
     case CURLE_ABORTED_BY_CALLBACK:

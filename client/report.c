@@ -1,7 +1,7 @@
 /* report.c - the comparison for people.  See report.h. */
 #include "client/report.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "client/cli.h"
@@ -52,6 +52,18 @@ static enum color verdict_color(enum compare_verdict verdict)
     return verdict == COMPARE_ONLY_A || verdict == COMPARE_ONLY_B ? COLOR_WARN : COLOR_BAD;
 }
 
+/* Near 1 what matters is the distance from it. */
+static char *cosine_text(double c, char *out, size_t size)
+{
+    if (c == 1 || isnan(c))
+        snprintf(out, size, "%s", isnan(c) ? "nan" : "1");
+    else if (c > 0.99999)
+        snprintf(out, size, "1-%.1e", 1 - c);
+    else
+        snprintf(out, size, "%.7f", c);
+    return out;
+}
+
 static void add_numbers(struct table *t, const struct compare_row *r)
 {
     const struct compare_stats *s = &r->stats;
@@ -62,10 +74,7 @@ static void add_numbers(struct table *t, const struct compare_row *r)
     table_cell(t, "%s", number_short(s->max_abs, text, sizeof(text)));
     table_cell(t, "%s", number_short(s->mean_abs, text, sizeof(text)));
     table_cell(t, "%s", number_grouped((int64_t)s->max_ulp, text, sizeof(text)));
-    if (s->cosine != s->cosine)
-        table_cell(t, "nan");
-    else
-        table_cell(t, "%.7f", s->cosine);
+    table_cell(t, "%s", cosine_text(s->cosine, text, sizeof(text)));
     table_cell(t, "%s", index_text(r->a, s->first, text, sizeof(text)));
     table_cell(t, "%s", compare_stats_text(&r->a->entry->tensor, s->first, text, sizeof(text)));
     table_cell(t, "%s", compare_stats_text(&r->b->entry->tensor, s->first, text, sizeof(text)));
@@ -149,13 +158,18 @@ static void add_rows(struct table *t, const struct compare *c, const struct repo
 
 /* ---- around it ---- */
 
-static void print_side(const char *name, const struct side *s)
+static const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static void print_side(const char *name, const struct side *s, int width)
 {
     static const char *const keys[] = {"model", "numerics", "attention"};
     const char *weights = side_text(s, "weights"), *text;
 
     color_print(stdout, COLOR_BOLD, name);
-    printf("  %s", s->label);
+    printf("  %s%*s", s->label, width - text_width(s->label), "");
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if ((text = side_text(s, keys[i])) != NULL) {
             fputs("  ", stdout);
@@ -196,14 +210,15 @@ static void print_notes(const struct compare *c)
         nan_pairs += c->rows[i].has_stats ? c->rows[i].stats.nan_pairs : 0;
     }
     if (widened)
-        printf("note: %d values have another dtype in A than in B; compared by value, widened "
-               "to F32, ULP in the narrower dtype\n",
-               widened);
+        printf("note: %d value%s of another dtype in A than in B: compared by value, widened to "
+               "F32; ULP in the narrower dtype\n",
+               widened, plural(widened));
     if (batch)
-        printf("note: %d values have a batch of one on one side only; compared without it\n",
-               batch);
+        printf("note: %d value%s with a batch of one on one side only: compared without it\n",
+               batch, plural(batch));
     if (nan_pairs)
-        printf("note: a NaN faces a number in %lld elements\n", (long long)nan_pairs);
+        printf("note: a NaN faces a number in %lld element%s\n", (long long)nan_pairs,
+               plural(nan_pairs));
 }
 
 static void print_first(const struct compare *c, const struct side *a, const struct side *b)
@@ -244,6 +259,8 @@ static void print_summary(const struct compare *c)
                number_grouped(c->count, values, sizeof(values)), elements);
         return;
     }
+    if (apart == 0)
+        color_print(stdout, COLOR_GOOD, "equal bits in what both have: ");
     printf("%s of %s values differ", number_grouped(apart, wrong, sizeof(wrong)),
            number_grouped(c->paired, values, sizeof(values)));
     printf(", %s of %s elements", number_grouped(c->wrong, wrong, sizeof(wrong)), elements);
@@ -258,9 +275,12 @@ int report_print(const struct compare *c, const struct side *a, const struct sid
                  const struct report_options *options, struct error *err)
 {
     struct table *t = table_create(columns, sizeof(columns) / sizeof(columns[0]));
+    int width = text_width(a->label);
 
-    print_side("A", a);
-    print_side("B", b);
+    if (text_width(b->label) > width)
+        width = text_width(b->label);
+    print_side("A", a, width);
+    print_side("B", b, width);
     putchar('\n');
     add_rows(t, c, options);
     if (cli_print_table(t, err))

@@ -281,6 +281,15 @@ static void print_titles(const struct table *t, const int *width, FILE *stream)
     print_row(t, &titles, width, stream);
 }
 
+/* Lines across need no titles above them. */
+static int has_rows(const struct table *t)
+{
+    for (size_t i = 0; i < t->size; i++)
+        if (!t->rows[i].across)
+            return 1;
+    return t->size == 0;
+}
+
 int table_print(const struct table *t, FILE *stream)
 {
     int width[MAX_COLUMNS], left_out = 0;
@@ -288,7 +297,8 @@ int table_print(const struct table *t, FILE *stream)
     if (!t || t->failed)
         return -1;
     lay_out(t, terminal_width(stream), width);
-    print_titles(t, width, stream);
+    if (has_rows(t))
+        print_titles(t, width, stream);
     for (size_t i = 0; i < t->size; i++)
         if (t->rows[i].across) {
             color_print(stream, t->rows[i].color, t->rows[i].cells[0].text);
@@ -296,7 +306,7 @@ int table_print(const struct table *t, FILE *stream)
         } else {
             print_row(t, &t->rows[i], width, stream);
         }
-    for (int k = 0; k < t->count; k++)
+    for (int k = 0; k < t->count && has_rows(t); k++)
         if (width[k] < 0) {
             fprintf(stream, "%s%s", left_out ? ", " : "(too narrow for: ", t->columns[k].title);
             left_out = 1;
@@ -360,6 +370,7 @@ void progress_start(struct progress *p)
     memset(p, 0, sizeof(*p));
     p->on = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     p->started = seconds();
+    p->last = p->started + 0.3; /* what is over at once shows nothing */
 }
 
 void progress_show(struct progress *p, const char *label, uint64_t done, uint64_t all)
