@@ -1,0 +1,455 @@
+/* test_hf_config.c - the defaults and derived values of each config class, and what is refused. */
+#include "tests/unit/scratch.h"
+
+#include <jansson.h>
+
+#include "server/model/hf_config.h"
+
+static const char sizes[] = "{\"vocab_size\":100,\"hidden_size\":64,\"intermediate_size\":96,"
+                            "\"num_hidden_layers\":3,\"num_attention_heads\":4}";
+
+/* Opens a config of the sizes above, of this architecture, and with the keys of `more` on top;
+ * a key that is "-" in `more` is taken out. */
+static struct hf_config *open_with(const char *architecture, const char *more, struct error *err)
+{
+    json_t *root = json_loads(sizes, 0, NULL), *patch = json_loads(more, 0, NULL), *value;
+    const char *key;
+    char *text;
+
+    assert_non_null(patch);
+    json_object_set_new(root, "architectures", json_pack("[s]", architecture));
+    json_object_foreach(patch, key, value)
+    {
+        json_object_set(root, key, value);
+        if (json_is_string(value) && strcmp(json_string_value(value), "-") == 0)
+            json_object_del(root, key);
+    }
+    text = json_dumps(root, 0);
+    scratch_text("config.json", text);
+    free(text);
+    json_decref(root);
+    json_decref(patch);
+    return hf_config_open(scratch, err);
+}
+
+static struct hf_config *open_good(const char *architecture, const char *more)
+{
+    struct error err = {0};
+    struct hf_config *c = open_with(architecture, more, &err);
+
+    if (!c)
+        fail_msg("%s %s: %s", architecture, more, err.text);
+    return c;
+}
+
+static void assert_number(const char *architecture, const char *more, const char *key,
+                          double expected)
+{
+    struct hf_config *c = open_good(architecture, more);
+    double number = -1;
+
+    assert_int_equal(hf_config_number(c, key, &number, NULL), 0);
+    if (number != expected)
+        fail_msg("%s %s: %s is %g, not %g", architecture, more, key, number, expected);
+    hf_config_close(c);
+}
+
+static const char qwen2[] = "Qwen2ForCausalLM", qwen3[] = "Qwen3ForCausalLM",
+                  llama[] = "LlamaForCausalLM", mistral[] = "MistralForCausalLM";
+
+static void test_derived_numbers(void **state)
+{
+    static const char many[] = "{\"num_attention_heads\":32}";
+
+    (void)state;
+    assert_number(qwen2, many, "num_key_value_heads", 32);
+    assert_number(qwen2, "{\"num_key_value_heads\":null}", "num_key_value_heads", 4);
+    assert_number(qwen2, "{\"num_key_value_heads\":2}", "num_key_value_heads", 2);
+    assert_number(qwen3, many, "num_key_value_heads", 32);
+    assert_number(llama, "{}", "num_key_value_heads", 4);
+    assert_number(mistral, many, "num_key_value_heads", 8);
+    assert_number(mistral, "{\"num_key_value_heads\":null}", "num_key_value_heads", 4);
+
+    assert_number(llama, "{}", "head_dim", 16);
+    assert_number(llama, "{\"head_dim\":null}", "head_dim", 16);
+    assert_number(llama, "{\"head_dim\":8}", "head_dim", 8);
+    assert_number(qwen2, many, "head_dim", 2);
+    assert_number(qwen3, many, "head_dim", 128);
+    assert_number(qwen3, "{\"head_dim\":24,\"num_key_value_heads\":2}", "head_dim", 24);
+
+    assert_number(llama, "{}", "rms_norm_eps", 1e-6);
+    assert_number(llama, "{\"rms_norm_eps\":1e-05}", "rms_norm_eps", 1e-5);
+    assert_number(llama, "{}", "max_position_embeddings", 2048);
+    assert_number(mistral, many, "max_position_embeddings", 131072);
+    assert_number(llama, "{}", "attention_bias", 0);
+    assert_number(llama, "{\"attention_bias\":true}", "attention_bias", 1);
+    assert_number(llama, "{\"my_multiplier\":12.5}", "my_multiplier", 12.5);
+}
+
+static void assert_layers(const char *architecture, const char *more, const char *types,
+                          double window)
+{
+    struct hf_config *c = open_good(architecture, more);
+    double number = -1;
+
+    for (int64_t i = 0; i < 3; i++)
+        if (hf_config_layer_type(c, i)[0] != types[i])
+            fail_msg("%s %s: layer %d is %s", architecture, more, (int)i,
+                     hf_config_layer_type(c, i));
+    assert_int_equal(hf_config_number(c, "sliding_window", &number, NULL), 0);
+    assert_true(number == window);
+    assert_string_equal(hf_config_layer_type(c, -1), "full_attention");
+    assert_string_equal(hf_config_layer_type(c, 3), "full_attention");
+    hf_config_close(c);
+}
+
+static void test_layer_types(void **state)
+{
+#define KV "\"num_key_value_heads\":2"
+    (void)state;
+    assert_layers(llama, "{" KV "}", "fff", 0);
+    assert_layers(llama, "{" KV ",\"sliding_window\":null}", "fff", 0);
+    assert_layers(qwen2, "{" KV "}", "fff", 0);
+    assert_layers(qwen2, "{" KV ",\"sliding_window\":16}", "fff", 0);
+    assert_layers(qwen2, "{" KV ",\"use_sliding_window\":true}", "fff", 4096);
+    assert_layers(qwen2, "{" KV ",\"use_sliding_window\":true,\"sliding_window\":null}", "fff", 0);
+    assert_layers(
+        qwen2, "{" KV ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":1}",
+        "fss", 9);
+    assert_layers(
+        qwen3, "{" KV ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":2}",
+        "ffs", 9);
+    assert_layers(qwen3,
+                  "{" KV ",\"use_sliding_window\":true,\"layer_types\":[\"sliding_attention\","
+                  "\"full_attention\",\"sliding_attention\"]}",
+                  "sfs", 4096);
+    assert_layers(qwen2, "{" KV ",\"layer_types\":null}", "fff", 0);
+    assert_layers(mistral, "{" KV "}", "sss", 4096);
+    assert_layers(mistral, "{" KV ",\"sliding_window\":null}", "fff", 0);
+    assert_layers(mistral, "{" KV ",\"sliding_window\":7}", "sss", 7);
+    assert_layers(mistral,
+                  "{" KV ",\"sliding_window\":null,\"layer_types\":[\"full_attention\","
+                  "\"full_attention\",\"full_attention\"]}",
+                  "fff", 0);
+}
+
+/* ---- rope ---- */
+
+static void assert_rope(const char *more, enum rope_type type, double theta, double factor,
+                        double original)
+{
+    struct hf_config *c = open_good(llama, more);
+    struct rope_config rope;
+    struct error err = {0};
+
+    if (hf_config_rope(c, &rope, &err))
+        fail_msg("%s: %s", more, err.text);
+    assert_int_equal(rope.type, type);
+    assert_true(rope.theta == theta);
+    assert_true(rope.factor == factor);
+    assert_true(rope.original_max_position_embeddings == original);
+    assert_true(rope.low_freq_factor == (type == ROPE_LLAMA3 ? 1 : 0));
+    assert_true(rope.high_freq_factor == (type == ROPE_LLAMA3 ? 4 : 0));
+    hf_config_close(c);
+}
+
+#define LLAMA3                                                                                     \
+    "\"rope_type\":\"llama3\",\"factor\":32.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0"
+#define ORIGINAL ",\"original_max_position_embeddings\":"
+
+static void test_rope(void **state)
+{
+    (void)state;
+    assert_rope("{}", ROPE_DEFAULT, 10000, 0, 0);
+    assert_rope("{\"rope_theta\":500000}", ROPE_DEFAULT, 500000, 0, 0);
+    assert_rope("{\"rope_theta\":5e5,\"rope_scaling\":null}", ROPE_DEFAULT, 500000, 0, 0);
+    assert_rope("{\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 10000, 2, 0);
+    assert_rope("{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e6}}",
+                ROPE_DEFAULT, 1e6, 0, 0);
+    assert_rope("{\"rope_theta\":5,\"rope_parameters\":{\"rope_theta\":1e6}}", ROPE_DEFAULT, 1e6, 0,
+                0);
+    assert_rope("{\"rope_theta\":5,\"rope_parameters\":{\"rope_type\":\"default\"}}", ROPE_DEFAULT,
+                5, 0, 0);
+    assert_rope("{\"rope_theta\":5,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4.0},"
+                "\"rope_parameters\":{\"rope_theta\":7}}",
+                ROPE_LINEAR, 5, 4, 0);
+    assert_rope("{\"rope_scaling\":{},\"rope_parameters\":{\"rope_theta\":7}}", ROPE_DEFAULT, 7, 0,
+                0);
+    assert_rope("{\"rope_theta\":5e5,\"rope_scaling\":{" LLAMA3 ORIGINAL "8192}}", ROPE_LLAMA3,
+                500000, 32, 8192);
+    assert_rope("{\"rope_parameters\":{" LLAMA3 ORIGINAL "8192,\"rope_theta\":9}}", ROPE_LLAMA3, 9,
+                32, 8192);
+    assert_rope("{\"rope_scaling\":{" LLAMA3 "}}", ROPE_LLAMA3, 10000, 32, 2048);
+    assert_rope("{\"rope_scaling\":{" LLAMA3 ORIGINAL "8192}" ORIGINAL "77}", ROPE_LLAMA3, 10000,
+                32, 77);
+    assert_rope("{\"partial_rotary_factor\":1.0}", ROPE_DEFAULT, 10000, 0, 0);
+}
+
+static void test_rope_refused(void **state)
+{
+    static const struct {
+        const char *more, *says;
+    } cases[] = {
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}",
+         "config.json: rope_scaling.rope_type: 'yarn' is not supported"},
+        {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}",
+         "config.json: rope_scaling.rope_type: 'dynamic' is not supported"},
+        {"{\"rope_parameters\":{\"rope_type\":\"longrope\"}}",
+         "config.json: rope_parameters.rope_type: 'longrope'"},
+        {"{\"rope_parameters\":{\"rope_type\":1}}", "rope_parameters.rope_type: not a string"},
+        {"{\"rope_scaling\":[1]}", "config.json: rope_scaling: not an object"},
+        {"{\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1}}}",
+         "rope_parameters: parameters by layer type are not supported"},
+        {"{\"rope_scaling\":{\"type\":\"linear\"}}", "rope_scaling.factor: missing"},
+        {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":\"2\"}}", "rope_scaling.factor: not a"},
+        {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", "rope_scaling.factor: not a"},
+        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}",
+         "rope_scaling.low_freq_factor: missing"},
+        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
+         "\"high_freq_factor\":4}}",
+         "rope_scaling.high_freq_factor: not above low_freq_factor"},
+        {"{\"rope_scaling\":{" LLAMA3 ORIGINAL "null}}", "rope_scaling.original_max_position_emb"},
+        {"{\"rope_theta\":null}", "config.json: rope_theta: not a number above 0"},
+        {"{\"rope_theta\":-1}", "config.json: rope_theta: not a number above 0"},
+        {"{\"rope_theta\":\"1e4\"}", "config.json: rope_theta: not a number above 0"},
+        {"{\"partial_rotary_factor\":0.5}", "config.json: partial_rotary_factor: only 1"},
+        {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}",
+         "rope_parameters.partial_rotary_factor: only 1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct hf_config *c = open_good(llama, cases[i].more);
+        struct rope_config rope;
+        struct error err = {0};
+
+        assert_int_equal(hf_config_rope(c, &rope, &err), -1);
+        assert_int_equal(err.code, 400);
+        assert_contains(err.text, cases[i].says);
+        assert_contains(err.param, "config.json: ");
+        hf_config_close(c);
+    }
+}
+
+/* ---- what cannot be opened ---- */
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *architecture, *more, *says;
+    } cases[] = {
+        {llama, "{\"architectures\":\"-\"}", "architectures: missing"},
+        {llama, "{\"architectures\":[]}", "architectures: not a list"},
+        {llama, "{\"architectures\":[1]}", "architectures: not a list"},
+        {llama, "{\"architectures\":\"LlamaForCausalLM\"}", "architectures: not a list"},
+        {llama, "{\"model_type\":\"mistral\"}", "model_type: 'mistral' is not the model_type of"},
+        {llama, "{\"model_type\":3}", "model_type: not a string"},
+        {llama, "{\"quantization_config\":{\"quant_method\":\"gptq\"}}",
+         "quantization_config: quantized checkpoints (gptq) are not supported"},
+        {llama, "{\"quantization_config\":{}}", "quantization_config: quantized"},
+        {llama, "{\"vocab_size\":\"-\"}", "vocab_size: missing"},
+        {llama, "{\"hidden_size\":\"-\"}", "hidden_size: missing"},
+        {llama, "{\"intermediate_size\":\"-\"}", "intermediate_size: missing"},
+        {llama, "{\"num_hidden_layers\":\"-\"}", "num_hidden_layers: missing"},
+        {llama, "{\"num_attention_heads\":\"-\"}", "num_attention_heads: missing"},
+        {llama, "{\"num_hidden_layers\":0}", "num_hidden_layers: 0 is not between 1 and 2^31"},
+        {llama, "{\"num_hidden_layers\":4097}", "num_hidden_layers: 4097 is more than 4096"},
+        {llama, "{\"num_hidden_layers\":2.0}", "num_hidden_layers: not a whole number"},
+        {llama, "{\"hidden_size\":-64}", "hidden_size: -64 is not between"},
+        {llama, "{\"hidden_size\":2147483649}", "hidden_size: 2147483649 is not between"},
+        {llama, "{\"hidden_size\":\"64\"}", "hidden_size: not a whole number"},
+        {llama, "{\"hidden_size\":[64]}", "hidden_size: not a whole number"},
+        {llama, "{\"hidden_size\":66}", "hidden_size: 66 is not a multiple of 4 attention heads"},
+        {llama, "{\"vocab_size\":true}", "vocab_size: not a whole number"},
+        {llama, "{\"num_key_value_heads\":3}", "num_key_value_heads: 4 attention heads cannot"},
+        {llama, "{\"num_key_value_heads\":8}", "num_key_value_heads: 4 attention heads cannot"},
+        {llama, "{\"num_key_value_heads\":0}", "num_key_value_heads: 0 is not between"},
+        {qwen2, "{}", "num_key_value_heads: 4 attention heads cannot share 32"},
+        {llama, "{\"head_dim\":15}", "head_dim: 15 is odd"},
+        {llama, "{\"head_dim\":0}", "head_dim: 0 is not between"},
+        {qwen3, "{\"num_key_value_heads\":2,\"head_dim\":null}", "head_dim: not a whole number"},
+        {llama, "{\"head_dim\":2147483648}", "num_attention_heads x head_dim is more than 2^31"},
+        {llama, "{\"num_attention_heads\":2147483648}", "head_dim: 0 is not between"},
+        {llama, "{\"rms_norm_eps\":\"1e-6\"}", "rms_norm_eps: not a number"},
+        {llama, "{\"rms_norm_eps\":true}", "rms_norm_eps: not a number"},
+        {llama, "{\"rms_norm_eps\":-1e-6}", "rms_norm_eps: not a number"},
+        {llama, "{\"hidden_act\":\"gelu\"}", "hidden_act: 'gelu' is not supported"},
+        {llama, "{\"hidden_act\":null}", "hidden_act: '?' is not supported"},
+        {llama, "{\"attention_bias\":1}", "attention_bias: not true or false"},
+        {llama, "{\"tie_word_embeddings\":\"yes\"}", "tie_word_embeddings: not true or false"},
+        {llama, "{\"sliding_window\":16}", "sliding_window: LlamaForCausalLM has none"},
+        {mistral, "{\"num_key_value_heads\":2,\"sliding_window\":0}", "sliding_window: 0 is not"},
+        {mistral, "{\"num_key_value_heads\":2,\"sliding_window\":1}", "sliding_window: a window"},
+        {mistral,
+         "{\"num_key_value_heads\":2,\"layer_types\":[\"full_attention\","
+         "\"full_attention\",\"full_attention\"]}",
+         "layer_types: [0] 'full_attention' does not fit sliding_window"},
+        {llama, "{\"layer_types\":[\"full_attention\"]}", "layer_types: not a list of num_hidden"},
+        {llama, "{\"layer_types\":7}", "layer_types: not a list of num_hidden"},
+        {llama, "{\"layer_types\":[\"full_attention\",\"full_attention\",\"linear_attention\"]}",
+         "layer_types: [2] 'linear_attention' is not supported"},
+        {qwen2,
+         "{\"num_key_value_heads\":2,\"layer_types\":[\"full_attention\","
+         "\"sliding_attention\",\"full_attention\"]}",
+         "layer_types: [1] slides, but no sliding_window is in force"},
+        {qwen2, "{\"num_key_value_heads\":2,\"max_window_layers\":\"2\"}",
+         "max_window_layers: not"},
+        {llama, "{\"eos_token_id\":-1}", "eos_token_id: not a token id"},
+        {llama, "{\"eos_token_id\":[2,\"3\"]}", "eos_token_id: not a token id"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err = {0};
+
+        if (open_with(cases[i].architecture, cases[i].more, &err))
+            fail_msg("accepted: %s", cases[i].more);
+        assert_int_equal(err.code, 400);
+        assert_contains(err.text, scratch_path("config.json: "));
+        assert_contains(err.text, cases[i].says);
+    }
+}
+
+static void test_bad_files(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {{"", "config.json: line"},
+                 {"[]", "config.json: not a JSON object"},
+                 {"{\"a\":}", "config.json: line 1"},
+                 {"{\"a\":\"\xff\"}", "config.json: line 1"}};
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error again = {0};
+
+        scratch_text("config.json", cases[i].text);
+        assert_null(hf_config_open(scratch, &again));
+        assert_contains(again.text, cases[i].says);
+    }
+    assert_null(hf_config_open("/nowhere/at/all", &err));
+    assert_contains(err.text, "/nowhere/at/all/config.json: No such file");
+    assert_null(hf_config_open("/nowhere/at/all", NULL));
+}
+
+/* An architecture without rules opens as it stands; what it lacks is said when it is asked for. */
+static void test_unknown_architecture(void **state)
+{
+    struct hf_config *c = open_good("GPT2LMHeadModel", "{\"hidden_size\":\"-\",\"n_head\":12}");
+    struct error err = {0};
+    int64_t count;
+
+    (void)state;
+    assert_string_equal(hf_config_architecture(c), "GPT2LMHeadModel");
+    assert_int_equal(hf_config_count(c, "n_head", &count, NULL), 0);
+    assert_int_equal(count, 12);
+    assert_int_equal(hf_config_count(c, "hidden_size", &count, &err), -1);
+    assert_contains(err.text, "config.json: hidden_size: missing");
+    assert_string_equal(err.param, "config.json: hidden_size");
+    hf_config_close(c);
+}
+
+static void assert_eos(const char *more, const char *generation, const char *expected)
+{
+    char text[128] = "";
+    int64_t ids[4];
+    struct hf_config *c;
+    int count;
+
+    unlink(scratch_path("generation_config.json"));
+    if (generation)
+        scratch_text("generation_config.json", generation);
+    c = open_good(llama, more);
+    count = hf_config_eos(c, ids, 4);
+    for (int i = 0; i < count; i++)
+        sprintf(text + strlen(text), "%lld ", (long long)ids[i]);
+    assert_string_equal(text, expected);
+    hf_config_close(c);
+}
+
+static void test_eos(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    assert_eos("{}", NULL, "2 ");
+    assert_eos("{\"eos_token_id\":7}", NULL, "7 ");
+    assert_eos("{\"eos_token_id\":[7,8]}", NULL, "7 8 ");
+    assert_eos("{\"eos_token_id\":null}", NULL, "");
+    assert_eos("{\"eos_token_id\":7}", "{}", "7 ");
+    assert_eos("{\"eos_token_id\":7}", "{\"eos_token_id\":9}", "9 ");
+    assert_eos("{\"eos_token_id\":7}", "{\"eos_token_id\":[1,2,3,4,5,6]}", "1 2 3 4 ");
+    scratch_text("generation_config.json", "{\"eos_token_id\":\"</s>\"}");
+    assert_null(open_with(llama, "{}", &err));
+    assert_contains(err.text, "generation_config.json: eos_token_id: not a token id");
+    memset(&err, 0, sizeof(err));
+    scratch_text("generation_config.json", "{");
+    assert_null(open_with(llama, "{}", &err));
+    assert_contains(err.text, "generation_config.json: line 1");
+    unlink(scratch_path("generation_config.json"));
+}
+
+static void test_text_is_the_file(void **state)
+{
+    struct hf_config *c;
+
+    (void)state;
+    scratch_text("config.json", "{ \"architectures\" : [\"Odd\"],\n \"b\": 1e-05, \"a\": null }");
+    c = hf_config_open(scratch, NULL);
+    assert_non_null(c);
+    assert_string_equal(hf_config_text(c),
+                        "{\"architectures\":[\"Odd\"],\"b\":1.0000000000000001e-5,"
+                        "\"a\":null}");
+    assert_string_equal(hf_config_folder(c), scratch);
+    hf_config_close(c);
+}
+
+static void test_mutations(void **state)
+{
+    static const char good[] =
+        "{\"architectures\":[\"Qwen3ForCausalLM\"],\"vocab_size\":100,\"hidden_size\":64,"
+        "\"intermediate_size\":96,\"num_hidden_layers\":3,\"num_attention_heads\":4,"
+        "\"num_key_value_heads\":2,\"head_dim\":24,\"use_sliding_window\":true,"
+        "\"sliding_window\":9,\"max_window_layers\":1,\"eos_token_id\":[1,2],"
+        "\"rope_scaling\":{" LLAMA3 ORIGINAL "8192},\"rope_theta\":1e6}";
+    uint64_t random = 7;
+    int taken = 0;
+
+    (void)state;
+    for (int i = 0; i < 2000; i++) {
+        char text[sizeof(good) + 64];
+        struct rope_config rope;
+        struct error err = {0};
+        struct hf_config *c;
+
+        memcpy(text, good, sizeof(good));
+        scratch_write("config.json", text, mutate(text, sizeof(good) - 1, &random));
+        c = hf_config_open(scratch, &err);
+        if (c && !hf_config_rope(c, &rope, &err))
+            taken++;
+        else
+            assert_contains(err.text, scratch_path("config.json: "));
+        assert_true(c != NULL || err.code == 400);
+        hf_config_close(c);
+    }
+    assert_in_range(taken, 20, 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_derived_numbers),
+        cmocka_unit_test(test_layer_types),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_rope_refused),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_unknown_architecture),
+        cmocka_unit_test(test_eos),
+        cmocka_unit_test(test_text_is_the_file),
+        cmocka_unit_test(test_mutations),
+    };
+
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
