@@ -79,11 +79,14 @@ static int values_run(int argc, char **argv, struct error *err)
 }
 
 const struct cli_command cli_values = {
-    "values", "[GLOB]", "the values that can be asked for",
+    "values",
+    "[GLOB]",
+    "the values that can be asked for",
     "  GLOB                names or aliases, e.g. 'model.layers.*.mlp.*'\n"
     "  --layer N           of one layer\n"
     "  --json              for machines\n",
-    values_run};
+    values_run,
+    0};
 
 /* ---- model and health ---- */
 
@@ -141,9 +144,16 @@ static int health_run(int argc, char **argv, struct error *err)
 }
 
 const struct cli_command cli_model = {
-    "model", "", "what the daemon serves",
-    "  --json              everything, with config.json and limits\n", model_run};
+    "model",
+    "",
+    "what the daemon serves",
+    "  --json              everything, with config.json and limits\n",
+    model_run,
+    0};
 
-const struct cli_command cli_health = {"health", "",
+const struct cli_command cli_health = {"health",
+                                       "",
                                        "whether the daemon is ready (status 0) or not (2)",
-                                       "  --json              for machines\n", health_run};
+                                       "  --json              for machines\n",
+                                       health_run,
+                                       0};

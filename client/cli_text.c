@@ -86,13 +86,16 @@ static int generate_run(int argc, char **argv, struct error *err)
 }
 
 const struct cli_command cli_generate = {
-    "generate", "PROMPT", "continues a text",
+    "generate",
+    "PROMPT",
+    "continues a text",
     "  PROMPT              the text; - reads standard input\n"
     "  --tokens 1,2,3      ids in place of a text\n"
     "  -n, --number N      at most so many tokens (32)\n"
     "  --no-stop           goes on where the model says that it has finished\n"
     "  --json              the lines as the daemon sends them\n",
-    generate_run};
+    generate_run,
+    0};
 
 /* ---- logits ---- */
 
@@ -210,7 +213,8 @@ static int logits_run(int argc, char **argv, struct error *err)
     return rc ? CLI_TROUBLE : CLI_OK;
 }
 
-const struct cli_command cli_logits = {"logits", "PROMPT",
+const struct cli_command cli_logits = {"logits",
+                                       "PROMPT",
                                        "the likeliest next tokens, or all logits",
                                        "  PROMPT              the text; - reads standard input\n"
                                        "  --tokens 1,2,3      ids in place of a text\n"
@@ -218,7 +222,8 @@ const struct cli_command cli_logits = {"logits", "PROMPT",
                                        "  --positions WHICH   last (as if not given), all, or 0,5\n"
                                        "  --full -o FILE      all logits to a safetensors file\n"
                                        "  --json              for machines\n",
-                                       logits_run};
+                                       logits_run,
+                                       0};
 
 /* ---- tokens ---- */
 
@@ -303,8 +308,11 @@ static int tokens_run(int argc, char **argv, struct error *err)
     return rc ? CLI_TROUBLE : CLI_OK;
 }
 
-const struct cli_command cli_tokens = {"tokens", "TEXT", "the ids of a text, and back",
+const struct cli_command cli_tokens = {"tokens",
+                                       "TEXT",
+                                       "the ids of a text, and back",
                                        "  TEXT                the text; - reads standard input\n"
                                        "  -d, --decode 1,2,3  the text of these ids\n"
                                        "  --json              for machines\n",
-                                       tokens_run};
+                                       tokens_run,
+                                       0};

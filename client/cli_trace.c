@@ -233,7 +233,9 @@ static int trace_run(int argc, char **argv, struct error *err)
 }
 
 const struct cli_command cli_trace = {
-    "trace", "PROMPT -o FILE", "writes the values of a run to a safetensors file",
+    "trace",
+    "PROMPT -o FILE",
+    "writes the values of a run to a safetensors file",
     "  PROMPT              the text; - reads standard input\n"
     "  --tokens 1,2,3      ids in place of a text\n"
     "  --steps N           decode steps after the prompt\n"
@@ -244,4 +246,5 @@ const struct cli_command cli_trace = {
     "  -o, --output FILE   where to; - is standard output\n"
     "  --digest            prints a SHA-256 of each value, and fetches no data\n"
     "  --json              what is printed, for machines\n",
-    trace_run};
+    trace_run,
+    0};

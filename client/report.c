@@ -6,7 +6,7 @@
 
 #include "client/cli.h"
 
-enum { FOLD_FROM = 4 }; /* so many equal rows in a row become one line */
+enum { FOLD_FROM = 4 }; /* so many rows that say the same become one line */
 
 enum { VALUE, VERDICT, DIFFERING, MAX_ABS, MEAN_ABS, MAX_ULP, COSINE, FIRST, SIDE_A, SIDE_B };
 
@@ -120,11 +120,15 @@ static void add_row(struct table *t, const struct compare_row *r)
         add_words(t, r);
 }
 
-static int equal_run(const struct compare *c, int from)
+/* Rows from here on that say the same and nothing more: equal, or missing on one side. */
+static int run_of(const struct compare *c, int from)
 {
+    enum compare_verdict verdict = c->rows[from].verdict;
     int n = 0;
 
-    while (from + n < c->count && c->rows[from + n].verdict == COMPARE_EQUAL)
+    if (verdict != COMPARE_EQUAL && verdict != COMPARE_ONLY_A && verdict != COMPARE_ONLY_B)
+        return 1;
+    while (from + n < c->count && c->rows[from + n].verdict == verdict)
         n++;
     return n;
 }
@@ -133,24 +137,25 @@ static void add_rows(struct table *t, const struct compare *c, const struct repo
 {
     int64_t shown = 0, left = 0, limit = o->all ? 0 : o->limit;
 
-    for (int i = 0; i < c->count; i++) {
-        int run = o->all || o->only_different ? 0 : equal_run(c, i);
-
+    for (int i = 0, run; i < c->count; i += run) {
+        run = o->all ? 1 : run_of(c, i);
         if (o->only_different && c->rows[i].verdict == COMPARE_EQUAL)
             continue;
+        if (run < FOLD_FROM)
+            run = 1;
         if (limit && shown >= limit) {
-            left += run > 1 ? run : 1;
-            i += run > 1 ? run - 1 : 0;
+            left += run;
             continue;
         }
         shown++;
-        if (run >= FOLD_FROM) {
-            table_line(t, COLOR_DIM, "  ... %d values with equal bits: %s to %s", run,
+        if (run > 1)
+            table_line(t, COLOR_DIM, "  ... %d values %s: %s to %s", run,
+                       c->rows[i].verdict == COMPARE_EQUAL
+                           ? "with equal bits"
+                           : compare_verdict_name(c->rows[i].verdict),
                        c->rows[i].name, c->rows[i + run - 1].name);
-            i += run - 1;
-        } else {
+        else
             add_row(t, &c->rows[i]);
-        }
     }
     if (left)
         table_line(t, COLOR_DIM, "  ... and %lld more; --all shows every one", (long long)left);
