@@ -11,21 +11,21 @@
 
 enum { LARGEST = 100000000 };
 
-static json_t *parse(const char *path, int fd, unsigned flags, struct error *err)
+static json_t *parse(const char *path, FILE *file, unsigned flags, struct error *err)
 {
     json_error_t trouble;
     json_t *root = NULL;
     struct stat st;
 
-    if (fstat(fd, &st)) {
+    if (fstat(fileno(file), &st)) {
         error_set(err, 400, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
         error_set(err, 400, "%s: not a regular file", path);
     } else if (st.st_size > LARGEST) {
         error_set(err, 400, "%s: %lld bytes, more than %d", path, (long long)st.st_size, LARGEST);
     } else {
-        root =
-            json_loadfd(fd, flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0, &trouble);
+        root = json_loadf(file, flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0,
+                          &trouble);
         if (!root)
             error_set(err, 400, "%s: line %d: %s", path, trouble.line, trouble.text);
     }
@@ -41,6 +41,7 @@ json_t *json_file_read(const char *folder, const char *name, unsigned flags, str
 {
     char *path = NULL;
     json_t *root = NULL;
+    FILE *file;
     int fd;
 
     if (asprintf(&path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name) < 0) {
@@ -49,8 +50,12 @@ json_t *json_file_read(const char *folder, const char *name, unsigned flags, str
     }
     /* Not blocking: a FIFO of that name must not hang us. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0) {
-        root = parse(path, fd, flags, err);
+    file = fd >= 0 ? fdopen(fd, "r") : NULL; /* json_loadfd would make a system call a byte */
+    if (file) {
+        root = parse(path, file, flags, err);
+        fclose(file);
+    } else if (fd >= 0) {
+        error_set(err, 500, "%s: %s", path, strerror(errno));
         close(fd);
     } else if (!(flags & JSON_FILE_OPTIONAL) || errno != ENOENT) {
         error_set(err, 400, "%s: %s", path, strerror(errno));

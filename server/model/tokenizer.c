@@ -2,13 +2,13 @@
 #include "server/model/tokenizer.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/model/added_tokens.h"
 #include "server/model/bpe.h"
 #include "server/model/byte_level.h"
+#include "server/model/json_file.h"
 #include "server/model/normalize.h"
 #include "server/model/pretokenize.h"
 #include "server/model/template.h"
@@ -93,8 +93,6 @@ static int read_parts(struct tokenizer *t, const json_t *json, struct error *err
 {
     int64_t id, added;
 
-    if (!json_is_object(json))
-        return error_set(err, 400, "is not an object");
     if (refuse_set(json, "truncation", err) || refuse_set(json, "padding", err))
         return -1;
     if (!(t->normalizer = normalizer_open(json_object_get(json, "normalizer"), err)) ||
@@ -125,31 +123,23 @@ static int read_parts(struct tokenizer *t, const json_t *json, struct error *err
 struct tokenizer *tokenizer_open(const char *folder, struct error *err)
 {
     struct tokenizer *t = calloc(1, sizeof(*t));
-    struct buffer path = {0};
-    json_error_t where;
     json_t *json = NULL;
 
-    buffer_format(&path, "%s/tokenizer.json", folder);
-    if (!t || path.failed) {
+    if (!t) {
         error_set(err, 500, "tokenizer: out of memory");
         goto failed;
     }
-    json = json_load_file(path.data, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    if (!json) {
-        error_set(err, 400, "%s: %s (line %d, byte %d)", path.data, where.text, where.line,
-                  where.position);
+    json = json_file_read(folder, "tokenizer.json", JSON_FILE_NO_DUPLICATES, err);
+    if (!json)
         goto failed;
-    }
     if (read_parts(t, json, err)) {
-        error_prefix(err, "%s: ", path.data);
+        error_prefix(err, "%s/tokenizer.json: ", folder);
         goto failed;
     }
     json_decref(json);
-    buffer_clear(&path);
     return t;
 failed:
     json_decref(json);
-    buffer_clear(&path);
     tokenizer_close(t);
     return NULL;
 }
