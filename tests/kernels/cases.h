@@ -12,6 +12,7 @@ enum fill {
     FILL_WIDE,  /* all exponents, so that products over- and underflow */
     FILL_EDGE,  /* mostly plain, with denormals, zeros of both signs and the least normals */
     FILL_TINY,  /* products near the least normal f32 */
+    FILL_LEAST, /* sums of products within an ulp of the least normal f32 */
     FILL_WILD,  /* as edge, and a few infinities and NaN */
     FILL_COUNT
 };
@@ -58,6 +59,9 @@ static inline bf16 random_value(struct random *r, enum fill fill)
         return (bf16)(random_next(r) % 0x7f80u | (random_next(r) & 0x8000u));
     case FILL_TINY: /* 2^-66 .. 2^-60 */
         return (bf16)((61u << 7) + random_below(r, 6u << 7)) | (bf16)(random_next(r) & 0x8000u);
+    case FILL_LEAST: /* 2^-63, and 1..2 times 2^-75 or 2^-76 */
+        return (bf16)(random_below(r, 2) ? 64u << 7 : (51u << 7) + random_below(r, 2 << 7)) |
+               (bf16)(random_next(r) & 0x8000u);
     case FILL_WILD:
         if (random_below(r, 400) == 0)
             return wild[random_below(r, sizeof(wild) / sizeof(wild[0]))];

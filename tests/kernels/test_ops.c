@@ -283,6 +283,7 @@ static void cases_linear(struct random *r, struct tally *tally)
         case_linear(r, tally, (enum fill)f, 1, 1, 65, 1537, 0);
         case_linear(r, tally, (enum fill)f, 1, 9, 65, 1537, 0);
         case_linear(r, tally, (enum fill)f, 101, 101, 130, 66, 0);
+        case_linear(r, tally, (enum fill)f, 40, 40, 130, 2, 0);
     }
 }
 
