@@ -94,24 +94,21 @@ static char *canonical_of(const char *name, const json_t *aliases)
 /* Fills in canonical names and the index; exact names win over resolved ones. */
 static int finish(struct side *s, struct error *err)
 {
-    json_t *aliases = read_aliases(s->metadata);
-    int rc = -1;
-
+    s->aliases = read_aliases(s->metadata);
     s->index = json_object();
     for (int i = 0; i < s->count; i++) {
-        s->values[i].canonical = canonical_of(s->values[i].name, aliases);
+        s->values[i].canonical = canonical_of(s->values[i].name, s->aliases);
         if (!s->values[i].canonical ||
             json_object_set_new(s->index, s->values[i].name, json_integer(i)))
-            goto out;
+            goto fail;
     }
     for (int i = 0; i < s->count; i++)
         if (!json_object_get(s->index, s->values[i].canonical) &&
             json_object_set_new(s->index, s->values[i].canonical, json_integer(i)))
-            goto out;
-    rc = 0;
-out:
-    json_decref(aliases);
-    return rc ? error_set(err, 500, "%s: out of memory", s->label) : 0;
+            goto fail;
+    return 0;
+fail:
+    return error_set(err, 500, "%s: out of memory", s->label);
 }
 
 static struct side *side_new(const char *label, const json_t *metadata, int count,
@@ -144,6 +141,7 @@ void side_free(struct side *s)
     free(s->values);
     json_decref(s->metadata);
     json_decref(s->index);
+    json_decref(s->aliases);
     safetensors_close(s->file);
     free(s->tokens.name);
     free(s->ids);
@@ -256,7 +254,13 @@ fail:
 struct side_value *side_find(const struct side *s, const char *name)
 {
     json_t *at = json_object_get(s->index, name);
+    char *path;
 
+    if (!at && json_object_get(s->aliases, side_base_name(name))) {
+        path = canonical_of(name, s->aliases);
+        at = path ? json_object_get(s->index, path) : NULL;
+        free(path);
+    }
     return at ? &s->values[json_integer_value(at)] : NULL;
 }
 

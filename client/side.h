@@ -30,6 +30,7 @@ struct side {
     struct safetensors *file; /* or NULL */
     /* private */
     json_t *index;                   /* name -> position */
+    json_t *aliases;                 /* alias -> path */
     struct safetensors_entry tokens; /* of a digest reply, over ids */
     int64_t *ids;
 };
@@ -44,7 +45,7 @@ struct side *side_from_digests(const char *label, const json_t *reply, struct er
 
 void side_free(struct side *s);
 
-/* The value of that name, of that canonical name, or NULL. */
+/* The value of that name, canonical name or alias, or NULL. */
 struct side_value *side_find(const struct side *s, const char *name);
 
 /* Gives the values of file (taken) to those of the same name that have no entry. */
