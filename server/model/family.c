@@ -113,11 +113,13 @@ static int read_inputs(const struct family *f, struct family_row *row, const cha
             return -1;
         text += size;
     }
-    if (row->inputs < least || row->inputs > most)
-        return error_set(err, 400, "%s takes %d%s%.0d input%s, not %d", op_name(row->op), least,
-                         most > least ? " to " : "", most > least ? most : 0, most == 1 ? "" : "s",
-                         row->inputs);
-    return 0;
+    if (row->inputs >= least && row->inputs <= most)
+        return 0;
+    if (least == most)
+        return error_set(err, 400, "%s takes %d input%s, not %d", op_name(row->op), least,
+                         least == 1 ? "" : "s", row->inputs);
+    return error_set(err, 400, "%s takes %d to %d inputs, not %d", op_name(row->op), least, most,
+                     row->inputs);
 }
 
 static int read_attrs(struct family_row *row, const json_t *attrs, struct error *err)
