@@ -1,0 +1,193 @@
+"""samebitd as a client sees it: started on a free port with a tiny model, spoken to over the socket.
+
+SAMEBITD: the program (build/samebitd).  SAMEBIT_TINY: folder of tiny models, made when it is not there.
+"""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy
+import pytest
+import safetensors.numpy
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SAMEBITD = os.path.join(ROOT, os.environ.get("SAMEBITD") or "build/samebitd")
+TOKENS = [72, 101, 300, 900, 5, 17, 17, 600]
+JSON, BINARY = "application/json", "application/octet-stream"
+
+
+class Reply:
+    def __init__(self, response):
+        self.status, self.headers = response.status, response.headers
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        """(status, param, message) of an error, which must look as errors do."""
+        found = self.json["error"]
+        assert self.headers["Content-Type"] == JSON
+        assert set(found) == {"message", "param", "code"} and found["code"] == self.status
+        assert isinstance(found["message"], str) and found["message"]
+        assert found["param"] is None or isinstance(found["param"], str)
+        return self.status, found["param"], found["message"]
+
+    @property
+    def tensors(self):
+        """name -> array; bf16 as its bits (uint16)."""
+        return {name: array.view(numpy.uint16) if array.dtype.itemsize == 2 else array
+                for name, array in safetensors.numpy.load(self.body).items()}
+
+    @property
+    def metadata(self):
+        size = int.from_bytes(self.body[:8], "little")
+        return json.loads(self.body[8:8 + size])["__metadata__"]
+
+
+class Daemon:
+    """A running samebitd; stop() insists on a clean end."""
+
+    def __init__(self, folder, limits=None, arguments=()):
+        self.config = tempfile.NamedTemporaryFile("w", suffix=".json")
+        json.dump(limits or {}, self.config)
+        self.config.flush()
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [SAMEBITD, "--model", folder, "--config", self.config.name, "--listen", "127.0.0.1:0",
+             "--threads", "1", "--verbose", *arguments],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
+        self.line = self.process.stdout.readline().decode()
+        found = re.fullmatch(r"samebitd: listening on http://(\S+):(\d+) \(model .*\)\n", self.line)
+        if not found:
+            self.process.kill()
+            raise AssertionError(f"no address in {self.line!r}: {self.said()}")
+        self.host, self.port = found[1].strip("[]"), int(found[2])
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def connect(self, timeout=60):
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+
+    def socket(self, timeout=60, receive_buffer=None):
+        s = socket.socket()
+        if receive_buffer:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        s.settimeout(timeout)
+        s.connect((self.host, self.port))
+        return s
+
+    def request(self, method, path, body=None, headers=None):
+        headers = dict(headers or {})
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", JSON)
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, headers)
+            return Reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path, **headers):
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path, body, **headers):
+        return self.request("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+
+    def trace(self, values, accept=JSON, **fields):
+        fields.setdefault("tokens", TOKENS)
+        reply = self.post("/v1/trace", {"values": values, **fields}, Accept=accept)
+        assert reply.status == 200, reply.body
+        return reply
+
+    def rss(self):
+        """Kilobytes."""
+        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
+
+    def alive(self):
+        return self.process.poll() is None and self.get("/health").status == 200
+
+    def stop(self, number=signal.SIGTERM, within=20):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"still running {within} s after the signal: {self.said()}") from None
+        finally:
+            self.process.stdout.close()
+            self.config.close()
+        said = self.said()
+        assert "Sanitizer" not in said and "runtime error" not in said, said
+        assert status == 0, (status, said)
+
+
+def long_run(**fields):
+    """The body of a trace that gives about 260 MB and takes seconds."""
+    body = {"tokens": [i % 1000 for i in range(1000)], "values": ["*"], "steps": 300, **fields}
+    return json.dumps(body).encode()
+
+
+def post_bytes(path, body, accept=BINARY, extra=""):
+    return (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nAccept: {accept}\r\n{extra}"
+            f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+
+def wait_for(true, seconds=10):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """The folder of tiny models."""
+    folder = os.environ.get("SAMEBIT_TINY")
+    if folder:
+        return folder
+    folder = str(tmp_path_factory.mktemp("tiny"))
+    subprocess.run([sys.executable, os.path.join(ROOT, "tests/tiny/make_tiny.py"), folder, "tiny-qwen2"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(models):
+    return os.path.join(models, "tiny-qwen2")
+
+
+@pytest.fixture(scope="session")
+def daemon(model):
+    d = Daemon(model)
+    yield d
+    d.stop()
+
+
+@pytest.fixture
+def start(model):
+    """start({limit: ...}, *arguments): a daemon of the test's own."""
+    running = []
+
+    def starter(limits=None, *arguments):
+        running.append(Daemon(model, limits, arguments))
+        return running[-1]
+
+    yield starter
+    for d in running:
+        d.stop()
