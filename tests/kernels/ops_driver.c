@@ -1,0 +1,196 @@
+/* ops_driver.c - runs single operations for tests/kernels/torch_ops.py.
+ *
+ *     ops_driver NUMERICS ISA THREADS        ISA "best": the best of this CPU
+ *
+ * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
+ * A request is a line
+ *     OP past tokens eps by width window part tensors
+ * and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
+ * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are inv_freq
+ * past=TYPE tokens=dim eps=theta by=factor   in: F32 [3] low, high, original length log_softmax in:
+ * BF16 [rows, n]; out: F32 [rows, n] A request that makes no sense ends the program with 2 and a
+ * line on stderr. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/backend.h"
+#include "kernels/rotary.h"
+#include "server/engine/sampler.h"
+
+enum { DRIVER_TENSORS = 8 };
+
+struct request {
+    char op[32];
+    struct op_attrs attrs;
+    struct op_scope scope;
+    struct tensor in[3], weight, bias, inv_freq, out;
+    int inputs;
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "ops_driver: %s\n", what);
+    exit(2);
+}
+
+static struct tensor *role_of(struct request *r, const char *role)
+{
+    if (strcmp(role, "in") == 0 && r->inputs < 3)
+        return &r->in[r->inputs++];
+    if (strcmp(role, "weight") == 0)
+        return &r->weight;
+    if (strcmp(role, "bias") == 0)
+        return &r->bias;
+    if (strcmp(role, "inv_freq") == 0)
+        return &r->inv_freq;
+    if (strcmp(role, "out") == 0)
+        return &r->out;
+    die("unknown role");
+    return NULL;
+}
+
+static void read_tensor(struct request *r)
+{
+    char role[16], name[8];
+    int64_t shape[TENSOR_MAX_RANK];
+    enum dtype dtype;
+    struct tensor *t;
+    int rank;
+
+    if (scanf("%15s %7s %d", role, name, &rank) != 3 || rank < 1 || rank > TENSOR_MAX_RANK ||
+        dtype_parse(name, &dtype))
+        die("a tensor's line makes no sense");
+    for (int i = 0; i < rank; i++) {
+        long long n;
+
+        if (scanf("%lld", &n) != 1 || n < 1)
+            die("a dimension makes no sense");
+        shape[i] = n;
+    }
+    if (getchar() != '\n')
+        die("a tensor's line does not end");
+    t = role_of(r, role);
+    *t = tensor_make(dtype, rank, shape, NULL);
+    t->data = malloc(tensor_bytes(t));
+    if (!t->data)
+        die("no memory");
+    if (t != &r->out && fread(t->data, tensor_bytes(t), 1, stdin) != 1)
+        die("a tensor ends early");
+}
+
+/* Returns 0 at the end of the input. */
+static int read_request(struct request *r)
+{
+    long long past, tokens, width, window;
+    int part, tensors, got;
+
+    memset(r, 0, sizeof(*r));
+    got = scanf("%31s %lld %lld %lf %lf %lld %lld %d %d", r->op, &past, &tokens, &r->attrs.eps,
+                &r->attrs.by, &width, &window, &part, &tensors);
+    if (got == EOF)
+        return 0;
+    if (got != 9 || tensors > DRIVER_TENSORS)
+        die("a request's line makes no sense");
+    r->scope = (struct op_scope){past, tokens};
+    r->attrs.width = width;
+    r->attrs.window = window;
+    r->attrs.part = (enum rotary_part)part;
+    for (int i = 0; i < tensors; i++)
+        read_tensor(r);
+    if (!r->out.data)
+        die("no output");
+    r->attrs.inv_freq = r->inv_freq.data;
+    r->attrs.inv_freq_count = r->inv_freq.shape[0];
+    return 1;
+}
+
+static void free_request(struct request *r)
+{
+    for (int i = 0; i < r->inputs; i++)
+        free(r->in[i].data);
+    free(r->weight.data);
+    free(r->bias.data);
+    free(r->inv_freq.data);
+    free(r->out.data);
+}
+
+static void run_op(struct backend *b, struct request *r, enum op op)
+{
+    struct weight weight = {0}, bias = {0};
+    struct error err = {0};
+    struct op_call call = {.backend = b, .out = &r->out, .attrs = &r->attrs, .scope = r->scope};
+
+    for (int i = 0; i < r->inputs; i++)
+        call.in[i] = &r->in[i];
+    if (r->weight.rank) {
+        if (b->weight_open(b, op, &r->weight, &weight, &err))
+            die(err.text);
+        call.weight = &weight;
+    }
+    if (r->bias.rank) {
+        if (b->weight_open(b, op, &r->bias, &bias, &err))
+            die(err.text);
+        call.bias = &bias;
+    }
+    if (b->op[op](&call))
+        die("the operation refused");
+    if (call.weight)
+        b->weight_close(b, &weight);
+    if (call.bias)
+        b->weight_close(b, &bias);
+}
+
+static void run_inv_freq(struct backend *b, struct request *r)
+{
+    const float *more = r->in[0].data;
+    const struct rope_config rope = {.type = (enum rope_type)r->scope.past,
+                                     .theta = r->attrs.eps,
+                                     .factor = r->attrs.by,
+                                     .low_freq_factor = (double)more[0],
+                                     .high_freq_factor = (double)more[1],
+                                     .original_max_position_embeddings = (double)more[2]};
+
+    rotary_inv_freq(&rope, r->scope.tokens, b->numerics, r->out.data);
+}
+
+static void run_log_softmax(struct backend *b, struct request *r)
+{
+    const int64_t n = r->out.shape[1];
+
+    for (int64_t i = 0; i < r->out.shape[0]; i++)
+        sampler_log_softmax((const bf16 *)r->in[0].data + i * n, n, b->numerics,
+                            (float *)r->out.data + i * n);
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = {0};
+    struct backend *b;
+    struct request r;
+    int numerics;
+
+    if (argc != 4 || (numerics = numerics_find(argv[1])) < 0)
+        die("usage: ops_driver NUMERICS ISA THREADS");
+    b = backend_open("cpu", (enum numerics)numerics, strcmp(argv[2], "best") ? argv[2] : NULL,
+                     atoi(argv[3]), &err);
+    if (!b)
+        die(err.text);
+    while (read_request(&r)) {
+        const int op = op_find(r.op);
+
+        if (op >= 0)
+            run_op(b, &r, (enum op)op);
+        else if (strcmp(r.op, "inv_freq") == 0)
+            run_inv_freq(b, &r);
+        else if (strcmp(r.op, "log_softmax") == 0)
+            run_log_softmax(b, &r);
+        else
+            die("unknown operation");
+        fwrite(r.out.data, tensor_bytes(&r.out), 1, stdout);
+        fflush(stdout);
+        free_request(&r);
+    }
+    backend_close(b);
+    return 0;
+}

@@ -1,0 +1,379 @@
+"""torch_ops.py - every operation, live, against the PyTorch call that it mirrors.
+
+    torch_ops.py DRIVER [--numerics NAME] [--quick] [--seed N] [--isa NAME]
+
+DRIVER is tests/kernels/ops_driver.  Without --numerics both are compared, each in a process of its
+own that tells PyTorch which instructions to use.  Prints cases, elements and differing elements of
+each operation, and closes with `N passed, N failed, N skipped`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+NUMERICS = {
+    "torch-cpu/avx512_bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "ATEN_CPU_CAPABILITY": "avx512"},
+    "torch-cpu/avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+NEEDS = {"torch-cpu/avx512_bf16": "avx512_bf16", "torch-cpu/avx2": "avx2"}
+
+
+def cpu_flags():
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("flags"):
+                return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def run_both(args):
+    """Each numerics in a child; returns the exit status."""
+    flags, totals, status = cpu_flags(), [0, 0, 0], 0
+    for numerics, environment in NUMERICS.items():
+        if NEEDS[numerics] not in flags:
+            print(f"skip: this CPU lacks {NEEDS[numerics]}", flush=True)
+            totals[2] += 1
+            continue
+        command = [sys.executable, __file__, args.driver, "--numerics", numerics,
+                   "--seed", str(args.seed), "--isa", args.isa] + ["--quick"] * args.quick
+        child = subprocess.Popen(command, env={**os.environ, **environment},
+                                 stdout=subprocess.PIPE, text=True)
+        last = ""
+        for line in child.stdout:
+            if not line.rstrip().endswith("skipped"):
+                print(line, end="", flush=True)
+            last = line
+        if child.wait() not in (0, 1) or not last.rstrip().endswith("skipped"):
+            print(f"{numerics}: the comparison ended with {child.returncode}")
+            totals[1] += 1
+            continue
+        for i, word in enumerate(last.split(", ")):
+            totals[i] += int(word.split()[0])
+    print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
+    return 1 if totals[1] else 0
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("driver")
+parser.add_argument("--numerics", choices=NUMERICS)
+parser.add_argument("--quick", action="store_true")
+parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--isa", default="best")
+args = parser.parse_args()
+if not args.numerics:
+    sys.exit(run_both(args))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from transformers import LlamaConfig  # noqa: E402
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
+from transformers.models.llama import modeling_llama as llama  # noqa: E402
+
+BF16_WIDE = args.numerics == "torch-cpu/avx512_bf16"
+DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.int64: "I64"}
+rng = np.random.default_rng(args.seed)
+torch.set_grad_enabled(False)
+
+
+class Driver:
+    def __init__(self):
+        self.process = subprocess.Popen([args.driver, args.numerics, args.isa, "2"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def run(self, op, tensors, out_dtype, out_shape, past=0, tokens=1, eps=0.0, by=0.0, width=0,
+            window=0, part=0):
+        """tensors: (role, tensor) pairs.  Returns the output as a torch tensor."""
+        write, read = self.process.stdin.write, self.process.stdout.read
+        write(f"{op} {past} {tokens} {eps!r} {by!r} {width} {window} {part} {len(tensors) + 1}\n".encode())
+        for role, t in tensors:
+            t = t.contiguous()
+            write(f"{role} {DTYPES[t.dtype]} {t.dim()} {' '.join(map(str, t.shape))}\n".encode())
+            raw = t.view(torch.int16) if t.dtype == torch.bfloat16 else t
+            write(raw.numpy().tobytes())
+        write(f"out {DTYPES[out_dtype]} {len(out_shape)} {' '.join(map(str, out_shape))}\n".encode())
+        self.process.stdin.flush()
+        size = int(np.prod(out_shape)) * out_dtype.itemsize
+        raw = read(size)
+        if len(raw) != size:
+            raise RuntimeError(f"{op}: the driver ended early")
+        return torch.frombuffer(bytearray(raw), dtype=out_dtype).reshape(out_shape)
+
+
+driver = Driver()
+
+
+def differing(a, b):
+    """Elements whose bits differ; any NaN equals any other."""
+    kind = torch.int16 if a.dtype == torch.bfloat16 else torch.int32
+    a, b = a.contiguous(), b.contiguous()
+    return int(((a.view(kind) != b.view(kind)) & ~(a.isnan() & b.isnan())).sum())
+
+
+class Tally:
+    def __init__(self, name):
+        self.name, self.cases, self.elements, self.differing, self.first = name, 0, 0, 0, ""
+
+    def check(self, label, want, got):
+        n = differing(want.reshape(got.shape), got)
+        self.cases += 1
+        self.elements += got.numel()
+        self.differing += n
+        if n and not self.first:
+            self.first = f"; first: {label}, {n} of {got.numel()}"
+
+    def close(self):
+        print(f"{args.numerics} {self.name}: {self.cases} cases, {self.elements} elements, "
+              f"{self.differing} differing{self.first}", flush=True)
+        return self.differing == 0 and self.cases > 0
+
+
+def normal(*shape, scale=1.0):
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)).to(torch.bfloat16)
+
+
+def wide(*shape):
+    """All exponents around 1, zeros and denormals among them."""
+    exponent = rng.integers(-30, 30, shape).astype(np.float32)
+    x = rng.standard_normal(shape, dtype=np.float32) * np.exp2(exponent)
+    x[rng.random(shape) < 0.02] = 0
+    x[rng.random(shape) < 0.02] = 1e-39
+    return torch.from_numpy(x.astype(np.float32)).to(torch.bfloat16)
+
+
+def pick(low, high):
+    return int(rng.integers(low, high))
+
+
+def times(n):
+    return max(1, n // 10) if args.quick else n
+
+
+# ---- one function an operation ------------------------------------------------------------------
+
+def linear_case(tally, M, N, K, bias, rows=None, values=normal):
+    x, w, b = values(M, K), values(N, K), values(N) if bias else None
+    want = torch.nn.functional.linear(x, w, b)
+    if rows:
+        x, want = x[-rows:], want[-rows:]
+    tensors = [("in", x), ("weight", w)] + ([("bias", b)] if bias else [])
+    got = driver.run("linear", tensors, torch.bfloat16, [x.shape[0], N], tokens=M)
+    tally.check(f"[{M}, {K}] x [{N}, {K}]{' + bias' if bias else ''}", want, got)
+
+
+def check_linear(tally):
+    for M, N, K in [(1, 896, 896), (1, 128, 896), (1, 4864, 896), (1, 896, 4864), (2, 896, 4864), (17, 896, 4864),
+                    (5, 576, 576), (64, 192, 576), (1, 576, 1536), (3, 576, 1536), (47, 1536, 576), (1, 2048, 8192),
+                    (300, 896, 896), (130, 256, 4864)]:
+        linear_case(tally, M, N, K, False)
+        linear_case(tally, M, N, K, True)
+    for M in (2, 16, 33):
+        linear_case(tally, M, 3000, 896, False, rows=min(M, 16))
+        linear_case(tally, M, 896, 4864, False, rows=1)
+    for i in range(times(300)):
+        linear_case(tally, pick(1, 131), pick(22, 1201), pick(1, 2500), i % 2 == 0,
+                    values=wide if i % 5 == 0 else normal)
+    for _ in range(times(60)):
+        linear_case(tally, pick(1, 20), pick(22, 400), pick(2500, 8193), False)
+    for i in range(times(200)):  # small ones
+        linear_case(tally, pick(1, 9), pick(2, 33), pick(1, 65), i % 2 == 0)
+
+
+def attention_case(tally, op, T, L, G, repeat, D, values=normal):
+    H = G * repeat
+    kv = values(1, G, L, D)
+    if op == "matmul_qk":
+        q = values(1, T, H, D).transpose(1, 2)
+        want = torch.matmul(q, llama.repeat_kv(kv, repeat).transpose(2, 3))[0]
+        got = driver.run(op, [("in", q[0]), ("in", kv[0])], torch.bfloat16, [H, T, L], past=L - T, tokens=T)
+    else:
+        p = torch.softmax(values(1, H, T, L).float(), -1).to(torch.bfloat16)
+        want = torch.matmul(p, llama.repeat_kv(kv, repeat)).transpose(1, 2).reshape(T, H * D)
+        got = driver.run(op, [("in", p[0]), ("in", kv[0])], torch.bfloat16, [T, H * D], past=L - T, tokens=T)
+    tally.check(f"T {T}, L {L}, {G} x {repeat} heads of {D}", want, got)
+
+
+def attention_cases(tally, op):
+    shapes = [(1, 7, 64), (2, 7, 64), (3, 3, 64), (4, 1, 64), (8, 2, 128), (2, 2, 80), (2, 4, 16), (1, 1, 32)]
+    for G, repeat, D in shapes:
+        for T, L in [(1, 1), (1, 2), (2, 2), (3, 3), (1, 8), (1, 17), (5, 5), (5, 12), (17, 17), (64, 64), (1, 65),
+                     (2, 300), (1, 1000)]:
+            if op == "matmul_qk" and L == 1 and G * repeat * D > 4096:
+                continue
+            attention_case(tally, op, T, L, G, repeat, D)
+    for T, L in [(1, 1023), (1, 1024), (1, 1025), (2, 1025), (17, 1100), (1, 2049), (3, 2049), (1, 4100), (40, 1500)]:
+        attention_case(tally, op, T, L, 2, 3, 64)
+    for _ in range(times(150)):
+        T = pick(1, 70)
+        attention_case(tally, op, T, T + pick(1, 400), pick(1, 5), pick(1, 5), 8 * pick(1, 17))
+
+
+def check_matmul_qk(tally):
+    attention_cases(tally, "matmul_qk")
+
+
+def check_matmul_pv(tally):
+    attention_cases(tally, "matmul_pv")
+
+
+def check_softmax(tally):
+    lengths = list(range(1, 301, 7 if args.quick else 1)) + [511, 512, 513, 1000, 1023, 1024, 1025, 2049, 3000, 4097]
+    for L in lengths:
+        for scale in (1.0, 12.0):
+            x = normal(2, 9, L, scale=scale)
+            x[0, :, rng.integers(0, L, max(1, L // 3))] = torch.finfo(torch.bfloat16).min
+            x[1, 3] = torch.finfo(torch.bfloat16).min
+            want = torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32).to(torch.bfloat16)
+            got = driver.run("softmax", [("in", x)], torch.bfloat16, list(x.shape), past=L, tokens=9)
+            tally.check(f"length {L}", want, got)
+
+
+def check_log_softmax(tally):
+    for n in [2, 7, 8, 15, 16, 17, 100, 1000, 2047, 2049, 32000, 49152, 128256, 151936]:
+        x = normal(3, n, scale=4.0)
+        got = driver.run("log_softmax", [("in", x)], torch.float32, [3, n])
+        tally.check(f"length {n}", torch.log_softmax(x.float(), dim=-1), got)
+
+
+def check_rms_norm(tally):
+    for n in [7, 8, 31, 64, 80, 100, 128, 512, 576, 896, 1024, 1536, 2048, 3072, 4095, 4096, 8192, 16384]:
+        for eps in (1e-6, 1e-5):
+            for rows in (1, 2, 17, 64):
+                norm = llama.LlamaRMSNorm(n, eps=eps).to(torch.bfloat16)
+                x, w = (wide if rows == 17 else normal)(rows, n), normal(n)
+                x[0] = 0
+                norm.weight.copy_(w)
+                got = driver.run("rms_norm", [("in", x), ("weight", w)], torch.bfloat16, [rows, n], tokens=rows, eps=eps)
+                tally.check(f"[{rows}, {n}] eps {eps}", norm(x), got)
+    for D in (64, 128):
+        norm = llama.LlamaRMSNorm(D, eps=1e-6).to(torch.bfloat16)
+        x, w = normal(9, 5 * D), normal(D)
+        norm.weight.copy_(w)
+        got = driver.run("rms_norm", [("in", x), ("weight", w)], torch.bfloat16, [9, 5, D], tokens=9, eps=1e-6, width=D)
+        tally.check(f"heads of {D}", norm(x.view(9, 5, D)), got)
+
+
+def rope_config(kind, theta, dim, factor=1.0, low=1.0, high=4.0, original=8192):
+    rope = {"rope_type": kind, "rope_theta": theta}
+    if kind != "default":
+        rope["factor"] = factor
+    if kind == "llama3":
+        rope.update(low_freq_factor=low, high_freq_factor=high, original_max_position_embeddings=original)
+    return LlamaConfig(hidden_size=dim * 2, num_attention_heads=2, head_dim=dim, rope_parameters=rope,
+                       max_position_embeddings=131072)
+
+
+def check_inv_freq(tally):
+    kinds = [("default", 1.0), ("linear", 2.0), ("linear", 3.7), ("llama3", 8.0), ("llama3", 32.0)]
+    for kind, factor in kinds:
+        for theta in (10000.0, 100000.0, 500000.0, 1000000.0, 5000000.0):
+            for dim in (2, 16, 32, 48, 64, 80, 96, 128, 160, 256):
+                config = rope_config(kind, theta, dim, factor)
+                if kind == "default":
+                    want = llama.LlamaRotaryEmbedding.compute_default_rope_parameters(config, "cpu")[0]
+                else:
+                    want = ROPE_INIT_FUNCTIONS[kind](config, "cpu")[0]
+                more = torch.tensor([1.0, 4.0, 8192.0])
+                got = driver.run("inv_freq", [("in", more)], torch.float32, [dim // 2],
+                                 past={"default": 0, "linear": 1, "llama3": 2}[kind], tokens=dim, eps=theta, by=factor)
+                tally.check(f"{kind}, theta {theta}, dim {dim}", want.float(), got)
+
+
+def check_rotary(tally):
+    for theta, kind in [(10000.0, "default"), (500000.0, "llama3"), (1000000.0, "default")]:
+        rotary = llama.LlamaRotaryEmbedding(rope_config(kind, theta, 64 if theta < 1e5 else 128, 8.0))
+        D = rotary.inv_freq.numel() * 2
+        step = 16384
+        for first in range(0, 131072, step * (4 if args.quick else 1)):
+            positions = torch.arange(first, first + step)
+            want = rotary(torch.zeros(1, dtype=torch.bfloat16), positions[None])
+            for part in (0, 1):
+                got = driver.run("rotary", [("in", positions), ("inv_freq", rotary.inv_freq)], torch.bfloat16,
+                                 [step, D], tokens=step, part=part)
+                tally.check(f"theta {theta}, positions from {first}", want[part][0], got)
+
+
+def check_rope(tally):
+    for T, n, D in [(1, 14, 64), (5, 2, 64), (17, 4, 128), (64, 3, 16), (3, 1, 2)]:
+        for rank in (2, 3):
+            x, cos, sin = normal(1, T, n, D), normal(1, T, D), normal(1, T, D)
+            want, _ = llama.apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), cos, sin)
+            given = x[0] if rank == 3 else x[0].reshape(T, n * D)
+            got = driver.run("rope", [("in", given), ("in", cos[0]), ("in", sin[0])], torch.bfloat16, [n, T, D],
+                             tokens=T, width=D)
+            tally.check(f"[{T}, {n}, {D}]", want[0], got)
+
+
+def check_embedding(tally):
+    for T in (1, 5, 64):
+        tokens, w = torch.from_numpy(rng.integers(0, 500, T)), normal(500, 333)
+        got = driver.run("embedding", [("in", tokens), ("weight", w)], torch.bfloat16, [T, 333], tokens=T)
+        tally.check(f"{T} tokens", torch.nn.functional.embedding(tokens, w), got)
+
+
+def check_cache_append(tally):
+    for T in (1, 5, 64):
+        x = normal(3, T, 16)
+        got = driver.run("cache_append", [("in", x)], torch.bfloat16, [3, T, 16], tokens=T, width=16)
+        tally.check(f"{T} tokens", torch.cat([normal(3, 0, 16), x], dim=-2), got)
+
+
+def check_scale(tally):
+    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    for by in (64 ** -0.5, 128 ** -0.5, 80 ** -0.5, 0.0625, 1.0):
+        got = driver.run("scale", [("in", every)], torch.bfloat16, [65536], by=by)
+        tally.check(f"by {by}", every * by, got)
+
+
+def check_causal_mask(tally):
+    lowest = torch.finfo(torch.bfloat16).min
+    for T, L, window in [(1, 1, 0), (1, 9, 0), (5, 5, 0), (7, 30, 0), (64, 64, 0), (64, 64, 10), (3, 20, 5)]:
+        x = normal(4, T, L, scale=5.0)
+        query, key = torch.arange(L - T, L)[:, None], torch.arange(L)[None]
+        seen = (key <= query) & ((query - key < window) if window else torch.ones(T, L, dtype=torch.bool))
+        mask = torch.where(seen, torch.tensor(0.0, dtype=torch.bfloat16), torch.tensor(lowest, dtype=torch.bfloat16))
+        got = driver.run("causal_mask", [("in", x)], torch.bfloat16, [4, T, L], past=L - T, tokens=T, window=window)
+        tally.check(f"T {T}, L {L}, window {window}", x + mask, got)
+
+
+def elementwise(tally, op, torch_op):
+    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    for i in range(times(40)):
+        other = every[torch.from_numpy(rng.permutation(65536))]
+        tally.check(f"round {i}", torch_op(every, other),
+                    driver.run(op, [("in", every), ("in", other)], torch.bfloat16, [65536]))
+
+
+def check_add(tally):
+    elementwise(tally, "add", torch.add)
+
+
+def check_mul(tally):
+    elementwise(tally, "mul", torch.mul)
+
+
+def check_silu(tally):
+    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    for n in (65536, 65535, 13):
+        tally.check(f"{n} inputs", torch.nn.functional.silu(every[:n]),
+                    driver.run("silu", [("in", every[:n])], torch.bfloat16, [n]))
+
+
+def main():
+    passed = failed = 0
+    checks = [(name[6:], fn) for name, fn in globals().items() if name.startswith("check_")]
+    print(f"{args.numerics}: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, seed {args.seed}")
+    for name, fn in checks:
+        tally = Tally(name)
+        fn(tally)
+        if tally.close():
+            passed += 1
+        else:
+            failed += 1
+    driver.process.stdin.close()
+    failed += driver.process.wait() != 0
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+sys.exit(main())
