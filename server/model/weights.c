@@ -203,6 +203,15 @@ void weights_close(struct weights *w)
 
 /* ---- pages ---- */
 
+/* Starts reading a range that is needed soon. */
+static void ask_for_pages(const void *data, uint64_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)data / page * page;
+
+    if (size)
+        madvise((void *)first, (uintptr_t)data + (uintptr_t)size - first, MADV_WILLNEED);
+}
+
 /* Drops the whole pages of a mapped range; the neighbours' bytes on the pages at its ends stay. */
 static void drop_pages(const void *data, uint64_t size)
 {
@@ -366,8 +375,12 @@ int weights_digest(const struct weights *w, char out[65],
     unsigned char hash[32];
 
     d.failed = !d.context || !EVP_DigestInit_ex(d.context, EVP_sha256(), NULL);
-    for (int i = 0; i < w->count && !d.failed; i++)
+    for (int i = 0; i < w->count && !d.failed; i++) {
+        const struct slot *next = &w->slots[i + 1 < w->count ? i + 1 : i];
+
+        ask_for_pages(next->file->data + next->entry->begin, next->entry->end - next->entry->begin);
         digest_slot(&d, &w->slots[i]);
+    }
     d.failed = d.failed || !EVP_DigestFinal_ex(d.context, hash, NULL);
     EVP_MD_CTX_free(d.context);
     if (d.failed)

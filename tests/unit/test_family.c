@@ -316,7 +316,7 @@ static void test_mutations(void **state)
 {
     struct hf_config *c = open_config(attr_config);
     uint64_t random = 11;
-    size_t size;
+    size_t size = 0;
     char *good = file_read("tests/cases/family/good/family.json", &size);
     char *text = malloc(size + 128);
     int taken = 0;
