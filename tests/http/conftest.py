@@ -15,7 +15,7 @@ import time
 
 import numpy
 import pytest
-import safetensors.numpy
+import safetensors
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMEBITD = os.path.join(ROOT, os.environ.get("SAMEBITD") or "build/samebitd")
@@ -45,8 +45,9 @@ class Reply:
     @property
     def tensors(self):
         """name -> array; bf16 as its bits (uint16)."""
-        return {name: array.view(numpy.uint16) if array.dtype.itemsize == 2 else array
-                for name, array in safetensors.numpy.load(self.body).items()}
+        types = {"BF16": numpy.uint16, "I64": numpy.int64}
+        return {name: numpy.frombuffer(t["data"], types[t["dtype"]]).reshape(t["shape"])
+                for name, t in safetensors.deserialize(self.body)}
 
     @property
     def metadata(self):
