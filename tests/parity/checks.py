@@ -95,32 +95,43 @@ def loading(model, server, folder):
             return f"{name}: a parameter that the checkpoint lacks"
 
 
-def derived(config):
-    """The numbers that transformers' config object gives its modeling code."""
-    heads = config.num_attention_heads
-    types = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    if types is None:  # mistral: one window for all layers, or none
-        types = ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
-    if "sliding_attention" not in types:
-        window = None
+def transformers_numbers(model):
+    """What transformers' config objects give its modeling code."""
+    c, eos = model.config, model.model.generation_config.eos_token_id
+    window = getattr(c, "sliding_window", None)
+    types = getattr(c, "layer_types", None) or ["sliding_attention"] * c.num_hidden_layers  # mistral
     return {
-        "architecture": config.architectures[0], "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size, "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": heads, "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // heads,
-        "vocab_size": config.vocab_size, "max_position_embeddings": config.max_position_embeddings,
-        "rms_norm_eps": config.rms_norm_eps, "rope_theta": config.rope_parameters["rope_theta"],
-        "rope_type": config.rope_parameters["rope_type"],
-        "tie_word_embeddings": config.tie_word_embeddings, "layer_types": list(types),
-        "sliding_window": window}
+        "architecture": c.architectures[0], "vocab_size": c.vocab_size, "hidden_size": c.hidden_size,
+        "intermediate_size": c.intermediate_size, "num_attention_heads": c.num_attention_heads,
+        "num_key_value_heads": c.num_key_value_heads,
+        "head_dim": getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads,
+        "max_position_embeddings": c.max_position_embeddings,
+        "windows": [window if kind == "sliding_attention" else None for kind in types],
+        "rms_norm_eps": c.rms_norm_eps, "rope_theta": c.rope_parameters["rope_theta"],
+        "eos": eos if isinstance(eos, list) else [] if eos is None else [eos]}
+
+
+def server_numbers(server):
+    """The same of the server: from the shapes of its values where they show it."""
+    info, values = server.json("/v1/model"), server.json("/v1/values")["values"]
+    shape, text = {v["name"]: v["shape"] for v in values}, info["config"]
+    heads, _, width = shape["model.layers.0.self_attn.keys"]
+    keys = [shape[f"model.layers.{n}.self_attn.keys"][1] for n in sorted({v["layer"] for v in values if "layer" in v})]
+    rope = text.get("rope_parameters") or text
+    return {
+        "architecture": info["architecture"], "vocab_size": shape["lm_head"][1],
+        "hidden_size": shape["model.embed_tokens"][1], "intermediate_size": shape["model.layers.0.mlp.gate_proj"][1],
+        "num_attention_heads": shape["model.layers.0.self_attn.scores"][0], "num_key_value_heads": heads,
+        "head_dim": width, "max_position_embeddings": info["max_positions"],
+        "windows": [None if k == "L" else int(k.removeprefix("min(L, ").removesuffix(")")) for k in keys],
+        "rms_norm_eps": text.get("rms_norm_eps"), "rope_theta": rope.get("rope_theta"),
+        "eos": info["tokenizer"]["eos"]}
 
 
 def configuration(model, server):
-    ours, theirs = server.json("/v1/model")["config"], derived(model.config)
-    wrong = [f"{key}: {ours.get(key)!r}, transformers {value!r}"
-             for key, value in theirs.items() if ours.get(key) != value]
-    return "; ".join(wrong)
+    ours, theirs = server_numbers(server), transformers_numbers(model)
+    return "; ".join(f"{key}: {ours[key]!r}, transformers {value!r}"
+                     for key, value in theirs.items() if ours[key] != value)
 
 
 def tokenization(server, folder):
