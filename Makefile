@@ -35,7 +35,7 @@ BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
-TEST_C    := $(wildcard tests/unit/test_*.c tests/kernels/test_*.c)
+TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C)
 
 # One short line a file; V=1 shows the commands.
@@ -61,13 +61,16 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
 
-# The same arithmetic in wider registers; tests/kernels demands equal bits.
-FLAGS_panels_avx512_bf16 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma -O3
-FLAGS_rows_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -O3
-FLAGS_panels_avx2 := -mavx2 -mfma -O3
-FLAGS_dots_avx2 := -mavx2 -mfma -O3
-FLAGS_rows_avx2 := -mavx2 -mfma -O3
-FLAGS_rows_plain := -O3
+# The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
+# flags, which nobody reads, would keep loops out of vectors.
+LOOPS := -O3 -fno-math-errno -fno-trapping-math
+AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma
+FLAGS_panels_avx512_bf16 := $(AVX512) -mavx512bf16 $(LOOPS)
+FLAGS_panels_avx2 := -mavx2 -mfma $(LOOPS)
+FLAGS_dots_avx2 := -mavx2 -mfma $(LOOPS)
+FLAGS_rows_avx512 := $(AVX512) $(LOOPS)
+FLAGS_rows_avx2 := -mavx2 -mfma $(LOOPS)
+FLAGS_rows_plain := $(LOOPS)
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
