@@ -20,6 +20,7 @@ struct hf_config {
     json_t *root, *values, *generation;  /* generation: NULL when there is no such file */
     int64_t layers;                      /* 0 without rules */
     unsigned char *sliding;              /* by layer */
+    int no_memory;                       /* a default or derived value could not be put */
 };
 
 /* Sets "PATH: KEY: what" with "config.json: KEY" as the param.  Returns -1. */

@@ -51,7 +51,7 @@ const char *hf_architecture_model_type(const struct hf_architecture *a)
 
 static void put_integer(struct hf_config *c, const char *key, int64_t n)
 {
-    json_object_set_new(c->values, key, json_integer(n));
+    c->no_memory |= json_object_set_new(c->values, key, json_integer(n)) != 0;
 }
 
 static void put_default(struct hf_config *c, const char *key, json_t *value)
@@ -59,7 +59,7 @@ static void put_default(struct hf_config *c, const char *key, json_t *value)
     if (json_object_get(c->values, key))
         json_decref(value);
     else
-        json_object_set_new(c->values, key, value);
+        c->no_memory |= json_object_set_new(c->values, key, value) != 0;
 }
 
 static int check_booleans(const struct hf_config *c, struct error *err)
@@ -232,7 +232,7 @@ int hf_config_apply_rules(struct hf_config *c, struct error *err)
         check_activation(c, err) || derive_window(c, err))
         return -1;
     c->sliding = calloc((size_t)c->layers, 1);
-    if (!c->sliding)
+    if (!c->sliding || c->no_memory)
         return error_set(err, 500, "%s: no memory", c->path);
     if (derive_layer_types(c, err))
         return -1;

@@ -370,19 +370,17 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *s, co
 
 /* ---- writing ---- */
 
+/* A spec as the header says it, its data from *at on; NULL when its size does not fit. */
 static json_t *describe(const struct safetensors_spec *spec, uint64_t *at)
 {
-    json_t *shape = json_array();
     uint64_t size = dtype_size(spec->dtype), begin = *at;
+    json_t *shape = json_array();
+    int bad = 0;
 
-    for (int i = 0; i < spec->rank; i++) {
-        if (spec->shape[i] < 0 || __builtin_mul_overflow(size, (uint64_t)spec->shape[i], &size)) {
-            json_decref(shape);
-            return NULL;
-        }
-        json_array_append_new(shape, json_integer(spec->shape[i]));
-    }
-    if (__builtin_add_overflow(begin, size, at) || *at > INT64_MAX) {
+    for (int i = 0; i < spec->rank && !bad; i++)
+        bad = spec->shape[i] < 0 || __builtin_mul_overflow(size, (uint64_t)spec->shape[i], &size) ||
+              json_array_append_new(shape, json_integer(spec->shape[i]));
+    if (bad || __builtin_add_overflow(begin, size, at) || *at > INT64_MAX) {
         json_decref(shape);
         return NULL;
     }
@@ -401,8 +399,12 @@ static json_t *describe_all(const struct safetensors_spec *specs, int count, con
     json_t *header = json_object();
     uint64_t at = 0;
 
-    if (metadata)
-        json_object_set_new(header, "__metadata__", json_deep_copy(metadata));
+    if (!header ||
+        (metadata && json_object_set_new(header, "__metadata__", json_deep_copy(metadata)))) {
+        error_set(err, 500, "no memory for a safetensors header");
+        json_decref(header);
+        return NULL;
+    }
     for (int i = 0; i < count; i++) {
         json_t *info = can_be_named(header, specs[i].name) ? describe(&specs[i], &at) : NULL;
 
@@ -418,32 +420,40 @@ static json_t *describe_all(const struct safetensors_spec *specs, int count, con
     return header;
 }
 
+static int append_text(const char *bytes, size_t size, void *buffer)
+{
+    buffer_append(buffer, bytes, size);
+    return 0;
+}
+
 int safetensors_header(struct buffer *out, const struct safetensors_spec *specs, int count,
                        const json_t *metadata, struct error *err)
 {
     json_t *header = describe_all(specs, count, metadata, err);
+    struct buffer text = {0};
     unsigned char length[8];
-    char *text = NULL;
-    size_t size;
     int rc = -1;
 
     if (!header)
         return -1;
-    text = json_dumps(header, JSON_COMPACT);
-    size = text ? strlen(text) : 0;
-    if (!text || size + 8 > SAFETENSORS_MAX_HEADER) {
-        error_set(err, text ? 413 : 500, "safetensors header of %zu bytes, at most %d can be read",
-                  size, SAFETENSORS_MAX_HEADER);
+    /* Into a buffer of ours, whose failure sticks, since json_dumps may lose a part in silence. */
+    if (json_dump_callback(header, append_text, &text, JSON_COMPACT) || text.failed) {
+        error_set(err, 500, "no memory for a safetensors header");
+        goto done;
+    }
+    buffer_append(&text, "       ", (8 - text.size % 8) % 8);
+    if (text.size > SAFETENSORS_MAX_HEADER) {
+        error_set(err, 413, "safetensors header of %zu bytes, at most %d can be read", text.size,
+                  SAFETENSORS_MAX_HEADER);
         goto done;
     }
     for (int i = 0; i < 8; i++)
-        length[i] = (unsigned char)((size + 7) / 8 * 8 >> 8 * i);
+        length[i] = (unsigned char)(text.size >> 8 * i);
     buffer_append(out, length, sizeof(length));
-    buffer_append(out, text, size);
-    buffer_append(out, "       ", (8 - size % 8) % 8);
-    rc = out->failed ? error_set(err, 500, "no memory for a safetensors header") : 0;
+    buffer_append(out, text.data, text.size);
+    rc = text.failed || out->failed ? error_set(err, 500, "no memory for a safetensors header") : 0;
 done:
-    free(text);
+    buffer_clear(&text);
     json_decref(header);
     return rc;
 }
