@@ -26,11 +26,12 @@ class Trouble(Exception):
 class Daemon:
     """A running samebitd; a context manager that stops it."""
 
-    def __init__(self, folder, numerics, threads):
+    def __init__(self, folder, numerics, threads, isa=None):
+        """isa: by which instructions; None lets it choose."""
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [BINARY, "--model", folder, "--listen", "127.0.0.1:0", "--numerics", numerics,
-             "--threads", str(threads)],
+             "--threads", str(threads), *(["--isa", isa] if isa else [])],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         try:
             self.address = self._address()

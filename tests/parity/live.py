@@ -5,6 +5,7 @@ Reads a plan from standard input (JSON) and writes one JSON object a line to sta
     {"kind": "check", ...}    what is compared besides: loading, configuration, tokenization, ...
 It is a process of its own because PyTorch chooses its arithmetic when it is loaded.
 """
+import http.client
 import json
 import sys
 import tempfile
@@ -131,7 +132,7 @@ def main():
         for job in plan["jobs"]:
             try:
                 run_model(plan["numerics"], job)
-            except (daemon.Trouble, reference.Refused, OSError) as e:
+            except (daemon.Trouble, reference.Refused, http.client.HTTPException, OSError) as e:
                 say("check", model=job["model"], numerics=plan["numerics"], threads=0,
                     name="run", passed=False, text=f"{type(e).__name__}: {e}")
     except reference.Refused as e:

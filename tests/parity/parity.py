@@ -49,7 +49,9 @@ def plan(arguments):
         return [job(name, small, [(1, 4), (17, 8)], replace=[5, 2] if name in REPLACING else None)
                 for name in tiny] + [job("smollm2-135m", [(1, 4), (5, 2), (17, 4)], [(5, 2)])]
     deep = [(1, 32), (2, 8), (5, 8), (17, 32), (64, 8), (300, 8)]
-    jobs = [job(name, [(n, 32) for n, _ in deep], replace=[5, 2]) for name in tiny]
+    # More than 1024 keys: one more block of the sums over keys.
+    jobs = [job(name, [(n, 32) for n, _ in deep] + [(1100, 2)] * (name in REPLACING), replace=[5, 2])
+            for name in tiny]
     jobs.append(job("smollm2-135m", deep, replace=[5, 2]))
     jobs.append(job("qwen2.5-0.5b-random", deep, [(1, 8), (17, 32), (300, 2)]))
     if arguments.full:

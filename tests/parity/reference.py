@@ -38,7 +38,9 @@ def why_not(numerics):
 def environment(numerics):
     """The environment of a process in which PyTorch computes that numerics."""
     env = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT["torch-cpu/avx2"]}
-    return {**env, **ENVIRONMENT[numerics], "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # Threads that wait without spinning leave the processor to the server.
+    return {**env, **ENVIRONMENT[numerics], "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+            "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Refused(Exception):

@@ -15,9 +15,10 @@ import models
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
 GOLDENS = sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(FOLDER, "*.json")))
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
-# More threads than cores, and one: the bits are the same.
-CASES = [(name, numerics, threads) for name in GOLDENS for numerics in NUMERICS
-         for threads in ((1, 3) if name.startswith("tiny-") else (2,))]
+# Threads and instructions (None: the best that the CPU has) change no bits.
+WAYS = [(1, None), (3, "plain"), (2, "avx2")]
+CASES = [(name, numerics, *way) for name in GOLDENS for numerics in NUMERICS
+         for way in (WAYS if name.startswith("tiny-") else [(2, None)])]
 
 
 def golden(name):
@@ -57,11 +58,18 @@ def test_there_are_goldens():
         assert list(golden(name)["numerics"]) == NUMERICS
 
 
-@pytest.mark.parametrize("name,numerics,threads", CASES)
-def test_values(name, numerics, threads):
+def cpu_flags():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return set(next((line for line in file if line.startswith("flags")), "").split())
+
+
+@pytest.mark.parametrize("name,numerics,threads,isa", CASES)
+def test_values(name, numerics, threads, isa):
     """Every value of every call has PyTorch's digest, and there is no other."""
+    if isa == "avx2" and not {"avx2", "fma"} <= cpu_flags():
+        pytest.skip("skip: this CPU lacks avx2")
     g, folder = golden(name), folder_of(name)
-    with daemon.Daemon(folder, numerics, threads) as server:
+    with daemon.Daemon(folder, numerics, threads, isa) as server:
         assert server.json("/v1/model")["weights"] == g["weights"], "the model is another one"
         for run in g["numerics"][numerics]["runs"]:
             prompt = run["tokens"][:run["prompt"]]
