@@ -34,7 +34,9 @@ def find(name, fetch=True):
     if not fetch:
         there = os.path.exists(os.path.join(folder, ".complete"))
         return (folder, None) if there else (None, f"{folder} is absent (make run MODEL={name} fetches it)")
-    done = subprocess.run([sys.executable, FETCH, name], stdout=subprocess.PIPE, text=True)
+    venv = os.environ.get("SAMEBIT_VENV")  # what fetching needs is installed there
+    python = os.path.join(venv, "bin", "python") if venv else sys.executable
+    done = subprocess.run([python, FETCH, name], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return None, f"{name} could not be fetched"
     return done.stdout.strip(), None
