@@ -43,13 +43,8 @@ static void widen_all(const bf16 *x, int64_t n, float *to)
  * elements.  `rows` is a constant at every call. */
 static inline __attribute__((always_inline)) void dot8_half(float (*x)[DOT_CHUNK], const int rows,
                                                             const bf16 *w, int64_t n, int half,
-                                                            __m256 (*kept)[8])
+                                                            __m256 (*acc)[4])
 {
-    __m256 acc[DOT_ROWS][4];
-
-    for (int r = 0; r < rows; r++)
-        for (int a = 0; a < 4; a++)
-            acc[r][a] = kept[r][4 * half + a];
     for (int64_t k = 32 * half; k < n; k += 64)
         for (int a = 0; a < 4; a++) {
             const __m256 right = widen(w + k + 8 * a);
@@ -57,50 +52,70 @@ static inline __attribute__((always_inline)) void dot8_half(float (*x)[DOT_CHUNK
             for (int r = 0; r < rows; r++)
                 acc[r][a] = _mm256_fmadd_ps(_mm256_load_ps(&x[r][k + 8 * a]), right, acc[r][a]);
         }
-    for (int r = 0; r < rows; r++)
-        for (int a = 0; a < 4; a++)
-            kept[r][4 * half + a] = acc[r][a];
 }
 
-static void dot8_chunk(float (*x)[DOT_CHUNK], int rows, const bf16 *w, int64_t n, __m256 (*kept)[8])
-{
-    for (int half = 0; half < 2; half++)
-        switch (rows) {
-        case 1:
-            dot8_half(x, 1, w, n, half, kept);
-            break;
-        case 2:
-            dot8_half(x, 2, w, n, half, kept);
-            break;
-        default:
-            dot8_half(x, 3, w, n, half, kept);
-            break;
-        }
-}
-
+/* ((0+4)+(2+6)) + ((1+5)+(3+7)) */
 static inline float lanes_sum(__m256 v)
 {
-    float lane[8];
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
 
-    _mm256_storeu_ps(lane, v);
-    return product_lanes8(lane);
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* Reduces the accumulators and adds the last K % 64 elements. */
-static float dot8_end(const __m256 *kept, const bf16 *x, const bf16 *w, int64_t K)
+/* One chunk of one column: kept[half][r] from the chunks before, zero in the first.  In the last
+ * one the 8 accumulators of every row are reduced to sum[r]. */
+static inline __attribute__((always_inline)) void dot8_column(float (*x)[DOT_CHUNK], const int rows,
+                                                              const bf16 *w, int64_t n, int last,
+                                                              __m256 (*kept)[DOT_ROWS][4],
+                                                              float (*sum)[DOT_COLUMNS])
+{
+    __m256 low[DOT_ROWS][4], high[DOT_ROWS][4];
+
+    memcpy(low, kept[0], (size_t)rows * sizeof(low[0]));
+    dot8_half(x, rows, w, n, 0, low);
+    if (!last)
+        memcpy(kept[0], low, (size_t)rows * sizeof(low[0]));
+    memcpy(high, kept[1], (size_t)rows * sizeof(high[0]));
+    dot8_half(x, rows, w, n, 1, high);
+    if (!last)
+        memcpy(kept[1], high, (size_t)rows * sizeof(high[0]));
+    for (int r = 0; last && r < rows; r++) {
+        const __m256 a = _mm256_add_ps(low[r][0], high[r][0]);
+        const __m256 b = _mm256_add_ps(low[r][1], high[r][1]);
+        const __m256 c = _mm256_add_ps(low[r][2], high[r][2]);
+        const __m256 d = _mm256_add_ps(low[r][3], high[r][3]);
+
+        sum[r][0] = lanes_sum(_mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d)));
+    }
+}
+
+static void dot8_chunk(float (*x)[DOT_CHUNK], int rows, const bf16 *w, int64_t n, int last,
+                       __m256 (*kept)[DOT_ROWS][4], float (*sum)[DOT_COLUMNS])
+{
+    switch (rows) {
+    case 1:
+        dot8_column(x, 1, w, n, last, kept, sum);
+        break;
+    case 2:
+        dot8_column(x, 2, w, n, last, kept, sum);
+        break;
+    default:
+        dot8_column(x, 3, w, n, last, kept, sum);
+        break;
+    }
+}
+
+/* Adds the last K % 64 elements to the sum of the others. */
+static float dot8_end(float sum, const bf16 *x, const bf16 *w, int64_t K)
 {
     const int64_t in16 = K & ~(int64_t)15;
     int64_t k = K & ~(int64_t)63;
-    __m256 acc[8], tail = _mm256_setzero_ps();
-    float sum;
+    __m256 tail = _mm256_setzero_ps();
 
-    memcpy(acc, kept, sizeof(acc));
-    for (int half = 4; half; half /= 2)
-        for (int r = 0; r < half; r++)
-            acc[r] = _mm256_add_ps(acc[r], acc[r + half]);
     for (; k < in16; k += 8)
         tail = _mm256_fmadd_ps(widen(x + k), widen(w + k), tail);
-    sum = lanes_sum(acc[0]) + lanes_sum(tail);
+    sum = sum + lanes_sum(tail);
     for (; k < K; k++)
         sum = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k]), sum);
     return sum;
@@ -111,20 +126,24 @@ static void dot8_tile(const bf16 *const *x, int rows, const bf16 *w, int64_t ste
                       int64_t K, float (*sum)[DOT_COLUMNS])
 {
     _Alignas(32) float wide[DOT_ROWS][DOT_CHUNK];
-    __m256 kept[DOT_COLUMNS][DOT_ROWS][8];
+    const int64_t in64 = K & ~(int64_t)63;
+    __m256 kept[DOT_COLUMNS][2][DOT_ROWS][4];
+    int64_t k = 0;
 
-    memset(kept, 0, (size_t)columns * sizeof(kept[0]));
-    for (int64_t k = 0; k < (K & ~(int64_t)63); k += DOT_CHUNK) {
-        const int64_t n = least((K & ~(int64_t)63) - k, DOT_CHUNK);
+    memset(kept, 0, (size_t)(in64 > DOT_CHUNK ? columns : 1) * sizeof(kept[0]));
+    do {
+        const int64_t n = least(in64 - k, DOT_CHUNK);
 
         for (int r = 0; r < rows; r++)
             widen_all(x[r] + k, n, wide[r]);
         for (int64_t c = 0; c < columns; c++)
-            dot8_chunk(wide, rows, w + c * step + k, n, kept[c]);
-    }
+            dot8_chunk(wide, rows, w + c * step + k, n, k + n == in64,
+                       kept[in64 > DOT_CHUNK ? c : 0], (float(*)[DOT_COLUMNS])(void *)&sum[0][c]);
+        k += n;
+    } while (k < in64);
     for (int64_t c = 0; c < columns; c++)
         for (int r = 0; r < rows; r++)
-            sum[r][c] = dot8_end(kept[c][r], x[r], w + c * step, K);
+            sum[r][c] = dot8_end(sum[r][c], x[r], w + c * step, K);
 }
 
 /* ---- pieces: some columns of some rows; query heads of one key head are rows alike ---- */

@@ -87,14 +87,9 @@ static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t
     }
 }
 
-static void pack_rows(const bf16 *w, int64_t row_step, int64_t columns, int64_t K, uint32_t *panel)
-{
-    panels_pack_rows_from(w, row_step, columns, 0, K, panel);
-}
-
 const struct panels panels_avx512_bf16 = {
     .block = block,
     .finish = panels_finish,
-    .pack_rows = pack_rows,
+    .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,
 };

@@ -1,5 +1,6 @@
-/* panels_body.h - the parts of struct panels that a compiler puts in vectors by itself, compiled
- * once for each instruction set. */
+/* panels_body.h - the parts of struct panels that all instruction sets share, compiled once for
+ * each of them. */
+#include <immintrin.h>
 #include <string.h>
 
 #include "kernels/cpu/finish.h"
@@ -26,9 +27,9 @@ static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t co
     }
 }
 
-/* Pairs [first, ceil(K/2)) of columns that lie one after the other. */
-static void panels_pack_rows_from(const bf16 *w, int64_t step, int64_t columns, int64_t first,
-                                  int64_t K, uint32_t *panel)
+/* Pairs [first, ceil(K/2)) of columns that lie one after the other, one by one. */
+static void pack_rows_from(const bf16 *w, int64_t step, int64_t columns, int64_t first, int64_t K,
+                           uint32_t *panel)
 {
     for (int64_t p = first; p < (K + 1) / 2; p++) {
         const size_t bytes = 2 * p + 1 < K ? sizeof(uint32_t) : sizeof(bf16);
@@ -41,4 +42,46 @@ static void panels_pack_rows_from(const bf16 *w, int64_t step, int64_t columns, 
             panel[p * PANEL_COLUMNS + c] = pair;
         }
     }
+}
+
+/* 8 pairs of 8 columns, of which `columns` are there. */
+static inline void pack_square(const bf16 *w, int64_t step, int64_t columns, uint32_t *panel)
+{
+    __m256i a[8], b[8];
+
+    for (int i = 0; i < 8; i++)
+        a[i] = i < columns ? _mm256_loadu_si256((const __m256i *)(const void *)(w + i * step))
+                           : _mm256_setzero_si256();
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
+            a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
+        }
+    for (int i = 0; i < 4; i++) {
+        __m256i *low = (__m256i *)(void *)(panel + i * PANEL_COLUMNS);
+        __m256i *high = (__m256i *)(void *)(panel + (i + 4) * PANEL_COLUMNS);
+
+        _mm256_storeu_si256(low, _mm256_permute2x128_si256(a[i], a[i + 4], 0x20));
+        _mm256_storeu_si256(high, _mm256_permute2x128_si256(a[i], a[i + 4], 0x31));
+    }
+}
+
+/* A cache line of every column at a time. */
+static void panels_pack_rows(const bf16 *w, int64_t step, int64_t columns, int64_t K,
+                             uint32_t *panel)
+{
+    const int64_t lines = K / 32;
+
+    for (int64_t line = 0; line < lines; line++)
+        for (int64_t c = 0; c < PANEL_COLUMNS; c += 8)
+            for (int half = 0; half < 2; half++) {
+                const int64_t p = 16 * line + 8 * half;
+
+                pack_square(w + c * step + 2 * p, step, columns - c, panel + p * PANEL_COLUMNS + c);
+            }
+    pack_rows_from(w, step, columns, 16 * lines, K, panel);
 }
