@@ -185,13 +185,14 @@ static int split_globs(const struct cli_list *list, struct cli_list *out, char *
     struct buffer all = {0};
     char *rest;
 
+    buffer_text(&all, "");
     for (int i = 0; i < list->count; i++)
         buffer_format(&all, "%s,", list->items[i]);
     *text = all.data;
     out->items = calloc(all.size + 1, sizeof(*out->items));
     if (all.failed || !out->items)
         return error_set(err, 500, "out of memory");
-    for (char *item = strtok_r(all.data, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
+    for (char *item = strtok_r(*text, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
         out->items[out->count++] = item;
     return 0;
 }

@@ -49,6 +49,17 @@ static void load(const struct tensor *t, int64_t first, int n, float *out)
             out[i] = f32_from_f16(half[i]);
 }
 
+static int is_nan(uint32_t u)
+{
+    return (u & 0x7fffffffu) > 0x7f800000u;
+}
+
+/* As bf16_from_f32 for what is no NaN, without a branch, as the high half. */
+static uint32_t round_to_bf16(uint32_t u)
+{
+    return (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
+}
+
 /* Maps bits to integers that are ordered as the numbers are, both zeros to 0. */
 static int32_t ordered(uint32_t u)
 {
@@ -57,29 +68,39 @@ static int32_t ordered(uint32_t u)
     return ((int32_t)(u & 0x7fffffffu) ^ sign) - sign;
 }
 
-static int32_t ordered_as(enum dtype dtype, float f)
+/* The elements' places among all numbers of the dtype; of a NaN, anything. */
+static void place(enum dtype dtype, const float *f, int32_t *out)
 {
-    if (dtype == DTYPE_BF16) /* the low half is zero: a step is 65536 */
-        return ordered((uint32_t)bf16_from_f32(f) << 16) / 65536;
-    if (dtype == DTYPE_F16) {
-        uint16_t h = half_from_f32(f);
+    if (dtype == DTYPE_F32)
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = ordered(f32_bits(f[i]));
+    else if (dtype == DTYPE_BF16) /* the low half is zero: a step is 65536 */
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = ordered(round_to_bf16(f32_bits(f[i]))) >> 16;
+    else
+        for (int i = 0; i < BLOCK; i++) {
+            uint32_t h = half_from_f32(f[i]);
 
-        return ordered((uint32_t)(h & 0x8000u) << 16 | (h & 0x7fffu));
-    }
-    return ordered(f32_bits(f));
+            out[i] = ordered((h & 0x8000u) << 16 | (h & 0x7fffu));
+        }
 }
 
 static void add_ulps(const float *a, const float *b, struct compare_stats *s)
 {
-    int64_t most = (int64_t)s->max_ulp;
+    int32_t pa[BLOCK], pb[BLOCK];
+    uint32_t most = 0;
 
+    place(s->ulp_dtype, a, pa);
+    place(s->ulp_dtype, b, pb);
     for (int i = 0; i < BLOCK; i++) {
-        int64_t d = (int64_t)ordered_as(s->ulp_dtype, a[i]) - ordered_as(s->ulp_dtype, b[i]);
+        /* At most 2^32 - 2^25 apart: fits when the larger one comes first. */
+        uint32_t d =
+            pa[i] > pb[i] ? (uint32_t)pa[i] - (uint32_t)pb[i] : (uint32_t)pb[i] - (uint32_t)pa[i];
 
-        d = a[i] != a[i] || b[i] != b[i] ? 0 : d < 0 ? -d : d;
+        d = is_nan(f32_bits(a[i])) | is_nan(f32_bits(b[i])) ? 0 : d;
         most = d > most ? d : most;
     }
-    s->max_ulp = (uint64_t)most;
+    s->max_ulp = most > s->max_ulp ? most : s->max_ulp;
 }
 
 static void add_counts(const float *a, const float *b, struct compare_stats *s)
@@ -90,7 +111,7 @@ static void add_counts(const float *a, const float *b, struct compare_stats *s)
         uint32_t ua = f32_bits(a[i]), ub = f32_bits(b[i]);
 
         differing += ua != ub;
-        nan_pairs += ((ua & 0x7fffffffu) > 0x7f800000u) != ((ub & 0x7fffffffu) > 0x7f800000u);
+        nan_pairs += is_nan(ua) != is_nan(ub);
     }
     s->differing += differing;
     s->nan_pairs += nan_pairs;
