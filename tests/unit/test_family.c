@@ -74,6 +74,8 @@ static void test_every_family(void **state)
          0, 0, 1, 0},
         {"{\"architectures\":[\"Qwen3ForCausalLM\"],\"head_dim\":24," SIZES "}", "qwen3", 24 + 2, 0,
          0, 0, 0},
+        {"{\"architectures\":[\"MistralForCausalLM\"],\"sliding_window\":null," SIZES "}",
+         "mistral", 22 + 2, 0, 0, 0, 0},
         {"{\"architectures\":[\"MistralForCausalLM\"]," SIZES "}", "mistral", 22 + 2, 0, 0, 0,
          4096},
     };
