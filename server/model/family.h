@@ -2,19 +2,22 @@
  *
  * configs/families/NAME.json:
  *   "architectures": ["Qwen2ForCausalLM"],
- *   "mirror":   {"transformers": "5.18.0", "file": "models/qwen2/modeling_qwen2.py",
- *                "lines": {"input_layernorm": 286, ...}}   source line by row name, for the catalogue
- *   "before":   rows run once, first;  "input": the row of them that is layer 0's `x`;
- *   "layers":   "model.layers", the prefix of a layer's rows;
- *   "layer":    rows run for every layer;  "after": rows run once, last;
- *   "aliases":  {"embedding_output": "model.embed_tokens", ...}     names for values outside layers
- *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}       layer_N.KEY, layer_N_KEY, and KEY for N = 0
- *   "modules":  {"self_attn": "self_attn.o_proj", ...}              model.layers.N.KEY
+ *   "before":  rows run once, first;  "input": the row of them that is layer 0's `x`;
+ *   "layers":  "model.layers", the prefix of a layer's rows;
+ *   "layer":   rows run for every layer;  "after": rows run once, last;
+ *   "aliases": {"embedding_output": "model.embed_tokens", ...}   names for values outside layers
+ *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}    layer_N.KEY, layer_N_KEY, and KEY
+ *              for N = 0
+ *   "modules": {"self_attn": "self_attn.o_proj", ...}            model.layers.N.KEY
+ *   "mirror":  {"transformers": "5.18.0", "file": "models/qwen2/modeling_qwen2.py",
+ *              "lines": {"input_layernorm": 286, ...}}           source line by row name
+ *   "comment": anything
  * A row is [name, op, "input input", {attribute: value}?].  An attribute's value is a number, a key
  * of config.json, "sqrt KEY", "rsqrt KEY", a word (NAME attributes), or an object that chooses
  * among these by layer type: {"sliding_attention": "sliding_window", "full_attention": 0}.
  * Inputs are rows before it in the same section, rows of "before", `tokens`, `positions`; in a
- * layer `x` is the layer's input and the row named `x` its output, which is `<layers>.N` outside. */
+ * layer `x` is the layer's input and the row named `x` its output, which is `<layers>.N` outside.
+ */
 #ifndef SAMEBIT_FAMILY_H
 #define SAMEBIT_FAMILY_H
 
@@ -43,8 +46,8 @@ struct family_alias {
 };
 
 struct family {
-    char *path; /* of the file, for errors */
-    char *name; /* "qwen2" */
+    char *path;   /* of the file, for errors */
+    char *name;   /* "qwen2" */
     char *input;  /* row of "before" that is layer 0's x: "model.embed_tokens" */
     char *layers; /* "model.layers" */
     char *mirror_file, *mirror_version;
@@ -59,8 +62,8 @@ struct family {
 /* Reads one file.  Every mistake (JSON, unknown op or attribute, undefined input, duplicate name,
  * wrong number of inputs, alias of no row) names file, section, row and value. */
 struct family *family_open(const char *path, struct error *err);
-/* The family of folder (its .json files) that lists the architecture; an unknown one is an error that names
- * the known ones and config.json. */
+/* The family of folder (its .json files) that lists the architecture; an unknown one is an error
+ * that names the known ones and config.json. */
 struct family *family_for(const char *folder, const struct hf_config *config, struct error *err);
 void family_close(struct family *f);
 
