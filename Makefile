@@ -97,7 +97,7 @@ export PYTHON
 
 run: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
-	@B=$(B) VENV=$(VENV) MODEL='$(MODEL)' LISTEN='$(LISTEN)' client/run.sh
+	@exec env B=$(B) VENV=$(VENV) MODEL='$(MODEL)' LISTEN='$(LISTEN)' client/run.sh
 
 test: all $(TESTS)
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
@@ -106,7 +106,7 @@ test: all $(TESTS)
 parity parity-quick parity-full golden: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
-	@SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
+	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
 help:

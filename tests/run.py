@@ -11,6 +11,7 @@ import argparse
 import glob
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,7 @@ def main():
     p.add_argument("--slow", action="store_true")
     p.add_argument("--log")
     arguments = p.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runner too
     build = os.path.join(ROOT, arguments.build)
     environment = environment_for(build)
     make_tiny_models(environment)
