@@ -1,0 +1,185 @@
+/* test_backend.c - opening a backend, its memory, and copies between dtypes and strides. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "kernels/backend.h"
+#include "kernels/bf16.h"
+
+static struct backend *cpu;
+
+static int open_cpu(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    cpu = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 0, &err);
+    return cpu ? 0 : -1;
+}
+
+static int close_cpu(void **state)
+{
+    (void)state;
+    backend_close(cpu);
+    return 0;
+}
+
+static void test_names_what_is_known(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    assert_null(backend_open("tpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "device");
+    assert_non_null(strstr(err.text, "\"tpu\""));
+    assert_non_null(strstr(err.text, "\"cpu\""));
+    err = (struct error){0};
+    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "sse9", 1, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "isa");
+    assert_non_null(strstr(err.text, "\"plain\""));
+    err = (struct error){0};
+    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "plain", -1, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "threads");
+}
+
+static void test_opened(void **state)
+{
+    (void)state;
+    assert_string_equal(cpu->device, "cpu");
+    assert_int_equal(cpu->numerics, NUMERICS_TORCH_CPU_AVX2);
+    assert_true(cpu->threads >= 1);
+    assert_non_null(cpu->isa);
+    for (int i = 0; i < OP_COUNT; i++)
+        assert_non_null(cpu->op[i]);
+}
+
+static void test_memory(void **state)
+{
+    static const size_t sizes[] = {0, 1, 63, 64, 4097, 3 << 20};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        unsigned char *p = cpu->alloc(cpu, sizes[i]);
+
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t k = 0; k < sizes[i]; k++)
+            assert_int_equal(p[k], 0);
+        cpu->free(cpu, p);
+    }
+    assert_null(cpu->alloc(cpu, SIZE_MAX));
+    assert_null(cpu->alloc(cpu, SIZE_MAX / 2));
+    cpu->free(cpu, NULL);
+}
+
+static void test_copy_of_strided(void **state)
+{
+    bf16 from[2 * 5 * 3], to[2 * 4 * 3], host[2 * 2 * 3];
+    const int64_t from_shape[] = {2, 5, 3}, to_shape[] = {2, 4, 3};
+    struct tensor src = tensor_make(DTYPE_BF16, 3, from_shape, from);
+    struct tensor dst = tensor_make(DTYPE_BF16, 3, to_shape, to);
+
+    (void)state;
+    for (int i = 0; i < 30; i++)
+        from[i] = (bf16)i;
+    memset(to, 0xff, sizeof(to));
+    src = tensor_slice(&src, 1, 3, 2);
+    dst = tensor_slice(&dst, 1, 1, 2);
+    assert_int_equal(cpu->copy(cpu, &dst, &src), 0);
+    for (int g = 0; g < 2; g++)
+        for (int t = 0; t < 4; t++)
+            for (int d = 0; d < 3; d++)
+                assert_int_equal(to[(g * 4 + t) * 3 + d],
+                                 t == 1 || t == 2 ? from[(g * 5 + t + 2) * 3 + d] : 0xffff);
+    assert_int_equal(cpu->read(cpu, host, &dst), 0);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(host[i], from[i / 6 * 15 + 9 + i % 6]);
+}
+
+static void test_copy_rounds_to_bf16(void **state)
+{
+    static const float values[] = {0.0f,      -0.0f,     1.0f,    1.00390625f, 1.01171875f,
+                                   0x1p-133f, 0x1p-134f, 3.4e38f, INFINITY,    -INFINITY,
+                                   NAN,       0x1p-130f, -1e-40f, 65504.0f,    1.0000001f};
+    enum { N = sizeof(values) / sizeof(values[0]) };
+    const int64_t shape[] = {N};
+    bf16 out[N];
+    const struct tensor dst = tensor_make(DTYPE_BF16, 1, shape, out);
+    const struct tensor src = tensor_make(DTYPE_F32, 1, shape, (void *)(uintptr_t)values);
+
+    (void)state;
+    assert_int_equal(cpu->copy(cpu, &dst, &src), 0);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(out[i], bf16_from_f32(values[i]));
+    assert_int_equal(out[3], 0x3f80);
+    assert_int_equal(out[4], 0x3f82);
+    assert_int_equal(out[7], 0x7f80);
+}
+
+/* The value of a half, from its definition. */
+static float half_value(uint16_t h)
+{
+    const int exponent = h >> 10 & 31, low = h & 1023;
+    const double size = exponent == 31 ? (low ? (double)NAN : (double)INFINITY)
+                        : exponent     ? ldexp(1024 + low, exponent - 25)
+                                       : ldexp(low, -24);
+
+    return (float)(h & 0x8000 ? -size : size);
+}
+
+static void test_copy_of_every_half(void **state)
+{
+    static uint16_t halves[65536];
+    static bf16 out[65536];
+    const int64_t shape[] = {65536};
+    const struct tensor dst = tensor_make(DTYPE_BF16, 1, shape, out);
+    const struct tensor src = tensor_make(DTYPE_F16, 1, shape, halves);
+
+    (void)state;
+    for (int i = 0; i < 65536; i++)
+        halves[i] = (uint16_t)i;
+    assert_int_equal(cpu->copy(cpu, &dst, &src), 0);
+    for (int i = 0; i < 65536; i++)
+        assert_int_equal(out[i], bf16_from_f32(half_value((uint16_t)i)));
+}
+
+static void test_copy_refuses(void **state)
+{
+    int64_t ids[4] = {1, 2, 3, 4}, back[4];
+    bf16 x[4];
+    const struct tensor tokens = tensor_make(DTYPE_I64, 1, (int64_t[]){4}, ids);
+    const struct tensor four = tensor_make(DTYPE_BF16, 1, (int64_t[]){4}, x);
+    const struct tensor three = tensor_make(DTYPE_BF16, 1, (int64_t[]){3}, x);
+    const struct tensor square = tensor_make(DTYPE_BF16, 2, (int64_t[]){2, 2}, x);
+
+    (void)state;
+    assert_int_equal(cpu->copy(cpu, &four, &tokens), -1);
+    assert_int_equal(cpu->copy(cpu, &four, &three), -1);
+    assert_int_equal(cpu->copy(cpu, &four, &square), -1);
+    assert_int_equal(cpu->read(cpu, back, &tokens), 0);
+    assert_memory_equal(back, ids, sizeof(ids));
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_what_is_known),
+        cmocka_unit_test(test_opened),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_copy_of_strided),
+        cmocka_unit_test(test_copy_rounds_to_bf16),
+        cmocka_unit_test(test_copy_of_every_half),
+        cmocka_unit_test(test_copy_refuses),
+    };
+
+    return cmocka_run_group_tests_name("kernels/backend", tests, open_cpu, close_cpu);
+}
