@@ -1,5 +1,6 @@
 """Where the models of the tests are: folders by name, made or fetched where they are missing.
 Standard library only."""
+import functools
 import os
 import subprocess
 import sys
@@ -10,10 +11,11 @@ MAKE_TINY = os.path.join(daemon.ROOT, "tests", "tiny", "make_tiny.py")
 FETCH = os.path.join(daemon.ROOT, "configs", "models", "fetch.py")
 
 
+@functools.cache
 def made_names():
     """Names of the models that a script makes out of nothing."""
-    return subprocess.run([sys.executable, MAKE_TINY, "--list"], check=True, capture_output=True,
-                          text=True).stdout.split()
+    return tuple(subprocess.run([sys.executable, MAKE_TINY, "--list"], check=True, capture_output=True,
+                                text=True).stdout.split())
 
 
 def tiny_names():
@@ -24,6 +26,7 @@ def made_folder():
     return os.path.join(daemon.cache_folder(), "tiny")
 
 
+@functools.cache
 def find(name, fetch=True):
     """(folder, None), or (None, why there is none).  fetch: also from the network."""
     if name in made_names():
