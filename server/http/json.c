@@ -72,7 +72,8 @@ int json_only(const json_t *object, const char *const known[], struct error *err
             i++;
         if (!known[i]) {
             list_known(known, names, sizeof(names));
-            return error_param(err, 400, key, "unknown field '%s'; known are: %s", key, names);
+            return error_param(err, 400, *key ? key : "body",
+                               "unknown field '%.200s'; known are: %s", key, names);
         }
     }
     return 0;

@@ -63,8 +63,8 @@ int request_only(const struct request *r, const char *const known[], struct erro
         while (known[k] && strcmp(known[k], r->query[i].key) != 0)
             k++;
         if (!known[k])
-            return error_param(err, 400, r->query[i].key, "%s takes no query parameter '%s'",
-                               r->path, r->query[i].key);
+            return error_param(err, 400, *r->query[i].key ? r->query[i].key : "query",
+                               "%s takes no query parameter '%.200s'", r->path, r->query[i].key);
         for (int j = 0; j < i; j++)
             if (strcmp(r->query[i].key, r->query[j].key) == 0)
                 return error_param(err, 400, r->query[i].key, "query parameter '%s' is given twice",

@@ -138,10 +138,18 @@ class Daemon:
         assert status == 0, (status, said)
 
 
+PLAIN = ("--isa", "plain")
+
+
 def long_run(**fields):
-    """The body of a trace that gives about 260 MB and takes seconds."""
+    """The body of a trace that gives about 260 MB."""
     body = {"tokens": [i % 1000 for i in range(1000)], "values": ["*"], "steps": 300, **fields}
     return json.dumps(body).encode()
+
+
+def slow_run():
+    """The body of a trace whose first byte comes after many seconds (of a daemon that is PLAIN)."""
+    return long_run(values=["step_1000/logits"], steps=1000)
 
 
 def post_bytes(path, body, accept=BINARY, extra=""):

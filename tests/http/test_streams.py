@@ -1,0 +1,241 @@
+"""Readers who stall, readers who leave, many at once, and being told to stop meanwhile."""
+import json
+import signal
+import socket
+import struct
+import threading
+import time
+
+from conftest import BINARY, JSON, PLAIN, TOKENS, long_run, post_bytes, slow_run, wait_for
+
+QUICK = {"tokens": TOKENS, "values": ["*"], "format": "digest"}
+
+
+def begin(daemon, body, accept=BINARY, read=1 << 12):
+    """A reader who has read a little and now reads no more."""
+    s = daemon.socket(receive_buffer=1 << 14)
+    s.sendall(post_bytes("/v1/trace", body, accept))
+    got = s.recv(read)
+    assert got.startswith(b"HTTP/1.1 200")
+    return s
+
+
+def occupy(daemon, body, read):
+    """A socket whose run has the only worker; read: it has given its first bytes."""
+    for patience in range(1, 6):
+        s = daemon.socket(receive_buffer=1 << 14)
+        s.sendall(post_bytes("/v1/trace", body))
+        if read:
+            s.recv(1 << 12)
+        time.sleep(0.3 * patience)
+        if not is_free(daemon):
+            return s
+        s.close()  # the look at the worker was faster than the run
+    raise AssertionError("the worker stays free")
+
+
+def is_free(daemon):
+    """Whether the only worker takes a run at once."""
+    reply = daemon.post("/v1/trace", QUICK)
+    assert reply.status in (200, 503)
+    return reply.status == 200
+
+
+def test_a_reader_who_stalls_holds_back_the_run_not_the_memory(start):
+    d = start({"running": 2})
+    assert d.post("/v1/trace", json.loads(long_run(values=["logits"]))).status == 200  # everything is warm
+    before = d.rss()
+    readers = [begin(d, long_run())]
+    time.sleep(1.0)
+    while_stalled = d.rss()
+    for _ in range(5):
+        assert d.post("/v1/trace", QUICK).status == 200
+        assert d.get("/v1/values").status == 200
+    assert while_stalled - before < 64 * 1024, (before, while_stalled)
+    assert d.process.poll() is None and "POST /v1/trace 200" in d.said()
+    # and the reply is whole when it is read at last
+    size = None
+    head = readers[0].recv(1 << 16)
+    count = len(head)
+    while True:
+        part = readers[0].recv(1 << 20)
+        if not part:
+            break
+        count += len(part)
+        if count > 100 << 20 and size is None:
+            size = d.rss()
+            break
+    assert size - before < 64 * 1024, (before, size)
+    readers[0].close()
+
+
+def test_a_slow_reader_gets_the_same_bytes(start):
+    d = start()
+    body = json.dumps({"tokens": list(range(200)), "values": ["*"], "steps": 3}).encode()
+    want = d.request("POST", "/v1/trace", body, {"Content-Type": JSON, "Accept": BINARY})
+    for accept in (BINARY, JSON):
+        s = d.socket(receive_buffer=1 << 14)
+        s.sendall(post_bytes("/v1/trace", body, accept, "Connection: close\r\n"))
+        got = bytearray()
+        while part := s.recv(1 << 20):
+            got += part
+            if len(got) < 1 << 20:
+                time.sleep(0.005)
+        s.close()
+        if accept == BINARY:
+            assert bytes(got).split(b"\r\n\r\n", 1)[1] == want.body
+        else:
+            assert got.endswith(b"0\r\n\r\n")
+
+
+def test_a_reader_who_leaves_frees_the_worker(start):
+    d = start({"running": 1, "waiting": 0}, *PLAIN)
+    for how in ("close", "reset", "half"):
+        for waits in (False, True):
+            # asleep: nothing to read for a long time; or the ring is full
+            s = occupy(d, slow_run(), False) if waits else occupy(d, long_run(), True)
+            left = time.monotonic()
+            if how == "reset":
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if how == "half":
+                s.shutdown(socket.SHUT_WR)
+            else:
+                s.close()
+            wait_for(lambda: is_free(d), 5)
+            assert time.monotonic() - left < 4, (how, waits)
+            s.close()
+    assert d.alive()
+
+
+def test_leaving_while_queued(start):
+    d = start({"running": 1, "waiting": 1})
+    running = begin(d, long_run())
+    queued = d.socket()
+    queued.sendall(post_bytes("/v1/trace", json.dumps(QUICK).encode(), JSON))
+    time.sleep(1)
+    assert not is_free(d)
+    queued.close()
+    time.sleep(0.3)
+    running.close()
+    wait_for(lambda: is_free(d), 5)
+
+
+def test_a_full_queue(start):
+    d = start({"running": 1, "waiting": 0})
+    running = begin(d, long_run())
+    reply = d.post("/v1/trace", QUICK)
+    assert reply.error[0] == 503 and int(reply.headers["Retry-After"]) > 0
+    assert d.get("/health").status == 200 and d.post("/v1/tokenize", {"text": "a"}).status == 200
+    running.close()
+
+
+def test_too_slow_before_the_first_byte(start):
+    """A run, and another that waits for its worker."""
+    d = start({"running": 1, "waiting": 1, "seconds": 1}, *PLAIN)
+    running = d.socket()
+    running.sendall(post_bytes("/v1/trace", slow_run()))
+    time.sleep(0.1)
+    began = time.monotonic()
+    reply = d.request("POST", "/v1/trace", slow_run(), {"Content-Type": JSON})
+    assert reply.error[0] == 504 and "seconds" in reply.error[2]
+    assert 0.5 < time.monotonic() - began < 3
+    assert b" 504 " in running.recv(1 << 16)
+    running.close()
+
+
+def test_too_slow_after_the_first_byte(start):
+    """The transfer breaks; it never ends as if it were whole."""
+    d = start({"seconds": 1})
+    for accept, version in ((BINARY, "1.1"), (JSON, "1.1"), (JSON, "1.0")):
+        s = d.socket(receive_buffer=1 << 14)
+        s.sendall(post_bytes("/v1/trace", long_run(), accept).replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+        got, broken = bytearray(s.recv(1 << 12)), False
+        time.sleep(2)
+        try:
+            while part := s.recv(1 << 20):
+                got += part
+        except ConnectionResetError:
+            broken = True
+        assert b" 200 OK" in got[:20]
+        if version == "1.0":
+            assert broken
+        elif accept == JSON:
+            assert not got.endswith(b"0\r\n\r\n")
+        else:
+            size = int(got.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+            assert len(got.split(b"\r\n\r\n", 1)[1]) < size
+        s.close()
+    assert d.alive()
+
+
+def test_many_at_once_give_equal_bits(start):
+    d = start({"running": 4, "waiting": 64})
+    bodies = [{"tokens": list(range(i, i + 40)), "values": ["*"], "format": "digest", "steps": 2} for i in range(4)]
+    want = [d.post("/v1/trace", body).json for body in bodies]
+    found = []
+
+    def ask(i):
+        for k in range(6):
+            found.append(d.post("/v1/trace", bodies[(i + k) % 4]).json == want[(i + k) % 4])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(found) == 48 and all(found)
+
+
+def test_threads_do_not_change_bits(daemon, start):
+    d = start({}, "--threads", "3")
+    body = {"tokens": list(range(40)), "values": ["*"], "format": "digest", "steps": 2}
+    assert d.post("/v1/trace", body).json["values"] == daemon.post("/v1/trace", body).json["values"]
+    assert d.get("/v1/model").json["threads"] == 3
+
+
+def test_numerics_are_chosen_and_named(daemon, start):
+    d = start({}, "--numerics", "torch-cpu/avx2")
+    body = {"tokens": list(range(200)), "values": ["*"], "format": "digest"}
+    reply = d.post("/v1/trace", body | {"numerics": "torch-cpu/avx2", "attention": "eager"})
+    assert reply.status == 200 and reply.json["numerics"] == "torch-cpu/avx2"
+    status, param, message = d.post("/v1/trace", body | {"numerics": "torch-cpu/avx512_bf16"}).error
+    assert (status, param) == (400, "numerics") and "torch-cpu/avx2" in message
+    assert daemon.post("/v1/trace", body).json["values"] != reply.json["values"]
+
+
+# ---- stopping ----
+
+def test_sigterm_during_runs(start):
+    d = start({"running": 2, "waiting": 4}, *PLAIN)
+    stalled = begin(d, long_run())
+    computing = d.socket()
+    computing.sendall(post_bytes("/v1/trace", slow_run()))
+    queued = [d.socket() for _ in range(3)]
+    for s in queued:
+        s.sendall(post_bytes("/v1/trace", long_run()))
+    idle = d.connect()
+    idle.request("GET", "/health")
+    idle.getresponse().read()
+    time.sleep(0.3)
+    began = time.monotonic()
+    d.stop(signal.SIGTERM, 10)
+    assert time.monotonic() - began < 6
+    for s in [computing, *queued]:
+        said = s.recv(1 << 16)
+        assert b" 503 " in said and b"stopping" in said, said
+        s.close()
+    stalled.close()
+    idle.close()
+
+
+def test_sigint_stops_too(start):
+    start().stop(signal.SIGINT, 5)
+
+
+def test_a_second_signal_ends_it_at_once(start):
+    d = start()
+    begin(d, long_run())
+    d.process.send_signal(signal.SIGTERM)
+    d.process.send_signal(signal.SIGINT)
+    assert d.process.wait(5) in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+    d.process.returncode = 0
