@@ -11,7 +11,7 @@
 
 struct pattern {
     pcre2_code *code;
-    int jit;
+    int classes; /* it asks for categories of characters */
 };
 
 struct pattern_scan {
@@ -29,9 +29,9 @@ struct pattern *pattern_open(const char *text, size_t size, int literal, struct 
     PCRE2_SIZE offset;
     int code;
 
-    if (literal)
+    if (p && literal)
         buffer_append(&translated, text, size);
-    else if (pattern_translate(text, size, &translated, err))
+    else if (p && pattern_translate(text, size, &translated, &p->classes, err))
         goto failed;
     if (!p || translated.failed) {
         error_set(err, 500, "pattern: out of memory");
@@ -44,7 +44,7 @@ struct pattern *pattern_open(const char *text, size_t size, int literal, struct 
         error_param(err, 400, "pattern", "pattern \"%.120s\": %s", text, (char *)message);
         goto failed;
     }
-    p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
+    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without it matching is slower, no more */
     buffer_clear(&translated);
     return p;
 failed:
@@ -153,13 +153,13 @@ int pattern_each(const struct pattern *p, struct pattern_scan *s, const char *te
     return 0;
 }
 
-void pattern_view(const char *text, size_t size, struct buffer *out)
+void pattern_view(const struct pattern *p, const char *text, size_t size, struct buffer *out)
 {
     size_t at = 0, good = 0, n;
     uint32_t point, shown;
     char bytes[4];
 
-    while (at < size) {
+    while (p->classes && at < size) {
         if ((unsigned char)text[at] < 0xCD) { /* nothing to replace below U+0340 */
             at += (unsigned char)text[at] < 0x80 ? 1 : 2;
             continue;

@@ -28,11 +28,13 @@ int pattern_each(const struct pattern *p, struct pattern_scan *s, const char *te
                  int (*found)(void *context, size_t start, size_t end), void *context,
                  struct error *err);
 
-/* Appends the text as patterns must see it: of the same size, with stand-ins for characters whose
- * category PCRE2 knows differently. */
-void pattern_view(const char *text, size_t size, struct buffer *out);
+/* Appends the text as this pattern must see it: of the same size, and when the pattern asks for
+ * categories with stand-ins for characters whose category PCRE2 knows differently. */
+void pattern_view(const struct pattern *p, const char *text, size_t size, struct buffer *out);
 
-/* Appends the PCRE2 spelling of an Oniguruma pattern.  Errors name what is not supported. */
-int pattern_translate(const char *text, size_t size, struct buffer *out, struct error *err);
+/* Appends the PCRE2 spelling of an Oniguruma pattern; *classes: it asks for categories.  Errors
+ * name what is not supported. */
+int pattern_translate(const char *text, size_t size, struct buffer *out, int *classes,
+                      struct error *err);
 
 #endif

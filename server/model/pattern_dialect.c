@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/model/unicode_class.h"
 #include "server/model/utf8.h"
 
 enum { DEEPEST = 64 };
@@ -23,6 +24,7 @@ struct dialect {
     int depth, fold;             /* fold: inside (?i: */
     size_t atom;                 /* where in `out` the last atom begins; SIZE_MAX: none to repeat */
     char folded;                 /* the literal just before, while case is folded */
+    int classes, wide;           /* seen: \p, \s or \d; a literal that a view would not show */
     struct error *err;
 };
 
@@ -62,6 +64,7 @@ static int property(struct dialect *d)
 
     if (d->fold)
         return refuse(d, "\\p inside (?i:)");
+    d->classes = 1;
     d->at++;
     if (peek(d, 0) != '{')
         return refuse(d, "\\p without braces");
@@ -99,6 +102,7 @@ static int literal(struct dialect *d, uint32_t point, int in_class)
     char bytes[4], lower = 0;
     int n;
 
+    d->wide |= unicode_has_stand_in(point, point);
     if (d->fold && point >= 0x80)
         return refuse(d, "a character beyond ASCII inside (?i:)");
     if (d->fold && !in_class) {
@@ -172,6 +176,7 @@ static int escaped_class(struct dialect *d)
     if (c == 's' || c == 'S' || c == 'd' || c == 'D') {
         if (d->fold)
             return refuse(d, "a character class inside (?i:)");
+        d->classes = 1;
         buffer_format(d->out, "\\%c", c);
         d->at++;
         return 0;
@@ -211,6 +216,7 @@ static int class_range(struct dialect *d, uint32_t first)
     if (!rc || last < first)
         return refuse(d, "this range");
     buffer_text(d->out, "-");
+    d->wide |= unicode_has_stand_in(first, last);
     return literal(d, last, 1);
 }
 
@@ -445,7 +451,8 @@ static int one(struct dialect *d)
     }
 }
 
-int pattern_translate(const char *text, size_t size, struct buffer *out, struct error *err)
+int pattern_translate(const char *text, size_t size, struct buffer *out, int *classes,
+                      struct error *err)
 {
     struct dialect d = {.text = text, .size = size, .out = out, .atom = SIZE_MAX, .err = err};
     size_t bad;
@@ -458,5 +465,8 @@ int pattern_translate(const char *text, size_t size, struct buffer *out, struct 
             return -1;
     if (d.depth)
         return refuse(&d, "an unclosed '('");
+    if (d.classes && d.wide)
+        return refuse(&d, "a class beside literals newer than Unicode 14");
+    *classes = d.classes;
     return 0;
 }

@@ -265,7 +265,8 @@ static int split(const struct step *s, struct pattern_scan *scan, struct pieces 
     if (s->digits)
         buffer_append(&view, pieces->text.data, pieces->text.size);
     else
-        pattern_view(pieces->text.data ? pieces->text.data : "", pieces->text.size, &view);
+        pattern_view(s->pattern, pieces->text.data ? pieces->text.data : "", pieces->text.size,
+                     &view);
     if (view.failed)
         rc = error_set(err, 500, "pre_tokenizer: out of memory");
     for (i = 0; i < pieces->count && !rc; i++) {

@@ -41,6 +41,22 @@ uint32_t unicode_stand_in(uint32_t point)
     return row < 0 ? point : unicode_newer[row].stand_in;
 }
 
+int unicode_has_stand_in(uint32_t first, uint32_t last)
+{
+    const struct unicode_stand_in *row;
+    size_t i;
+
+    if ((first <= 0x180E && last >= 0x180E) || (first <= 0x2060 && last >= 0x2060))
+        return 1;
+    for (i = 0; i < COUNT(unicode_newer); i++) {
+        row = &unicode_newer[i];
+        if ((first <= row->last && last >= row->first) ||
+            (first <= row->stand_in && last >= row->stand_in))
+            return 1;
+    }
+    return 0;
+}
+
 int unicode_is_space(uint32_t point)
 {
     return (point >= 9 && point <= 13) || point == ' ' || point == 0x85 || point == 0xA0 ||

@@ -9,6 +9,9 @@
  * category that the package's matcher sees.  Itself for nearly all. */
 uint32_t unicode_stand_in(uint32_t point);
 
+/* Whether a code point of this range has a stand-in or is one. */
+int unicode_has_stand_in(uint32_t first, uint32_t last);
+
 int unicode_is_space(uint32_t point);   /* White_Space */
 int unicode_is_numeric(uint32_t point); /* Nd, Nl or No */
 int unicode_is_word(uint32_t point);    /* a letter, mark, digit or connector */

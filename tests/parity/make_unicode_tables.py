@@ -42,8 +42,12 @@ def width(c):
 
 
 def newer():
-    """Code points unassigned in Unicode 14 with the category Oniguruma gives them; `Han` is one of its own."""
-    points = [c for c in POINTS if unicodedata.category(chr(c)) == "Cn"]
+    """Code points unassigned in Unicode 14 or of another category there, with the one Oniguruma gives them.
+
+    `Han` is a category of its own."""
+    known = {c: unicodedata.category(chr(c)) for c in POINTS}
+    moved = {c for name in CATEGORIES for c in matching(r"\p{%s}" % name) if known[c] != name}
+    points = [c for c in POINTS if known[c] == "Cn" or c in moved]
     han = matching(r"\p{Han}", points)
     category = {}
     for name in CATEGORIES:
@@ -176,7 +180,7 @@ def main(path):
            "struct unicode_stand_in { uint32_t first, last, stand_in; };",
            "struct unicode_delta { uint32_t first, last; int32_t delta; };", ""]
     table(out, "unicode_stand_in", "unicode_newer", [(a, b, "0x%X" % index[k]) for a, b, k in rows],
-          "Unassigned in Unicode 14: a code point of equal UTF-8 size that has the category Oniguruma gives it.")
+          "Unassigned in Unicode 14, or changed since: one of equal UTF-8 size and of Oniguruma's category.")
     table(out, "unicode_range", "unicode_plain", ranges(plain()),
           "Characters of Unicode 14 that the normalizers leave alone: class 0, no decomposition.")
     table(out, "unicode_delta", "unicode_lower", lower(), "Lower case where Rust's char::to_lowercase knows more.")

@@ -61,6 +61,11 @@ def words():
 
 
 @pytest.fixture(scope="session")
+def few_words():
+    return tokenizers_made.vocabulary(5000)
+
+
+@pytest.fixture(scope="session")
 def generated():
     return tokenizers_corpus.generated(ENOUGH)
 
@@ -87,7 +92,9 @@ def complain(name, what, wrong, total):
 
 def compare_texts(name, folder, reference, texts, special):
     got = ask(folder, [(b"e", special, text.encode()) for text in texts])
-    want = [e.ids for e in reference.encode_batch(texts, add_special_tokens=bool(special))]
+    want = []
+    for i in range(0, len(texts), 5000):  # an Encoding is much larger than its ids
+        want += [e.ids for e in reference.encode_batch_fast(texts[i:i + 5000], add_special_tokens=bool(special))]
     TOTALS["strings"] += len(texts)
     TOTALS["ids"] += sum(map(len, want))
     complain(name, "encodings", [(t, g, w) for t, g, w in zip(texts, got, want) if g != w], len(texts))
@@ -111,9 +118,9 @@ def test_fixed_corpus(pair):
 
 
 def test_generated(pair, generated):
-    share = generated if pair[0] in ("qwen2", "llama3") else generated[:max(1, len(generated) // 4)]
+    share = generated if pair[0] in ("qwen2", "llama3") else generated[:max(1, len(generated) // 10)]
     ids = compare_texts(*pair, share, 1)
-    compare_decodes(*pair, ids[:len(ids) // 4], 0)
+    compare_decodes(*pair, ids[:10000], 0)
 
 
 def test_random_ids(pair):
@@ -141,22 +148,25 @@ def test_raw_tokens(pair):
 
 def every_code_point():
     """Each between others that show how it was cut: after a letter, a digit, a space and an apostrophe."""
-    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    points = [chr(c) for c in points  # of ideographs, syllables and the planes without characters some
+              if not (0x3500 < c < 0x4D00 or 0x4F00 < c < 0x9F00 or 0xAD00 < c < 0xD700 or c > 0x20100) or c % 61 == 0
+              or c & 0xFFFF >= 0xFFF0 or 0x2A600 < c < 0x2A800 or 0x2EB00 < c < 0x2EF00 or 0x31300 < c < 0x31400
+              or 0x32300 < c < 0x32400]
     for i in range(0, len(points), 64):
-        yield "".join(f"a{c}1{c} {c}{c}'{c}\n" for c in points[i:i + 64])
+        yield "".join(f"a{c}1{c} {c}'{c}\n" for c in points[i:i + 64])
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "gpt2", "tekken", "odd"])
-def test_every_code_point(kind, tmp_path, words):
-    tokenizers_made.write(tmp_path, tokenizers_made.build(kind, words))
+@pytest.mark.parametrize("kind", ["qwen2", "tekken", "odd"])
+def test_every_code_point(kind, tmp_path, few_words):
+    tokenizers_made.write(tmp_path, tokenizers_made.build(kind, few_words))
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     compare_texts(kind, str(tmp_path), reference, list(every_code_point()), 0)
 
 
 def compare_long(name, folder, reference):
     n = 1 << 20
-    texts = [" " * n, " " * n + "x", "a" * n, "\n" * n, " \n" * (n // 2), "7" * n, "漢" * (n // 3), "\u0301\u0323" * (n // 4),
-             "!?" * (n // 2), "\t\tx" * (n // 3), "<|im_" * (n // 5), "\U00031350" * (n // 4), "\0" * n]
+    texts = [" " * n + "x", "a" * n, " \n" * (n // 2), "\u0301\u0323" * (n // 4), "<|im_" * (n // 5), "\0" * n]
     compare_texts(name, folder, reference, texts, 0)
 
 
@@ -169,7 +179,7 @@ def test_long_runs(tmp_path, words):
 PATTERNS = [
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", r"[\p{Han}]+|\P{Han}", r"\p{^L}+", r"^.|.$", r"^a|b$|\Ax|y\z", r"a{,2}b", r"a{2,}?|b{1,2}",
+    r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", r"[一-龥ࠀ-一가-퟿]+", r"[\p{Han}]+|\P{Han}", r"\p{^L}+", r"^.|.$", r"^a|b$|\Ax|y\z", r"a{,2}b", r"a{2,}?|b{1,2}",
     r"\d{1,3}(?=(?:\d{3})*\b)".replace(r"\b", r"(?!\d)"), r"(?<=a)b|(?<!a)c|(?>a+)b", r"x*", r"(?:a|ab)(?:c|bcd)*", r"[a\-z]|[-x]|[x-]",
     r"\x41|\x{1F600}|\t|\v|\f|\e", r"\p{Lu}\p{Ll}*|\p{Nd}+|\p{Sm}|\p{Zs}+|\p{Cc}|\p{Cn}", r"(a|b)+?c", r"{|}|a{x}", r"(?i:abc)d", r".",
     r"\S+\s?", r"\D+|\d", r"[^a-c\s]{2}+", r"\p{N}{1,2}+x",
@@ -177,11 +187,11 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_dialect(pattern, tmp_path, words):
+def test_dialect(pattern, tmp_path, few_words):
     """Patterns beyond the usual ones cut as Oniguruma cuts."""
-    content = tokenizers_made.build("qwen2", words)
+    content = tokenizers_made.build("qwen2", few_words)
     rng = random.Random(3)
-    pieces = [*"abcxyABCXY019 \n\r\t'{}-.é漢あ", "  ", "123", "\u0301", "😀", "abc", "ABC", "aab", "\v\f\x1b", "\u0378", "½"]
+    pieces = [*"abcxyABCXY019 \n\r\t'{}-.é漢あ", "  ", "123", "\u0301", "😀", "abc", "ABC", "aab", "\v\f\x1b", "\u0378", "½", "\u1c89", "\u3097", "\ua000", "\U00031350"]
     texts = ["".join(rng.choice(pieces) for _ in range(rng.randrange(1, 14))) for _ in range(2000)]
     for behavior in ("Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
         if behavior not in ("Isolated", "Removed") and pattern != r"x*" and pattern != r"\d{1,3}(?=(?:\d{3})*(?!\d))":
@@ -196,9 +206,9 @@ def test_dialect(pattern, tmp_path, words):
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip"])
-def test_normalizers(form, tmp_path, words, generated):
+def test_normalizers(form, tmp_path, few_words, generated):
     normalizer = {"type": form} | ({"strip_left": True, "strip_right": True} if form == "Strip" else {})
-    content = tokenizers_made.build("qwen2", words) | {"normalizer": normalizer}
+    content = tokenizers_made.build("qwen2", few_words) | {"normalizer": normalizer}
     tokenizers_made.write(tmp_path, content)
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     compare_texts(form, str(tmp_path), reference, [*every_code_point(), *generated[:10000]], 0)

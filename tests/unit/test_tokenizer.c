@@ -502,6 +502,7 @@ static void test_wrong_patterns(void **state)
         {"[z-a]", "this range"},
         {"\\\\", "this escape"},
         {"(?<=a+)b", "lookbehind"},
+        {"[\\u3040-\\u309f]|\\\\p{L}+", "newer than"},
     };
     char json[200];
     size_t i;
