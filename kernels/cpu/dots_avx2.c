@@ -37,6 +37,15 @@ static void widen_all(const bf16 *x, int64_t n, float *to)
         to[i] = bf16_to_f32(x[i]);
 }
 
+/* By elements: a memcpy would keep the accumulators out of registers. */
+static inline __attribute__((always_inline)) void move(__m256 (*to)[4], __m256 (*from)[4],
+                                                       const int rows)
+{
+    for (int r = 0; r < rows; r++)
+        for (int a = 0; a < 4; a++)
+            to[r][a] = from[r][a];
+}
+
 /* ---- DOT8 ---- */
 
 /* Accumulators 4 * half .. 4 * half + 3 of some rows and one column, over n (a multiple of 64)
@@ -72,14 +81,14 @@ static inline __attribute__((always_inline)) void dot8_column(float (*x)[DOT_CHU
 {
     __m256 low[DOT_ROWS][4], high[DOT_ROWS][4];
 
-    memcpy(low, kept[0], (size_t)rows * sizeof(low[0]));
+    move(low, kept[0], rows);
     dot8_half(x, rows, w, n, 0, low);
     if (!last)
-        memcpy(kept[0], low, (size_t)rows * sizeof(low[0]));
-    memcpy(high, kept[1], (size_t)rows * sizeof(high[0]));
+        move(kept[0], low, rows);
+    move(high, kept[1], rows);
     dot8_half(x, rows, w, n, 1, high);
     if (!last)
-        memcpy(kept[1], high, (size_t)rows * sizeof(high[0]));
+        move(kept[1], high, rows);
     for (int r = 0; last && r < rows; r++) {
         const __m256 a = _mm256_add_ps(low[r][0], high[r][0]);
         const __m256 b = _mm256_add_ps(low[r][1], high[r][1]);
@@ -228,7 +237,7 @@ static inline __attribute__((always_inline)) void four_columns(float (*p)[DOT_CH
     __m256 acc[DOT_ROWS][4];
     int64_t k = 0;
 
-    memcpy(acc, kept, (size_t)rows * sizeof(acc[0]));
+    move(acc, kept, rows);
     for (; k < whole; k += 4)
         for (int a = 0; a < 4; a++) {
             const __m256 right = widen(v + (k + a) * step);
@@ -239,7 +248,7 @@ static inline __attribute__((always_inline)) void four_columns(float (*p)[DOT_CH
     for (; k < n; k++)
         for (int r = 0; r < rows; r++)
             acc[r][0] = _mm256_fmadd_ps(_mm256_set1_ps(p[r][k]), widen(v + k * step), acc[r][0]);
-    memcpy(kept, acc, (size_t)rows * sizeof(acc[0]));
+    move(kept, acc, rows);
 }
 
 static void four_chunk(float (*p)[DOT_CHUNK], int rows, const bf16 *v, int64_t step, int64_t n,
