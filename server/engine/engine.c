@@ -5,12 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *engine_attention(const struct engine *e)
-{
-    (void)e;
-    return "eager";
-}
-
 /* The digest reads the whole checkpoint: it does so beside the packing of the weights. */
 struct digest_job {
     const struct weights *weights;
@@ -55,6 +49,30 @@ static char *folder_name(const char *folder)
     return name;
 }
 
+static int open_families(struct engine *e, const struct engine_options *o, struct error *err)
+{
+    e->attention = o->attention;
+    for (int a = 0; a < ATTENTION_COUNT; a++) {
+        e->family[a] = family_for(o->families, e->config, (enum attention)a, err);
+        if (!e->family[a])
+            return -1;
+    }
+    return 0;
+}
+
+static int open_programs(struct engine *e, const struct engine_options *o, struct error *err)
+{
+    e->parameters = parameters_create(e->weights, e->backend, o->progress, o->user, err);
+    if (!e->parameters)
+        return -1;
+    for (int a = 0; a < ATTENTION_COUNT; a++) {
+        e->program[a] = program_open(e->family[a], e->config, e->parameters, e->backend, err);
+        if (!e->program[a])
+            return -1;
+    }
+    return 0;
+}
+
 static int open_parts(struct engine *e, const struct engine_options *o, struct digest_job *digest,
                       struct error *err)
 {
@@ -65,8 +83,8 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct d
     if (!e->folder || !e->name)
         return error_set(err, 500, "out of memory");
     e->config = hf_config_open(o->folder, err);
-    e->family = e->config ? family_for(o->families, e->config, err) : NULL;
-    if (!e->family || hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
+    if (!e->config || open_families(e, o, err) ||
+        hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
         hf_config_count(e->config, "max_position_embeddings", &e->max_positions, err))
         return -1;
     e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
@@ -81,9 +99,7 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct d
         return error_set(err, 400,
                          "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
                          o->folder, (long long)count - 1, (long long)e->vocab_size);
-    e->program =
-        program_open(e->family, e->config, e->weights, e->backend, o->progress, o->user, err);
-    return e->program ? 0 : -1;
+    return open_programs(e, o, err);
 }
 
 struct engine *engine_open(const struct engine_options *options, struct error *err)
@@ -108,11 +124,14 @@ void engine_close(struct engine *e)
 {
     if (!e)
         return;
-    program_close(e->program);
+    for (int a = 0; a < ATTENTION_COUNT; a++)
+        program_close(e->program[a]);
+    parameters_free(e->parameters);
     tokenizer_close(e->tokenizer);
     weights_close(e->weights);
     backend_close(e->backend);
-    family_close(e->family);
+    for (int a = 0; a < ATTENTION_COUNT; a++)
+        family_close(e->family[a]);
     hf_config_close(e->config);
     free(e->folder);
     free(e->name);

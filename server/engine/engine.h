@@ -14,10 +14,11 @@ struct engine_options {
     const char *families; /* configs/families */
     const char *device;   /* "cpu" */
     enum numerics numerics;
-    const char *isa; /* NULL: the best of this CPU */
-    int threads;     /* 0: one per core */
+    enum attention attention; /* where a request names none */
+    const char *isa;          /* NULL: the best of this CPU */
+    int threads;              /* 0: one per core */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
-    void (*progress)(void *user, const char *what, uint64_t done, uint64_t all);
+    progress_fn *progress;
     void *user;
 };
 
@@ -25,17 +26,16 @@ struct engine {
     char *folder, *name; /* name: the folder's last component */
     char digest[65];     /* weights_digest */
     struct hf_config *config;
-    struct family *family;
+    struct family *family[ATTENTION_COUNT];
     struct weights *weights;
     struct tokenizer *tokenizer;
     struct backend *backend;
-    struct program *program;
-    int64_t vocab_size;    /* rows of the embedding */
-    int64_t max_positions; /* max_position_embeddings */
+    struct parameters *parameters;
+    struct program *program[ATTENTION_COUNT]; /* one for each attention, of the same parameters */
+    enum attention attention;                 /* where a request names none */
+    int64_t vocab_size;                       /* rows of the embedding */
+    int64_t max_positions;                    /* max_position_embeddings */
 };
-
-/* The attention that the program computes: "eager". */
-const char *engine_attention(const struct engine *e);
 
 struct engine *engine_open(const struct engine_options *options, struct error *err);
 void engine_close(struct engine *e);

@@ -70,15 +70,12 @@ struct builder {
     struct program *p;
     const struct family *family;
     const struct hf_config *config;
-    struct weights *weights;
-    struct error *err;
+    struct parameters *parameters;
+    struct error *err; /* never NULL */
     int64_t layers;
     int x;       /* the value that `x` stands for now */
     int *local;  /* by row of the current section: its value */
     int *before; /* by row of "before": its value */
-    void (*progress)(void *user, const char *what, uint64_t done, uint64_t all);
-    void *user;
-    uint64_t done, all; /* bytes of weights */
 };
 
 static int fail(struct builder *b, const struct family_row *row, const char *what)
@@ -147,34 +144,22 @@ static int is_tied_head(const struct builder *b, const struct family_row *row)
            row->op == OP_linear && hf_config_bool(b->config, "tie_word_embeddings", 0);
 }
 
-static struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
+static const struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
 {
-    struct program *p = b->p;
-    struct weight *w = &p->weights[p->weight_count];
-    const struct tensor *plain = NULL;
+    const struct weight *w;
     char name[256];
 
     snprintf(name, sizeof(name), "%s.%s", s->name, suffix);
-    plain = weights_find(b->weights, name, b->err);
-    if (!plain && !(b->err && b->err->code) && is_tied_head(b, s->row)) {
+    w = parameters_open(b->parameters, name, s->op, b->err);
+    if (!w && !b->err->code && is_tied_head(b, s->row)) {
         snprintf(name, sizeof(name), "%s.%s", b->family->input, suffix);
-        plain = weights_find(b->weights, name, b->err);
+        w = parameters_open(b->parameters, name, s->op, b->err);
     }
-    if (!plain) {
+    if (!w && b->err->code)
+        error_prefix(b->err, "%s: ", hf_config_folder(b->config));
+    else if (!w)
         error_set(b->err, 400, "%s: no tensor '%s' in the checkpoint", hf_config_folder(b->config),
                   name);
-        return NULL;
-    }
-    if (p->backend->weight_open(p->backend, s->op, plain, w, b->err)) {
-        error_prefix(b->err, "%s: %s: ", hf_config_folder(b->config), name);
-        return NULL;
-    }
-    if (w->packed)
-        weights_release(b->weights, plain);
-    p->weight_count++;
-    b->done += tensor_bytes(plain);
-    if (b->progress)
-        b->progress(b->user, "loading weights", b->done, b->all);
     return w;
 }
 
@@ -380,10 +365,9 @@ static int reserve(struct builder *b)
             (size_t)f->count[FAMILY_LAYER] * (size_t)b->layers;
     p->steps = calloc(steps + 1, sizeof(*p->steps));
     p->caches = calloc(steps + 1, sizeof(*p->caches));
-    p->weights = calloc(2 * steps + 1, sizeof(*p->weights));
     b->local = calloc(2 * widest, sizeof(int));
     b->before = b->local + widest;
-    if (!p->steps || !p->caches || !p->weights || !b->local)
+    if (!p->steps || !p->caches || !b->local)
         return error_set(b->err, 500, "out of memory");
     return 0;
 }
@@ -402,21 +386,12 @@ static int build(struct builder *b)
 }
 
 struct program *program_open(const struct family *family, const struct hf_config *config,
-                             struct weights *weights, struct backend *backend,
-                             void (*progress)(void *user, const char *what, uint64_t done,
-                                              uint64_t all),
-                             void *user, struct error *err)
+                             struct parameters *parameters, struct backend *backend,
+                             struct error *err)
 {
     struct program *p = calloc(1, sizeof(*p));
-    struct builder b = {.p = p,
-                        .family = family,
-                        .config = config,
-                        .weights = weights,
-                        .err = err,
-                        .x = -1,
-                        .progress = progress,
-                        .user = user,
-                        .all = weights_bytes(weights)};
+    struct builder b = {
+        .p = p, .family = family, .config = config, .parameters = parameters, .err = err, .x = -1};
     int rc;
 
     if (!p) {
@@ -438,13 +413,10 @@ void program_close(struct program *p)
 {
     if (!p)
         return;
-    for (int i = 0; i < p->weight_count; i++)
-        p->backend->weight_close(p->backend, &p->weights[i]);
     for (int i = 0; i < p->count; i++)
         free(p->steps[i].name);
     free(p->steps);
     free(p->caches);
-    free(p->weights);
     free(p->inv_freq);
     free(p);
 }

@@ -8,8 +8,8 @@
 #include "kernels/backend.h"
 #include "kernels/shape.h"
 #include "server/base/buffer.h"
+#include "server/engine/parameters.h"
 #include "server/model/family.h"
-#include "server/model/weights.h"
 
 enum { PROGRAM_TOKENS, PROGRAM_POSITIONS, PROGRAM_INPUTS }; /* the first value slots */
 
@@ -24,7 +24,7 @@ struct step {
     int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
     struct op_attrs attrs;
-    struct weight *weight, *bias; /* borrowed from the program; NULL when there is none */
+    const struct weight *weight, *bias; /* borrowed from the parameters; NULL when there is none */
     struct shape shape;
     const struct family_row *row;
 };
@@ -44,19 +44,15 @@ struct program {
     struct cache_spec *caches;
     int cache_count;
     /* private: what close frees */
-    struct weight *weights;
-    int weight_count;
     float *inv_freq; /* [inv_freq_count] */
     int64_t inv_freq_count;
 };
 
-/* Flattens the family over the layers, binds the weights (opening the backend's form of each) and
- * infers every shape.  Errors name file, row and key.  progress as in engine_options. */
+/* Flattens the family over the layers, binds the parameters and infers every shape.  Errors name
+ * file, row and key. */
 struct program *program_open(const struct family *family, const struct hf_config *config,
-                             struct weights *weights, struct backend *backend,
-                             void (*progress)(void *user, const char *what, uint64_t done,
-                                              uint64_t all),
-                             void *user, struct error *err);
+                             struct parameters *parameters, struct backend *backend,
+                             struct error *err);
 void program_close(struct program *p);
 
 /* The step of that name: a full path, or an alias (layer_3.attn_output, attn_output, logits,
@@ -64,6 +60,8 @@ void program_close(struct program *p);
 int program_find(const struct program *p, const char *name);
 /* Writes step i's short aliases, comma separated ("layer_0.attn_output, attn_output"). */
 void program_aliases(const struct program *p, int step, struct buffer *out);
+/* The attention in which a name that was not found would be found, or -1. */
+int program_elsewhere(const struct program *p, const char *name);
 /* The nearest names to one that was not found, for an error: "a, b, c". */
 void program_nearest(const struct program *p, const char *name, char *out, size_t size);
 

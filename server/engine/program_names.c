@@ -49,43 +49,58 @@ static long layer_number(const char *text, const char *separators, const char **
     return layer;
 }
 
-/* layer_3.attn_output, layer_3_attn_output, attn_output */
-static int find_layer_alias(const struct program *p, const char *name)
+/* layer_3.attn_output, layer_3_attn_output, attn_output: the row, and the layer */
+static const char *layer_alias(const struct program *p, const char *name, long *layer)
 {
-    const char *key = name, *row;
-    long layer = 0;
+    const char *key = name;
 
+    *layer = 0;
     if (strncmp(name, "layer_", 6) == 0)
-        layer = layer_number(name + 6, "._", &key);
-    if (layer < 0)
-        return -1;
-    row = alias_row(p->family->layer_aliases, p->family->layer_alias_count, key);
+        *layer = layer_number(name + 6, "._", &key);
+    return *layer < 0 ? NULL
+                      : alias_row(p->family->layer_aliases, p->family->layer_alias_count, key);
+}
+
+/* model.layers.3.self_attn.weights: what stands behind the number, and the layer */
+static const char *layer_rest(const struct program *p, const char *name, long *layer)
+{
+    const size_t n = strlen(p->family->layers);
+    const char *rest;
+
+    if (strncmp(name, p->family->layers, n) != 0 || name[n] != '.')
+        return NULL;
+    *layer = layer_number(name + n + 1, ".", &rest);
+    return *layer < 0 ? NULL : rest;
+}
+
+static int find_module(const struct program *p, const char *name)
+{
+    long layer;
+    const char *key = layer_rest(p, name, &layer), *row;
+
+    row = key ? alias_row(p->family->modules, p->family->module_count, key) : NULL;
     return row ? find_in_layer(p, layer, row) : -1;
 }
 
-/* model.layers.3.self_attn */
-static int find_module(const struct program *p, const char *name)
+int program_elsewhere(const struct program *p, const char *name)
 {
-    const size_t n = strlen(p->family->layers);
-    const char *key, *row;
     long layer;
+    const char *row = layer_alias(p, name, &layer);
 
-    if (strncmp(name, p->family->layers, n) != 0 || name[n] != '.')
-        return -1;
-    layer = layer_number(name + n + 1, ".", &key);
-    if (layer < 0)
-        return -1;
-    row = alias_row(p->family->modules, p->family->module_count, key);
-    return row ? find_in_layer(p, layer, row) : -1;
+    if (!row)
+        row = layer_rest(p, name, &layer);
+    return row ? family_elsewhere(p->family, row) : -1;
 }
 
 int program_find(const struct program *p, const char *name)
 {
     const char *row = alias_row(p->family->aliases, p->family->alias_count, name);
     int step = row ? find_in_layer(p, -1, row) : find_path(p, name);
+    long layer;
 
-    if (step < 0)
-        step = find_layer_alias(p, name);
+    row = step < 0 ? layer_alias(p, name, &layer) : NULL;
+    if (row)
+        step = find_in_layer(p, layer, row);
     return step < 0 ? find_module(p, name) : step;
 }
 

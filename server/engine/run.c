@@ -11,25 +11,16 @@
 
 enum { MOST_NAMES = 1024, MOST_REPLACEMENTS = 1024 };
 
-struct op_scope run_scope(const struct run *r, int64_t call)
-{
-    if (call == 0)
-        return (struct op_scope){.past = 0, .tokens = r->token_count};
-    return (struct op_scope){.past = r->token_count + call - 1, .tokens = 1};
-}
-
 struct tensor run_value(const struct run *r, int step, int64_t call)
 {
-    const struct op_scope scope = run_scope(r, call);
-
-    return shape_resolve(&r->engine->program->steps[step].shape, &scope, NULL);
+    return shape_resolve(&r->program->steps[step].shape, &r->state->scope[call], NULL);
 }
 
 int64_t run_rows(const struct run *r, int64_t call, int64_t extent)
 {
     if (r->state->which == POSITIONS_LAST)
         return extent < 1 ? extent : 1;
-    if (r->state->which == POSITIONS_LIST && call == 0)
+    if (r->state->which == POSITIONS_LIST && call < r->prompt_calls)
         return r->state->position_count;
     return extent;
 }
@@ -89,8 +80,16 @@ static int add_alias(struct run *r, const char *alias, const char *path)
 static int unknown_name(const struct program *p, const char *param, const char *name,
                         struct error *err)
 {
+    const int elsewhere = program_elsewhere(p, name);
     char nearest[384];
 
+    if (elsewhere >= 0)
+        return error_param(err, 400, param,
+                           "'%.120s' is a value of %s attention, this run's is %s (ask with "
+                           "\"attention\": \"%s\")",
+                           name, attention_name((enum attention)elsewhere),
+                           attention_name(p->family->attention),
+                           attention_name((enum attention)elsewhere));
     program_nearest(p, name, nearest, sizeof(nearest));
     return error_param(err, 400, param, "no value named '%.120s'; nearest: %s", name, nearest);
 }
@@ -99,7 +98,7 @@ static int unknown_name(const struct program *p, const char *param, const char *
 static int match_steps(struct run *r, struct selection *s, const char *param, const char *name,
                        struct error *err)
 {
-    const struct program *p = r->engine->program;
+    const struct program *p = r->program;
     int count = 0, step;
 
     memset(s->matched, 0, (size_t)s->steps);
@@ -118,29 +117,40 @@ static int match_steps(struct run *r, struct selection *s, const char *param, co
     return count ? count : unknown_name(p, param, name, err);
 }
 
-/* "step_<glob>/<name>": the name, and the glob into calls; the whole, and NULL, otherwise. */
-static const char *split_step(const char *name, char *glob, size_t size)
+/* What stands before the path in the names of a call: "", "chunk_2/", "step_1/". */
+static const char *call_prefix(const struct run *r, int64_t call, char *out, size_t size)
+{
+    out[0] = '\0';
+    if (call >= r->prompt_calls)
+        snprintf(out, size, "step_%lld/", (long long)(call - r->prompt_calls + 1));
+    else if (r->prompt_calls > 1)
+        snprintf(out, size, "chunk_%lld/", (long long)(call + 1));
+    return out;
+}
+
+/* "step_<glob>/<name>": the name, and the glob with its slash; NULL where there is no such part. */
+static const char *split_call(const char *name, char *glob, size_t size)
 {
     const char *slash = strchr(name, '/');
 
-    if (strncmp(name, "step_", 5) != 0 || !slash || (size_t)(slash - name) >= size)
+    if (!slash || (strncmp(name, "step_", 5) != 0 && strncmp(name, "chunk_", 6) != 0) ||
+        (size_t)(slash - name) + 1 >= size)
         return NULL;
-    snprintf(glob, size, "%.*s", (int)(slash - name - 5), name + 5);
+    snprintf(glob, size, "%.*s", (int)(slash - name) + 1, name);
     return slash + 1;
 }
 
 static int select_name(struct run *r, struct selection *s, const char *param, const char *name,
                        struct error *err)
 {
-    char glob[32], number[24];
-    const char *rest = split_step(name, glob, sizeof(glob));
+    char glob[40], prefix[40];
+    const char *rest = split_call(name, glob, sizeof(glob));
     int64_t found = 0;
 
     if (match_steps(r, s, param, rest ? rest : name, err) < 0)
         return -1;
     for (int64_t call = 0; call < s->calls; call++) {
-        snprintf(number, sizeof(number), "%lld", (long long)call);
-        if (rest && (call == 0 || fnmatch(glob, number, 0) != 0))
+        if (rest && fnmatch(glob, call_prefix(r, call, prefix, sizeof(prefix)), 0) != 0)
             continue;
         found++;
         for (int i = 0; i < s->steps; i++)
@@ -148,7 +158,7 @@ static int select_name(struct run *r, struct selection *s, const char *param, co
                 select_value(s, call, i);
     }
     if (!found)
-        return error_param(err, 400, param, "'%.120s': no such decode step; the request has %lld",
+        return error_param(err, 400, param, "'%.120s': no such call; the request has %lld steps",
                            name, (long long)r->steps);
     return 0;
 }
@@ -166,9 +176,10 @@ static int64_t count_selected(const struct selection *s)
 
 static int set_entry(struct run *r, struct run_entry *e, int64_t call, int step)
 {
-    const struct step *s = &r->engine->program->steps[step];
+    const struct step *s = &r->program->steps[step];
     struct tensor t = run_value(r, step, call);
     const int axis = shape_token_axis(&s->shape);
+    char prefix[40];
 
     if (axis >= 0)
         t.shape[axis] = run_rows(r, call, t.shape[axis]);
@@ -179,9 +190,7 @@ static int set_entry(struct run *r, struct run_entry *e, int64_t call, int step)
                             .rank = t.rank,
                             .bytes = tensor_bytes(&t)};
     memcpy(e->shape, t.shape, sizeof(e->shape));
-    if (call == 0)
-        e->name = strdup(s->name);
-    else if (asprintf(&e->name, "step_%lld/%s", (long long)call, s->name) < 0)
+    if (asprintf(&e->name, "%s%s", call_prefix(r, call, prefix, sizeof(prefix)), s->name) < 0)
         e->name = NULL;
     return e->name ? 0 : -1;
 }
@@ -211,7 +220,7 @@ static int make_entries(struct run *r, const struct selection *s, const struct r
 static int resolve_values(struct run *r, const struct run_request *request,
                           const struct run_limits *limits, struct error *err)
 {
-    struct selection s = {.calls = r->steps + 1, .steps = r->engine->program->count};
+    struct selection s = {.calls = r->calls, .steps = r->program->count};
     char param[32];
     int rc = -1;
 
@@ -242,20 +251,31 @@ static int same_extents(const struct tensor *given, const struct tensor *wanted)
            memcmp(given->shape, wanted->shape, sizeof(int64_t) * (size_t)wanted->rank) == 0;
 }
 
+/* The call that a name's prefix names, or -1; without a prefix, the prompt's only call. */
+static int64_t call_named(const struct run *r, const char *glob)
+{
+    char prefix[40];
+
+    for (int64_t call = 0; call < r->calls; call++)
+        if (strcmp(call_prefix(r, call, prefix, sizeof(prefix)), glob) == 0)
+            return call;
+    return -1;
+}
+
 static int resolve_replacement(struct run *r, const struct run_replace *given, struct run_put *put,
                                struct error *err)
 {
-    const struct program *p = r->engine->program;
-    char glob[32], param[96], has[80], wants[80];
-    const char *rest = split_step(given->name, glob, sizeof(glob));
+    const struct program *p = r->program;
+    char glob[40] = "", param[96], has[80], wants[80];
+    const char *rest = split_call(given->name, glob, sizeof(glob));
+    const int64_t call = call_named(r, glob);
     struct tensor wanted;
-    char *end = glob;
 
     snprintf(param, sizeof(param), "replace.%.80s", given->name);
-    put->call = rest ? (int)strtol(glob, &end, 10) : 0;
-    if (rest && (*end || end == glob || put->call < 1 || put->call > r->steps))
-        return error_param(err, 400, param, "no such decode step; the request has %lld",
-                           (long long)r->steps);
+    if (call < 0)
+        return error_param(err, 400, param, "no such call; the request has %lld steps%s",
+                           (long long)r->steps, rest ? "" : ", and its prompt is in chunks");
+    put->call = (int)call;
     put->step = program_find(p, rest ? rest : given->name);
     if (put->step < 0)
         return unknown_name(p, param, rest ? rest : given->name, err);
@@ -319,12 +339,36 @@ static int check_tokens(const struct engine *e, const struct run_request *reques
     return 0;
 }
 
+static int check_chunks(const struct run_request *request, struct error *err)
+{
+    int64_t sum = 0;
+    char param[40];
+
+    if (request->padding < 0 || request->padding >= request->token_count)
+        return error_param(err, 400, "padding", "padding %lld of %lld tokens",
+                           (long long)request->padding, (long long)request->token_count);
+    for (int64_t i = 0; i < request->chunk_count; i++) {
+        snprintf(param, sizeof(param), "chunks[%lld]", (long long)i);
+        if (request->chunks[i] < 1 || request->chunks[i] > request->token_count - sum)
+            return error_param(err, 400, param, "a chunk of %lld tokens, after %lld of %lld",
+                               (long long)request->chunks[i], (long long)sum,
+                               (long long)request->token_count);
+        sum += request->chunks[i];
+    }
+    if (request->chunk_count && sum != request->token_count)
+        return error_param(err, 400, "chunks", "the chunks are %lld tokens, the prompt has %lld",
+                           (long long)sum, (long long)request->token_count);
+    return 0;
+}
+
 static int check_positions(const struct run_request *request, struct error *err)
 {
     char param[40];
 
     if (request->which != POSITIONS_LIST)
         return 0;
+    if (request->chunk_count > 1)
+        return error_param(err, 400, "positions", "a list of positions needs a prompt in one call");
     if (request->position_count < 1)
         return error_param(err, 400, "positions", "the list is empty");
     for (int64_t i = 0; i < request->position_count; i++) {
@@ -362,28 +406,50 @@ static int copy_request(struct run *r, const struct run_request *request, struct
     return 0;
 }
 
+static int make_calls(struct run *r, const struct run_request *request, struct error *err)
+{
+    struct op_scope *scope;
+    int64_t past = 0;
+
+    r->prompt_calls = request->chunk_count ? request->chunk_count : 1;
+    r->calls = r->prompt_calls + r->steps;
+    scope = calloc((size_t)r->calls, sizeof(*scope));
+    if (!scope)
+        return error_set(err, 500, "out of memory");
+    r->state->scope = scope;
+    for (int64_t i = 0; i < r->calls; i++) {
+        scope[i].past = past;
+        scope[i].hidden = request->padding;
+        scope[i].tokens = i >= r->prompt_calls   ? 1
+                          : request->chunk_count ? request->chunks[i]
+                                                 : r->token_count;
+        past += scope[i].tokens;
+    }
+    return 0;
+}
+
 /* ---- memory: known before the run, whatever is asked for ---- */
 
 static uint64_t slot_need(const struct run *r, int step, int64_t call)
 {
     struct tensor t = run_value(r, step, call);
 
-    if (r->engine->program->steps[step].by_rows && t.shape[0] > PROGRAM_ROWS)
+    if (r->program->steps[step].by_rows && t.shape[0] > PROGRAM_ROWS)
         t.shape[0] = PROGRAM_ROWS;
     return (tensor_bytes(&t) + 63) / 64 * 64;
 }
 
 static int count_memory(struct run *r, const struct run_limits *limits, struct error *err)
 {
-    const struct program *p = r->engine->program;
+    const struct program *p = r->program;
     uint64_t *slots = calloc((size_t)p->slots + 1, sizeof(*slots));
 
     if (!slots)
         return error_set(err, 500, "out of memory");
     r->state->slot_bytes = slots;
     for (int i = 0; i < p->count; i++)
-        for (int64_t call = 0; call <= r->steps && p->steps[i].slot >= 0;
-             call += r->steps ? r->steps : 1) {
+        for (int64_t call = 0; call < r->calls && p->steps[i].slot >= 0;
+             call += call >= r->prompt_calls && call < r->calls - 1 ? r->calls - 1 - call : 1) {
             const uint64_t need = slot_need(r, i, call);
 
             if (need > slots[p->steps[i].slot])
@@ -406,7 +472,8 @@ struct run *run_create(struct engine *e, const struct run_request *request,
 {
     struct run *r;
 
-    if (check_tokens(e, request, limits, err) || check_positions(request, err))
+    if (check_tokens(e, request, limits, err) || check_chunks(request, err) ||
+        check_positions(request, err))
         return NULL;
     if (request->value_count > MOST_NAMES) {
         error_param(err, 400, "values", "more than %d names", MOST_NAMES);
@@ -418,8 +485,10 @@ struct run *run_create(struct engine *e, const struct run_request *request,
         return NULL;
     }
     r->engine = e;
-    if (copy_request(r, request, err) || count_memory(r, limits, err) ||
-        resolve_values(r, request, limits, err) || resolve_replacements(r, request, err)) {
+    r->program = e->program[request->attention];
+    if (copy_request(r, request, err) || make_calls(r, request, err) ||
+        count_memory(r, limits, err) || resolve_values(r, request, limits, err) ||
+        resolve_replacements(r, request, err)) {
         run_free(r);
         return NULL;
     }
@@ -438,6 +507,7 @@ void run_free(struct run *r)
         free(r->state->positions);
         free(r->state->puts);
         free(r->state->first_entry);
+        free(r->state->scope);
         free(r->state->slot_bytes);
     }
     free(r->state);

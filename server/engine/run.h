@@ -12,22 +12,30 @@
 enum run_positions { POSITIONS_ALL, POSITIONS_LAST, POSITIONS_LIST };
 
 /* A value given by the caller.  name: path or alias for the prefill, "step_2/<path>" for a decode
- * step.  value: contiguous host memory (BF16; F16 and F32 are rounded to BF16), shape as the
- * trace would give it.  Borrowed for the life of the run. */
+ * step, "chunk_1/<path>" for a chunk.  value: contiguous host memory (BF16; F16 and F32 are rounded
+ * to BF16), shape as the trace would give it.  Borrowed for the life of the run. */
 struct run_replace {
     const char *name;
     struct tensor value;
 };
 
 struct run_request {
+    enum attention attention;
     const int64_t *tokens; /* the prompt; borrowed for run_create only */
     int64_t token_count;
-    int64_t steps; /* decode steps after the prefill */
+    int64_t padding; /* so many of the first tokens are left padding: nobody attends to them */
+    const int64_t
+        *chunks; /* lengths of the calls that the prompt is fed in; they sum to token_count */
+    int64_t chunk_count; /* 0: the whole prompt in one call */
+    int64_t steps;       /* decode steps after the prefill */
     /* Paths, aliases, globs (fnmatch; `*` also crosses dots).  "step_2/<name>" asks for one decode
-     * step, "step_<glob>/<name>" for several; without it the prefill and every step are meant. */
+     * step, "step_<glob>/<name>" for several, "chunk_1/<name>" for a call of a prompt in chunks;
+     * without it every call is meant. */
     const char *const *values;
     int64_t value_count;
-    enum run_positions which; /* rows of the prefill along the token axis */
+    /* Rows along the token axis: of every call the last, or a list, which is the prefill's and
+     * needs it in one call (a decode step has one row). */
+    enum run_positions which;
     const int64_t *positions; /* ascending, unique, < token_count */
     int64_t position_count;
     const struct run_replace *replace;
@@ -44,7 +52,7 @@ struct run_limits {
 struct run_entry {
     char *name;       /* "step_1/model.layers.0.mlp.down_proj" */
     const char *path; /* without the step */
-    int call;         /* 0 = prefill, i = decode step i */
+    int call;         /* calls of the model, in order: the prompt's, then a decode step each */
     int step;         /* in program.steps */
     enum dtype dtype;
     int rank;
@@ -60,7 +68,9 @@ struct run_alias {
 
 struct run {
     struct engine *engine;
+    const struct program *program; /* of the request's attention */
     int64_t token_count, steps;
+    int64_t prompt_calls, calls; /* of the prompt (1, or its chunks); of all */
     int64_t *tokens; /* [token_count + steps]: prompt, then the tokens fed by the steps */
     int64_t next;    /* after run_execute: the greedy token after the last one fed */
     struct run_entry *entries;
@@ -82,7 +92,7 @@ struct run_sink {
     int (*write)(void *user, int64_t entry, const void *data, size_t bytes, struct error *err);
     /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.
      * May be NULL.  Returning 1 ends the run early without an error. */
-    int (*token)(void *user, int64_t call, int64_t id, struct error *err);
+    int (*token)(void *user, int64_t step, int64_t id, struct error *err);
     /* Asked often; not 0 ends the run (deadline passed, reader gone).  May be NULL. */
     int (*poll)(void *user, struct error *err);
     void *user;

@@ -66,7 +66,7 @@ static int write_list(struct execution *x, const struct tensor *value, int axis,
 static int write_value(struct execution *x, int step, int64_t first, const struct tensor *value,
                        struct error *err)
 {
-    const struct program *p = x->run->engine->program;
+    const struct program *p = x->run->program;
     const struct run_state *s = x->run->state;
     const int axis = shape_token_axis(&p->steps[step].shape);
     const int64_t count = axis < 0 ? 0 : value->shape[axis];
@@ -76,7 +76,7 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
         return write_rows(x, value, 0, 0, value->rank ? value->shape[0] : 1, err);
     if (s->which == POSITIONS_LAST)
         return first + count == all ? write_rows(x, value, axis, count - 1, 1, err) : 0;
-    if (s->which == POSITIONS_LIST && x->call == 0)
+    if (s->which == POSITIONS_LIST && x->call < x->run->prompt_calls)
         return write_list(x, value, axis, first, err);
     return write_rows(x, value, axis, 0, count, err);
 }
@@ -84,10 +84,10 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
 static int emit(void *user, int step, int64_t first, const struct tensor *value, struct error *err)
 {
     struct execution *x = user;
-    const struct program *p = x->run->engine->program;
+    const struct program *p = x->run->program;
     const struct run_entry *e = x->run->entries;
     const int64_t end = x->run->state->first_entry[x->call + 1];
-    const struct op_scope scope = run_scope(x->run, x->call);
+    const struct op_scope scope = x->run->state->scope[x->call];
 
     if (step == p->logits && first + value->shape[0] == scope.tokens) {
         const struct tensor last = tensor_slice(value, 0, value->shape[0] - 1, 1);
@@ -113,7 +113,7 @@ static void set_taps(struct execution *x)
     const struct run *r = x->run;
     const struct run_state *s = r->state;
 
-    memset(x->taps, 0, sizeof(*x->taps) * (size_t)r->engine->program->count);
+    memset(x->taps, 0, sizeof(*x->taps) * (size_t)r->program->count);
     x->entry = s->first_entry[x->call];
     for (int64_t i = s->first_entry[x->call]; i < s->first_entry[x->call + 1]; i++)
         x->taps[r->entries[i].step].observe = 1;
@@ -126,20 +126,20 @@ static void set_taps(struct execution *x)
 static int64_t rows_from(const struct execution *x, int64_t tokens)
 {
     const struct run_state *s = x->run->state;
-    const struct program *p = x->run->engine->program;
+    const struct program *p = x->run->program;
 
     for (int i = 0; i < p->count; i++)
         if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_ALL)
             return 0;
         else if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_LIST)
-            return x->call ? 0 : s->positions[0];
+            return x->call < x->run->prompt_calls ? s->positions[0] : 0;
     return tokens - 1;
 }
 
 static int run_call(struct execution *x, struct error *err)
 {
-    const struct program *p = x->run->engine->program;
-    const struct op_scope scope = run_scope(x->run, x->call);
+    const struct program *p = x->run->program;
+    const struct op_scope scope = x->run->state->scope[x->call];
     struct trace trace = {.at = x->taps, .emit = emit, .poll = poll_sink, .user = x};
 
     set_taps(x);
@@ -152,15 +152,17 @@ static int run_call(struct execution *x, struct error *err)
 static int run_calls(struct execution *x, struct error *err)
 {
     struct run *r = x->run;
+    int64_t step;
     int stop;
 
-    for (x->call = 0; x->call <= r->steps; x->call++) {
-        if (x->call > 0)
-            r->tokens[r->token_count + x->call - 1] = x->next;
+    for (x->call = 0; x->call < r->calls; x->call++) {
+        step = x->call - r->prompt_calls + 1;
+        if (step > 0)
+            r->tokens[r->token_count + step - 1] = x->next;
         if (run_call(x, err))
             return -1;
         r->next = x->next;
-        stop = x->sink->token ? x->sink->token(x->sink->user, x->call, x->next, err) : 0;
+        stop = step >= 0 && x->sink->token ? x->sink->token(x->sink->user, step, x->next, err) : 0;
         if (stop)
             return stop < 0 ? -1 : 0;
     }
@@ -169,7 +171,7 @@ static int run_calls(struct execution *x, struct error *err)
 
 int run_execute(struct run *r, const struct run_sink *sink, struct error *err)
 {
-    const struct program *p = r->engine->program;
+    const struct program *p = r->program;
     struct execution x = {.run = r, .sink = sink};
     int rc = -1;
 

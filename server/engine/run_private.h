@@ -16,16 +16,14 @@ struct run_state {
     int64_t position_count;
     struct run_put *puts;
     int64_t put_count;
-    int64_t
-        *first_entry; /* [steps + 2]: entries of call c are [first_entry[c], first_entry[c+1]) */
+    struct op_scope *scope; /* [calls] */
+    int64_t *first_entry; /* [calls + 1]: call c has entries [first_entry[c], first_entry[c + 1]) */
     uint64_t *slot_bytes; /* [program.slots] */
 };
 
-/* Which call of the model call i is. */
-struct op_scope run_scope(const struct run *r, int64_t call);
 /* Shape of a step's value in a call, all rows; a by_rows step's too. */
 struct tensor run_value(const struct run *r, int step, int64_t call);
-/* How many rows of the prefill (call 0) or a decode step are given out of `extent` rows. */
+/* How many rows of a call are given out of `extent` rows. */
 int64_t run_rows(const struct run *r, int64_t call, int64_t extent);
 
 #endif

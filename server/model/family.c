@@ -10,6 +10,7 @@
 
 #include "server/base/buffer.h"
 #include "server/base/nearest.h"
+#include "server/model/family_attention.h"
 #include "server/model/family_attr.h"
 #include "server/model/family_labels.h"
 #include "server/model/json_file.h"
@@ -236,9 +237,9 @@ static int check_ends(const struct family *f, struct error *err)
 
 static int check_keys(const struct family *f, json_t *root, struct error *err)
 {
-    static const char *const known[] = {"architectures", "mirror",  "before", "input",
-                                        "layers",        "layer",   "after",  "aliases",
-                                        "layer_aliases", "modules", "comment"};
+    static const char *const known[] = {"architectures", "mirror",        "before",  "input",
+                                        "layers",        "attention",     "layer",   "after",
+                                        "aliases",       "layer_aliases", "modules", "comment"};
     const char *key;
     json_t *value;
 
@@ -273,7 +274,7 @@ static int read_family(struct family *f, json_t *root, struct error *err)
 {
     if (check_keys(f, root, err) || read_architectures(f, root, err) ||
         family_read_text(f, &f->layers, root, "layers", err) ||
-        family_read_text(f, &f->input, root, "input", err))
+        family_read_text(f, &f->input, root, "input", err) || family_choose(f, root, err))
         return -1;
     for (int s = 0; s < FAMILY_SECTIONS; s++)
         if (read_section(f, (enum family_section)s, root, err))
@@ -282,7 +283,7 @@ static int read_family(struct family *f, json_t *root, struct error *err)
            family_read_aliases(f, root, err);
 }
 
-struct family *family_open(const char *path, struct error *err)
+struct family *family_open(const char *path, enum attention attention, struct error *err)
 {
     struct family *f = calloc(1, sizeof(*f));
     struct error own = {0};
@@ -293,8 +294,10 @@ struct family *family_open(const char *path, struct error *err)
         err = &own;
     if (!f || set_names(f, path))
         error_set(err, 500, "%s: no memory", path);
-    else if ((root = json_file_read(NULL, path, JSON_FILE_NO_DUPLICATES, err)))
+    else if ((root = json_file_read(NULL, path, JSON_FILE_NO_DUPLICATES, err))) {
+        f->attention = attention;
         rc = read_family(f, root, err);
+    }
     json_decref(root);
     if (rc) {
         family_close(f);
@@ -337,6 +340,10 @@ void family_close(struct family *f)
     free_aliases(f->aliases, f->alias_count);
     free_aliases(f->layer_aliases, f->layer_alias_count);
     free_aliases(f->modules, f->module_count);
+    for (int i = 0; i < f->elsewhere_count; i++)
+        free(f->elsewhere[i]);
+    free(f->elsewhere);
+    free(f->elsewhere_of);
     free(f->mirror_version);
     free(f->mirror_file);
     free(f->layers);
@@ -376,7 +383,8 @@ static int lists(const struct family *f, const char *architecture, struct buffer
     return 0;
 }
 
-static struct family *open_in(const char *folder, const char *name, struct error *err)
+static struct family *open_in(const char *folder, const char *name, enum attention attention,
+                              struct error *err)
 {
     struct family *f = NULL;
     char *path = NULL;
@@ -384,13 +392,14 @@ static struct family *open_in(const char *folder, const char *name, struct error
     if (asprintf(&path, "%s/%s", folder, name) < 0)
         error_set(err, 500, "%s: no memory", folder);
     else {
-        f = family_open(path, err);
+        f = family_open(path, attention, err);
         free(path);
     }
     return f;
 }
 
-struct family *family_for(const char *folder, const struct hf_config *config, struct error *err)
+struct family *family_for(const char *folder, const struct hf_config *config,
+                          enum attention attention, struct error *err)
 {
     const char *architecture = hf_config_architecture(config);
     struct dirent **files = NULL;
@@ -400,7 +409,7 @@ struct family *family_for(const char *folder, const struct hf_config *config, st
 
     for (int i = 0; i < count; i++) {
         if (!found && !broken) {
-            f = open_in(folder, files[i]->d_name, err);
+            f = open_in(folder, files[i]->d_name, attention, err);
             broken = !f;
             found = f && lists(f, architecture, &known);
             if (!found) {

@@ -25,6 +25,12 @@
 #include "server/base/error.h"
 #include "server/model/hf_config.h"
 
+/* Hugging Face's attn_implementation. */
+enum attention { ATTENTION_EAGER, ATTENTION_SDPA, ATTENTION_COUNT };
+const char *attention_name(enum attention attention);
+/* Returns the attention of that name ("eager", "sdpa"), or -1. */
+int attention_find(const char *name);
+
 enum family_section { FAMILY_BEFORE, FAMILY_LAYER, FAMILY_AFTER, FAMILY_SECTIONS };
 
 struct family_attr; /* opaque */
@@ -51,7 +57,11 @@ struct family {
     char *input;  /* row of "before" that is layer 0's x: "model.embed_tokens" */
     char *layers; /* "model.layers" */
     char *mirror_file, *mirror_version;
-    struct family_row *rows[FAMILY_SECTIONS];
+    enum attention attention;
+    char **elsewhere; /* rows of the other attentions that this one does not have */
+    enum attention *elsewhere_of;
+    int elsewhere_count;
+    struct family_row *rows[FAMILY_SECTIONS]; /* with the chosen attention's in their place */
     int count[FAMILY_SECTIONS];
     struct family_alias *aliases, *layer_aliases, *modules;
     int alias_count, layer_alias_count, module_count;
@@ -59,13 +69,18 @@ struct family {
     int architecture_count;
 };
 
-/* Reads one file.  Every mistake (JSON, unknown op or attribute, undefined input, duplicate name,
- * wrong number of inputs, alias of no row) names file, section, row and value. */
-struct family *family_open(const char *path, struct error *err);
+/* Reads one file, with the rows of one attention.  Every mistake (JSON, unknown op or attribute,
+ * undefined input, duplicate name, wrong number of inputs, alias of no row) names file, section,
+ * row and value. */
+struct family *family_open(const char *path, enum attention attention, struct error *err);
 /* The family of folder (its .json files) that lists the architecture; an unknown one is an error
  * that names the known ones and config.json. */
-struct family *family_for(const char *folder, const struct hf_config *config, struct error *err);
+struct family *family_for(const char *folder, const struct hf_config *config,
+                          enum attention attention, struct error *err);
 void family_close(struct family *f);
+
+/* The attention that has a row which the chosen one has not, or -1. */
+int family_elsewhere(const struct family *f, const char *row);
 
 /* Resolves a row's attributes for a layer (-1 outside the layers).  Does not set inv_freq. */
 int family_attrs(const struct family *f, const struct family_row *row,

@@ -37,7 +37,17 @@ static int set_line(struct family *f, const char *name, int line)
             row->line = line;
         found |= row != NULL;
     }
-    return found;
+    return found || family_elsewhere(f, name) >= 0;
+}
+
+/* A line, or an object of lines by attention; 0 where the object has none for this one. */
+static json_int_t line_of(const struct family *f, const json_t *value)
+{
+    const json_t *chosen = json_object_get(value, attention_name(f->attention));
+
+    if (!json_is_object(value))
+        return json_integer_value(value);
+    return chosen ? json_integer_value(chosen) : 0;
 }
 
 int family_read_mirror(struct family *f, const json_t *root, struct error *err)
@@ -55,8 +65,10 @@ int family_read_mirror(struct family *f, const json_t *root, struct error *err)
         return error_set(err, 400, "%s: mirror.lines: not an object", f->path);
     json_object_foreach(lines, name, value)
     {
-        json_int_t line = json_integer_value(value);
+        json_int_t line = line_of(f, value);
 
+        if (json_is_object(value) && line == 0)
+            continue;
         if (line < 1 || line > 1000000)
             return error_set(err, 400, "%s: mirror.lines: %.80s: not a line number", f->path, name);
         if (!set_line(f, name, (int)line))
@@ -77,7 +89,8 @@ struct alias_list {
 static int check_alias(const struct family *f, const struct alias_list *to, const char *alias,
                        const char *row, struct error *err)
 {
-    int found = to->in_layer ? family_find_row(f, FAMILY_LAYER, f->count[FAMILY_LAYER], row) != NULL
+    int found = to->in_layer ? family_find_row(f, FAMILY_LAYER, f->count[FAMILY_LAYER], row) ||
+                                   family_elsewhere(f, row) >= 0
                              : family_find_row(f, FAMILY_BEFORE, f->count[FAMILY_BEFORE], row) ||
                                    family_find_row(f, FAMILY_AFTER, f->count[FAMILY_AFTER], row);
 

@@ -49,7 +49,7 @@ static struct op_attrs attrs_of(const struct family *f, const struct hf_config *
 static struct family *family_of(const struct hf_config *c)
 {
     struct error err = {0};
-    struct family *f = family_for("configs/families", c, &err);
+    struct family *f = family_for("configs/families", c, ATTENTION_EAGER, &err);
 
     if (!f)
         fail_msg("%s", err.text);
@@ -117,13 +117,13 @@ static void test_unknown_architecture(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_null(family_for("configs/families", c, &err));
+    assert_null(family_for("configs/families", c, ATTENTION_EAGER, &err));
     assert_int_equal(err.code, 400);
     assert_contains(err.text, scratch_path("config.json: architectures: 'BertForMaskedLM'"));
     assert_contains(err.text, "Qwen2ForCausalLM");
     assert_contains(err.text, "LlamaForCausalLM");
     memset(&err, 0, sizeof(err));
-    assert_null(family_for("/no/such/folder", c, &err));
+    assert_null(family_for("/no/such/folder", c, ATTENTION_EAGER, &err));
     assert_contains(err.text, "/no/such/folder: No such file");
     hf_config_close(c);
 }
@@ -139,7 +139,7 @@ static void test_a_broken_file_is_told(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     scratch_text("families/a.json", "{");
     scratch_text("families/b.txt", "not one of them");
-    assert_null(family_for(folder, c, &err));
+    assert_null(family_for(folder, c, ATTENTION_EAGER, &err));
     assert_contains(err.text, "families/a.json: line 1");
     hf_config_close(c);
 }
@@ -149,7 +149,7 @@ static void test_a_broken_file_is_told(void **state)
 static struct family *open_text(const char *text, struct error *err)
 {
     scratch_text("family.json", text);
-    return family_open(scratch_path("family.json"), err);
+    return family_open(scratch_path("family.json"), ATTENTION_EAGER, err);
 }
 
 /* A family whose layer is one norm of this eps and a cache of this window. */
@@ -269,7 +269,7 @@ static void run_case(const char *folder, const char *name)
     snprintf(path, sizeof(path), "%s/%s/error", folder, name);
     error = file_read(path, NULL);
     snprintf(path, sizeof(path), "%s/%s/family.json", folder, name);
-    f = family_open(path, &err);
+    f = family_open(path, ATTENTION_EAGER, &err);
     if (error) {
         error[strcspn(error, "\n")] = '\0';
         snprintf(expected, sizeof(expected), "%s: %s", path, error);
@@ -306,12 +306,12 @@ static void test_files_that_are_none(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_null(family_open("/no/such/family.json", &err));
+    assert_null(family_open("/no/such/family.json", ATTENTION_EAGER, &err));
     assert_contains(err.text, "/no/such/family.json: No such file");
     memset(&err, 0, sizeof(err));
-    assert_null(family_open("configs/families", &err));
+    assert_null(family_open("configs/families", ATTENTION_EAGER, &err));
     assert_contains(err.text, "configs/families: not a regular file");
-    assert_null(family_open("/no/such/family.json", NULL));
+    assert_null(family_open("/no/such/family.json", ATTENTION_EAGER, NULL));
 }
 
 static void test_mutations(void **state)
@@ -332,7 +332,7 @@ static void test_mutations(void **state)
 
         memcpy(text, good, size);
         scratch_write("family.json", text, mutate(text, size, &random));
-        f = family_open(scratch_path("family.json"), &err);
+        f = family_open(scratch_path("family.json"), ATTENTION_EAGER, &err);
         for (int k = 0; f && k < f->count[FAMILY_LAYER]; k++)
             family_attrs(f, &f->rows[FAMILY_LAYER][k], c, 1, &attrs, &err);
         taken += f != NULL;
