@@ -3,7 +3,8 @@
  * T = tokens fed in this call, L = keys that this call's attention sees, V = vocabulary,
  * H / G = query / key-value heads, D = head_dim.  All activations are bf16; `bf()` below is one
  * rounding to bf16, nearest even; every other operation is one IEEE binary32 operation.
- * The dispatcher has checked shapes when the program was built: a kernel meets none that is wrong. */
+ * The dispatcher has checked shapes when the program was built: a kernel meets none that is wrong.
+ */
 #ifndef SAMEBIT_OPS_H
 #define SAMEBIT_OPS_H
 
@@ -20,9 +21,9 @@ enum rotary_part { ROTARY_COS, ROTARY_SIN };
 /* A family row's attributes, resolved against config.json. */
 struct op_attrs {
     double eps;             /* rms_norm */
-    double by;              /* scale: rounded to f32 once, never to bf16 */
+    double by;              /* scale, sdpa: rounded to f32 once, never to bf16 */
     int64_t width;          /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D */
-    int64_t window;         /* cache_append, causal_mask: sliding window in keys, 0 = none */
+    int64_t window;         /* cache_append, causal_mask, sdpa: sliding window in keys, 0 = none */
     int64_t rows, out;      /* embedding, linear: the extents that config.json gives, 0 = any */
     int64_t heads;          /* rope, cache_append: likewise */
     int64_t bias;           /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
@@ -43,6 +44,7 @@ struct weight {
 struct op_scope {
     int64_t past;   /* tokens already in the cache */
     int64_t tokens; /* T: tokens of this call, whatever part of them an op is asked for */
+    int64_t hidden; /* positions before this one are padding: no token sees them as a key */
 };
 
 /* Everything one operation may read, and the one tensor it writes. */
@@ -118,7 +120,8 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * causal_mask: y = bf(x + m), m = 0 where the key is at or before the query (and within window
  *   keys of it), else bf16's lowest finite value 0xff7f.  Key j of L is position
- *   past + T - L + j, query t is position past + t.
+ *   past + T - L + j, query t is position past + t.  Positions before scope.hidden are masked for
+ *   every query.
  *   shapes: [H, T, L] -> [H, T, L]
  *
  * softmax: e = EXP(x - max), y = bf(e * (1 / sum(e))) by rows of L; all L keys, masked ones too
@@ -126,6 +129,34 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * matmul_pv: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d])
  *   shapes: [H, T, L], [G, L, D] -> [T, H*D];  products of B = H, M = T, N = D, K = L
+ *
+ * sdpa: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d]), p = softmax(by * q . k), nothing
+ *   in between rounded to bf16 but p
+ *   shapes: q [H, T, D], k [G, L, D], v [G, L, D] -> [T, H*D];  D a multiple of 8, 16..256
+ *   by:     rounded to f32
+ *   keys:   those that causal_mask would let a query see.  How the others are kept out follows from
+ *           the call, as transformers' sdpa_mask() decides it:
+ *             no mask   T = 1 or T = L, and no hidden position among the L keys, and no window or
+ *                       L < window; T > 1 is then torch's is_causal
+ *             a mask    every other call: several tokens after others, padding, window reached
+ *   order:  rows of a head are computed in groups of 32 (T < 192), 64 (T < 768) or 256, the last
+ * one shorter: M rows.  Keys in blocks of 512: N = min(512, L - n), masked ones included; without a
+ * mask a group ends with the block of its last row's key.  For every block: x = q . k     M >= 4
+ * and N >= 12: CHAINS over D.  Else element d into lane d % 4, (0+2)+(1+3); but the last N % 4 keys
+ * where M > 1 and N > 1: lane d % 8, lanes l += l+4, then alike x = x * by, -inf for keys not seen;
+ * with a mask x = fma(x, by, 0 or -inf) m = max(m, x).  Still -inf: p = 0, go on with y e = FEXP(x
+ * - m) for the first N & ~(W-1) keys, exp(x - m) rounded once for the others; p = bf(e); t = sum of
+ * e: 2W lanes, key j into lane j % 2W, l += l+w for w = W .. 1, then the others in order (W:
+ * avx512_bf16 16, avx2 8) c = expf(old m - m);  sum = fma(c, sum, t);  y = y * c y = y + p . v M >=
+ * 4: CHAINS over N, each added to y (the first block's first one is y). M = 2, 3: one chain that
+ * starts at y.  M = 1: four keys at a time, y + ((v0*p0 + v2*p2) + (v1*p1 + v3*p3)), the last N % 4
+ * from the last one back y = bf(y * (1 / sum)), sum = 1 for a row that saw nothing CHAINS  of fma,
+ * from 0, each of n products if n <= 192, n/2 if n <= 384, else of 192; their sums are added in
+ * order FEXP    ATen's fexp_u20 (cpu/sdpa.h); expf is glibc's A row's bits thus depend on M being
+ * 1, 2..3 or more, on every N and on the place of each key in its block: a prompt is no prefix of a
+ * longer one, feeding it in parts or padding it changes bits.  Heads, rows of a group and threads
+ * are free.  (torch itself depends on threads where a call has one head and one group; that is not
+ * followed.)
  *
  * add, mul: y = bf(a + b), bf(a * b), equal shapes
  *

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Rows of other widths are summed in orders that are not known. */
+enum { SDPA_NARROWEST = 16, SDPA_WIDEST = 256, SDPA_STEP = 8 };
+
 /* A row this long would be summed in another order by PyTorch, one that depends on threads. */
 enum { NORM_LONGEST = 32767 };
 
@@ -356,6 +359,40 @@ static int shape_matmul_pv(const struct request *r, struct shape *out)
     return 0;
 }
 
+static int shape_sdpa(const struct request *r, struct shape *out)
+{
+    const struct shape *q = r->in[0], *k = r->in[1], *v = r->in[2];
+    const int64_t width = q->at[2].n;
+    char keys[160], values[160];
+    int64_t columns;
+
+    if (!is_heads(q, EXTENT_TOKENS, EXTENT_CONST))
+        return misfit(r, 0, "queries [H, T, D] of BF16");
+    if (!is_heads(k, EXTENT_KEYS, EXTENT_CONST))
+        return misfit(r, 1, "keys [G, L, D] of BF16");
+    if (!is_heads(v, EXTENT_KEYS, EXTENT_CONST))
+        return misfit(r, 2, "values [G, L, D] of BF16");
+    if (!same_shape(k, v))
+        return error_set(r->err, 400, "sdpa: keys %s and values %s are not the same shape",
+                         shape_text(k, keys, sizeof(keys)), shape_text(v, values, sizeof(values)));
+    if (k->at[2].n != width)
+        return error_set(r->err, 400, "sdpa: queries of %lld do not fit keys of %lld",
+                         (long long)width, (long long)k->at[2].n);
+    if (width < SDPA_NARROWEST || width > SDPA_WIDEST || width % SDPA_STEP)
+        return error_set(r->err, 400,
+                         "sdpa: heads of %lld: multiples of %d from %d to %d are known",
+                         (long long)width, SDPA_STEP, SDPA_NARROWEST, SDPA_WIDEST);
+    if (r->attrs->window < 0)
+        return error_set(r->err, 400, "sdpa: window is %lld: expected 0 or more",
+                         (long long)r->attrs->window);
+    if (check_groups(r))
+        return -1;
+    if (__builtin_mul_overflow(q->at[0].n, width, &columns))
+        return misfit(r, 0, "fewer elements");
+    *out = (struct shape){DTYPE_BF16, 2, {q->at[1], constant(columns)}};
+    return 0;
+}
+
 static int shape_causal_mask(const struct request *r, struct shape *out)
 {
     if (!is_heads(r->in[0], EXTENT_TOKENS, EXTENT_KEYS))
@@ -403,6 +440,7 @@ static rule_fn *const rules[OP_COUNT] = {
     [OP_causal_mask] = shape_causal_mask,
     [OP_softmax] = shape_same,
     [OP_matmul_pv] = shape_matmul_pv,
+    [OP_sdpa] = shape_sdpa,
     [OP_add] = shape_two,
     [OP_mul] = shape_two,
     [OP_silu] = shape_same,

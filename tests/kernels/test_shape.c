@@ -189,6 +189,50 @@ static const struct shape_case cases[] = {
      {.width = 0},
      NULL,
      "expected fewer"},
+    {OP_sdpa, {"6 T 64", "2 L 64", "2 L 64"}, NULL, NULL, {.by = 1}, "[T, 384]", NULL},
+    {OP_sdpa, {"6 T 80", "6 l 80", "6 l 80"}, NULL, NULL, {.window = 4}, "[T, 480]", NULL},
+    {OP_sdpa, {"T 384", "2 L 64", "2 L 64"}, NULL, NULL, {.by = 1}, NULL, "expected queries [H, T"},
+    {OP_sdpa, {"6 T 64", "2 T 64", "2 L 64"}, NULL, NULL, {.by = 1}, NULL, "expected keys [G, L"},
+    {OP_sdpa, {"6 T 64", "2 L 64", "i L"}, NULL, NULL, {.by = 1}, NULL, "expected values [G, L"},
+    {OP_sdpa, {"6 T 64", "2 L 64"}, NULL, NULL, {.by = 1}, NULL, "2 inputs: expected 3"},
+    {OP_sdpa,
+     {"6 T 64", "2 L 64", "2 l 64"},
+     NULL,
+     NULL,
+     {.by = 1},
+     NULL,
+     "keys [2, L, 64] and values [2, min(L, 4), 64] are not the same shape"},
+    {OP_sdpa,
+     {"6 T 64", "2 L 32", "2 L 32"},
+     NULL,
+     NULL,
+     {.by = 1},
+     NULL,
+     "queries of 64 do not fit keys of 32"},
+    {OP_sdpa,
+     {"6 T 64", "4 L 64", "4 L 64"},
+     NULL,
+     NULL,
+     {.by = 1},
+     NULL,
+     "6 query heads cannot share 4 key heads"},
+    {OP_sdpa,
+     {"6 T 60", "2 L 60", "2 L 60"},
+     NULL,
+     NULL,
+     {.by = 1},
+     NULL,
+     "heads of 60: multiples of 8 from 16 to 256 are known"},
+    {OP_sdpa, {"6 T 8", "2 L 8", "2 L 8"}, NULL, NULL, {.by = 1}, NULL, "heads of 8: multiples"},
+    {OP_sdpa, {"6 T 512", "2 L 512", "2 L 512"}, NULL, NULL, {.by = 1}, NULL, "heads of 512"},
+    {OP_sdpa, {"6 T 64", "2 L 64", "2 L 64"}, NULL, NULL, {.window = -1}, NULL, "window is -1"},
+    {OP_sdpa,
+     {"576460752303423488 T 16", "1 L 16", "1 L 16"},
+     NULL,
+     NULL,
+     {.by = 1},
+     NULL,
+     "expected fewer elements"},
     {OP_add, {"T 8", "T 8"}, NULL, NULL, {.width = 0}, "[T, 8]", NULL},
     {OP_add,
      {"T 8", "T 9"},
@@ -302,18 +346,18 @@ static void test_extents(void **state)
     const struct extent keys = {EXTENT_KEYS, 0}, window = {EXTENT_KEYS, 4};
 
     (void)state;
-    assert_int_equal(extent_resolve(&constant, &(struct op_scope){10, 3}), 7);
-    assert_int_equal(extent_resolve(&tokens, &(struct op_scope){10, 3}), 3);
-    assert_int_equal(extent_resolve(&keys, &(struct op_scope){10, 3}), 13);
-    assert_int_equal(extent_resolve(&window, &(struct op_scope){10, 3}), 6);
-    assert_int_equal(extent_resolve(&window, &(struct op_scope){2, 1}), 3);
-    assert_int_equal(extent_resolve(&window, &(struct op_scope){0, 9}), 9);
+    assert_int_equal(extent_resolve(&constant, &(struct op_scope){.past = 10, .tokens = 3}), 7);
+    assert_int_equal(extent_resolve(&tokens, &(struct op_scope){.past = 10, .tokens = 3}), 3);
+    assert_int_equal(extent_resolve(&keys, &(struct op_scope){.past = 10, .tokens = 3}), 13);
+    assert_int_equal(extent_resolve(&window, &(struct op_scope){.past = 10, .tokens = 3}), 6);
+    assert_int_equal(extent_resolve(&window, &(struct op_scope){.past = 2, .tokens = 1}), 3);
+    assert_int_equal(extent_resolve(&window, &(struct op_scope){.past = 0, .tokens = 9}), 9);
 }
 
 static void test_resolve(void **state)
 {
     const struct shape s = parse_shape("14 T L");
-    const struct tensor t = shape_resolve(&s, &(struct op_scope){5, 2}, NULL);
+    const struct tensor t = shape_resolve(&s, &(struct op_scope){.past = 5, .tokens = 2}, NULL);
 
     (void)state;
     assert_int_equal(t.rank, 3);

@@ -1,6 +1,6 @@
 """torch_ops.py - every operation, live, against the PyTorch call that it mirrors.
 
-    torch_ops.py DRIVER [--numerics NAME] [--quick] [--seed N] [--isa NAME]
+    torch_ops.py DRIVER [--numerics NAME] [--quick] [--seed N] [--isa NAME] [--only NAME]
 
 DRIVER is tests/kernels/ops_driver.  Without --numerics both are compared, each in a process of its
 own that tells PyTorch which instructions to use.  Prints cases, elements and differing elements of
@@ -11,6 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 NUMERICS = {
     "torch-cpu/avx512_bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "ATEN_CPU_CAPABILITY": "avx512"},
@@ -36,7 +37,7 @@ def run_both(args):
             totals[2] += 1
             continue
         command = [sys.executable, __file__, args.driver, "--numerics", numerics,
-                   "--seed", str(args.seed), "--isa", args.isa] + ["--quick"] * args.quick
+                   "--seed", str(args.seed), "--isa", args.isa, "--only", args.only] + ["--quick"] * args.quick
         child = subprocess.Popen(command, env={**os.environ, **environment},
                                  stdout=subprocess.PIPE, text=True)
         last = ""
@@ -60,6 +61,7 @@ parser.add_argument("--numerics", choices=NUMERICS)
 parser.add_argument("--quick", action="store_true")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--isa", default="best")
+parser.add_argument("--only", default="", help="operations whose name has this")
 args = parser.parse_args()
 if not args.numerics:
     sys.exit(run_both(args))
@@ -67,6 +69,8 @@ if not args.numerics:
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from transformers import LlamaConfig  # noqa: E402
+from transformers import masking_utils as masking  # noqa: E402
+from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
 from transformers.models.llama import modeling_llama as llama  # noqa: E402
 
@@ -81,11 +85,11 @@ class Driver:
         self.process = subprocess.Popen([args.driver, args.numerics, args.isa, "2"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def run(self, op, tensors, out_dtype, out_shape, past=0, tokens=1, eps=0.0, by=0.0, width=0,
+    def run(self, op, tensors, out_dtype, out_shape, past=0, tokens=1, hidden=0, eps=0.0, by=0.0, width=0,
             window=0, part=0):
         """tensors: (role, tensor) pairs.  Returns the output as a torch tensor."""
         write, read = self.process.stdin.write, self.process.stdout.read
-        write(f"{op} {past} {tokens} {eps!r} {by!r} {width} {window} {part} {len(tensors) + 1}\n".encode())
+        write(f"{op} {past} {tokens} {hidden} {eps!r} {by!r} {width} {window} {part} {len(tensors) + 1}\n".encode())
         for role, t in tensors:
             t = t.contiguous()
             write(f"{role} {DTYPES[t.dtype]} {t.dim()} {' '.join(map(str, t.shape))}\n".encode())
@@ -216,6 +220,63 @@ def check_matmul_pv(tally):
     attention_cases(tally, "matmul_pv")
 
 
+def sdpa_scope(T, past, window, hidden):
+    """What transformers would have for one sequence: its cache of keys, and the 2D mask that it was called with."""
+    kept = min(past, window - 1) if window else past
+    offset = past - kept
+    padding = torch.ones(1, past + T, dtype=torch.bool)
+    padding[:, :hidden] = False
+    return kept + T, offset, padding
+
+
+def sdpa_case(tally, T, past, G, repeat, D, window=0, hidden=0, values=normal, spread=1.0):
+    """As sdpa_attention_forward calls it: the mask is the one that transformers makes, or leaves out."""
+    L, offset, padding = sdpa_scope(T, past, window, hidden)
+    q, k, v = values(1, T, G * repeat, D).transpose(1, 2) * spread, values(1, G, L, D), values(1, G, L, D)
+    overlay = masking.sliding_window_causal_mask_function(window) if window else masking.causal_mask_function
+    mask = masking.sdpa_mask(1, T, L, past, offset, overlay, padding if hidden else None, window or None)
+    module = SimpleNamespace(num_key_value_groups=repeat, is_causal=True)
+    want, _ = sdpa_attention_forward(module, q, k, v, mask, scaling=D ** -0.5)
+    got = driver.run("sdpa", [("in", q[0]), ("in", k[0]), ("in", v[0])], torch.bfloat16, [T, G * repeat * D],
+                     past=past, tokens=T, by=D ** -0.5, window=window, hidden=hidden)
+    tally.check(f"T {T}, past {past}, {G} x {repeat} heads of {D}, window {window}, hidden {hidden}",
+                want[0].reshape(T, -1), got)
+
+
+def check_sdpa(tally):
+    lengths = [1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 31, 32, 33, 34, 35, 36, 64, 65, 66, 127, 191, 192, 193, 195, 300,
+               511, 512, 513, 514, 515, 516, 520, 524, 600, 767, 768, 769, 800, 1023, 1025, 1030]
+    heads = [(2, 7, 64), (3, 3, 64), (2, 2, 128), (2, 1, 80), (1, 4, 96), (2, 5, 16), (1, 2, 256), (1, 6, 200), (2, 2, 24)]
+    for i, T in enumerate(lengths):
+        for G, repeat, D in heads[i % 3::3] if T > 200 else heads:
+            sdpa_case(tally, T, 0, G, repeat, D, spread=(1.0, 4.0, 30.0)[i % 3])
+    for L in [2, 3, 4, 5, 11, 12, 13, 15, 16, 17, 31, 100, 509, 510, 511, 512, 513, 514, 520, 525, 1023, 1024, 1025, 1500, 2049, 4100]:
+        for G, repeat, D in heads[:6]:
+            sdpa_case(tally, 1, L - 1, G, repeat, D)
+    for T, past in [(2, 1), (2, 40), (3, 5), (3, 600), (4, 4), (4, 507), (4, 508), (5, 508), (17, 23), (31, 512), (33, 600),
+                    (64, 100), (65, 450), (200, 300), (193, 1500), (770, 40), (800, 1000)]:
+        for G, repeat, D in heads[:3]:
+            sdpa_case(tally, T, past, G, repeat, D)
+    for T, past, hidden in [(2, 0, 1), (3, 0, 1), (5, 0, 3), (21, 0, 7), (40, 0, 39), (64, 0, 33), (300, 0, 17), (530, 0, 520),
+                            (800, 0, 9), (1, 20, 3), (1, 600, 513), (1, 1000, 999), (6, 30, 31), (70, 600, 514), (1030, 0, 600)]:
+        for G, repeat, D in heads[:3]:
+            sdpa_case(tally, T, past, G, repeat, D, hidden=hidden)
+    for T, past, window, hidden in [(5, 0, 6, 0), (5, 0, 5, 0), (5, 0, 4, 0), (5, 0, 1, 0), (1, 0, 1, 0), (1, 9, 1, 0), (1, 9, 4, 0),
+                                    (1, 2, 4, 0), (1, 3, 4, 0), (1, 4, 4, 0), (3, 9, 4, 0), (64, 0, 64, 0), (64, 0, 65, 0),
+                                    (300, 0, 100, 0), (800, 0, 700, 0), (1000, 0, 130, 0), (1, 2000, 700, 0), (40, 900, 600, 0),
+                                    (1, 50, 20, 40), (1, 50, 20, 31), (1, 50, 20, 32), (30, 0, 8, 11), (4, 50, 20, 49),
+                                    (900, 0, 64, 300)]:
+        for G, repeat, D in heads[:3]:
+            sdpa_case(tally, T, past, G, repeat, D, window=window, hidden=hidden)
+    for _ in range(times(300)):
+        T = pick(1, 12) if pick(0, 3) == 0 else pick(1, 400)
+        past = 0 if pick(0, 2) else pick(1, 900)
+        window = pick(1, 2 * (T + past)) if pick(0, 3) == 0 else 0
+        hidden = pick(1, T + past) if pick(0, 4) == 0 and T + past > 1 else 0
+        sdpa_case(tally, T, past, pick(2, 4), pick(1, 8), 8 * pick(2, 17), window, hidden,
+                  values=wide if pick(0, 8) == 0 else normal, spread=(1.0, 0.01, 8.0)[pick(0, 3)])
+
+
 def check_softmax(tally):
     lengths = list(range(1, 301, 7 if args.quick else 1)) + [511, 512, 513, 1000, 1023, 1024, 1025, 2049, 3000, 4097]
     for L in lengths:
@@ -327,13 +388,15 @@ def check_scale(tally):
 
 def check_causal_mask(tally):
     lowest = torch.finfo(torch.bfloat16).min
-    for T, L, window in [(1, 1, 0), (1, 9, 0), (5, 5, 0), (7, 30, 0), (64, 64, 0), (64, 64, 10), (3, 20, 5)]:
+    for T, L, window, hidden in [(1, 1, 0, 0), (1, 9, 0, 0), (5, 5, 0, 0), (7, 30, 0, 0), (64, 64, 0, 0), (64, 64, 10, 0),
+                                 (3, 20, 5, 0), (1, 9, 0, 4), (5, 5, 0, 3), (64, 64, 10, 30), (3, 20, 5, 19)]:
         x = normal(4, T, L, scale=5.0)
         query, key = torch.arange(L - T, L)[:, None], torch.arange(L)[None]
-        seen = (key <= query) & ((query - key < window) if window else torch.ones(T, L, dtype=torch.bool))
+        seen = (key <= query) & (key >= hidden) & ((query - key < window) if window else torch.ones(T, L, dtype=torch.bool))
         mask = torch.where(seen, torch.tensor(0.0, dtype=torch.bfloat16), torch.tensor(lowest, dtype=torch.bfloat16))
-        got = driver.run("causal_mask", [("in", x)], torch.bfloat16, [4, T, L], past=L - T, tokens=T, window=window)
-        tally.check(f"T {T}, L {L}, window {window}", x + mask, got)
+        got = driver.run("causal_mask", [("in", x)], torch.bfloat16, [4, T, L], past=L - T, tokens=T, window=window,
+                         hidden=hidden)
+        tally.check(f"T {T}, L {L}, window {window}, hidden {hidden}", x + mask, got)
 
 
 def elementwise(tally, op, torch_op):
@@ -361,7 +424,7 @@ def check_silu(tally):
 
 def main():
     passed = failed = 0
-    checks = [(name[6:], fn) for name, fn in globals().items() if name.startswith("check_")]
+    checks = [(name[6:], fn) for name, fn in globals().items() if name.startswith("check_") and args.only in name]
     print(f"{args.numerics}: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, seed {args.seed}")
     for name, fn in checks:
         tally = Tally(name)

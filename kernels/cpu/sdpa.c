@@ -1,0 +1,251 @@
+/* sdpa.c - scaled_dot_product_attention, one row at a time: the specification, for any CPU.
+ *
+ * The order of additions is that of ATen's flash attention for CPUs and of the library it leaves
+ * its two products to, as found from outside on a CPU with AVX512_BF16. */
+#include "kernels/cpu/sdpa.h"
+
+#include <string.h>
+
+#include "kernels/cpu/finish.h"
+
+struct sdpa sdpa_of(const struct op_call *call)
+{
+    const struct tensor *q = call->in[0], *k = call->in[1];
+    const int64_t T = q->shape[1], L = k->shape[1];
+    const int64_t hidden = call->scope.hidden - (call->scope.past + T - L);
+    struct sdpa s = {.call = call, .tokens = T, .keys = L, .width = q->shape[2]};
+
+    s.shared = q->shape[0] / k->shape[0];
+    s.group = T < 192 ? 32 : T < 768 ? 64 : 256;
+    s.window = call->attrs->window;
+    s.hidden = hidden > 0 ? hidden : 0;
+    s.masked = (s.window && L >= s.window) || hidden > 0 || (T > 1 && L != T);
+    s.lanes = call->backend->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
+    s.scale = (float)call->attrs->by;
+    return s;
+}
+
+/* ---- exponential ---- */
+
+/* 2^(i/32) */
+static const double exp_table[32] = {
+    0x1.0000000000000p+0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0,
+    0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0,
+    0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0,
+    0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0,
+    0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0,
+    0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0,
+    0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0,
+    0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0};
+
+/* 2^(k/32) * 2^(r/32) with k an integer and |r| <= 1/2: a table and a cubic, in f64. */
+float sdpa_exp_old(float x)
+{
+    const double by = 0x1.71547652b82fep+5; /* 32 / ln 2 */
+    double k, r, cubic;
+    int64_t n, i;
+
+    if (x != x)
+        return x;
+    if (x < -0x1.9fe368p6f)
+        return 0.0f;
+    k = rint(by * (double)x);
+    r = fma(by, (double)x, -k);
+    n = (int64_t)k;
+    i = n & 31;
+    cubic = fma(0x1.c6af84b912394p-20, r, 0x1.ebfce50fac4f3p-13);
+    cubic = fma(cubic, r * r, fma(0x1.62e42ff0c52d6p-6, r, 1.0));
+    return (float)(cubic * ldexp(exp_table[i], (int)((n - i) / 32)));
+}
+
+/* ---- query times keys ---- */
+
+/* s[k % lanes] = fma(q[k], x[k], s[k % lanes]); lanes is 1, 4 or 8. */
+static float sum_in_lanes(const bf16 *q, const bf16 *x, int64_t n, int lanes)
+{
+    float s[8] = {0};
+
+    for (int64_t k = 0; k < n; k++)
+        s[k % lanes] = fmaf(bf16_to_f32(q[k]), bf16_to_f32(x[k]), s[k % lanes]);
+    if (lanes == 1)
+        return s[0];
+    if (lanes == 8)
+        for (int l = 0; l < 4; l++)
+            s[l] = s[l] + s[l + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+static float sum_in_chains(const bf16 *q, const bf16 *x, int64_t n)
+{
+    const int64_t chain = sdpa_chain(n);
+    float sum = sum_in_lanes(q, x, sdpa_least(chain, n), 1);
+
+    for (int64_t k = chain; k < n; k += chain)
+        sum = sum + sum_in_lanes(q + k, x + k, sdpa_least(chain, n - k), 1);
+    return sum;
+}
+
+/* rows: of the group; x: N sums. */
+static void row_times_keys(const struct sdpa *s, int64_t rows, const bf16 *q, const bf16 *keys,
+                           int64_t N, float *x)
+{
+    const int64_t step = s->call->in[1]->stride[1];
+
+    for (int64_t j = 0; j < N; j++) {
+        const int wide = rows > 1 && N > 1 && j >= N - N % 4;
+
+        x[j] = sdpa_in_lanes(rows, N) ? sum_in_lanes(q, keys + j * step, s->width, wide ? 8 : 4)
+                                      : sum_in_chains(q, keys + j * step, s->width);
+    }
+}
+
+/* ---- softmax of a block ---- */
+
+/* x = the scores as they enter the softmax; returns their maximum. */
+static float row_scores(const struct sdpa *s, int64_t t, int64_t n, int64_t N, float *x)
+{
+    int64_t to, from = sdpa_seen(s, t, &to);
+    float most = -INFINITY;
+
+    for (int64_t j = 0; j < N; j++) {
+        const int seen = n + j >= from && n + j < to;
+
+        if (s->masked)
+            x[j] = fmaf(x[j], s->scale, seen ? 0.0f : -INFINITY);
+        else
+            x[j] = (seen ? x[j] : -INFINITY) * s->scale;
+        if (x[j] > most || x[j] != x[j])
+            most = x[j];
+    }
+    return most;
+}
+
+/* p = bf(e) of every key; returns the sum of the e. */
+static float row_weights(const struct sdpa *s, const float *x, float most, int64_t N, bf16 *p)
+{
+    const int64_t whole = N / s->lanes * s->lanes;
+    const int accumulators = 2 * s->lanes;
+    float sum[32] = {0};
+
+    for (int64_t j = 0; j < whole; j++) {
+        const float e = sdpa_fexp(x[j] - most);
+
+        sum[j % accumulators] += e;
+        p[j] = bf16_from_f32(e);
+    }
+    for (int w = s->lanes; w; w /= 2)
+        for (int l = 0; l < w; l++)
+            sum[l] = sum[l] + sum[l + w];
+    for (int64_t j = whole; j < N; j++) {
+        const float e = sdpa_exp_tail(x[j] - most);
+
+        sum[0] += e;
+        p[j] = bf16_from_f32(e);
+    }
+    return sum[0];
+}
+
+/* ---- weights times values ---- */
+
+/* N values of one d, `step` apart, and what is kept of earlier blocks: y. */
+static float values_of_one(const bf16 *p, const bf16 *v, int64_t step, int64_t N, float y)
+{
+    const int64_t fours = N & ~3;
+
+#define V(j) bf16_to_f32(v[(j)*step])
+#define P(j) bf16_to_f32(p[j])
+    for (int64_t j = 0; j < fours; j += 4)
+        y = y +
+            (fmaf(V(j + 2), P(j + 2), V(j) * P(j)) + fmaf(V(j + 3), P(j + 3), V(j + 1) * P(j + 1)));
+    for (int64_t j = N - 1; j >= fours; j--)
+        y = fmaf(V(j), P(j), y);
+    return y;
+}
+
+static float values_chained(const bf16 *p, const bf16 *v, int64_t step, int64_t N, float y)
+{
+    for (int64_t j = 0; j < N; j++)
+        y = fmaf(V(j), P(j), y);
+    return y;
+}
+#undef V
+#undef P
+
+static float values_of_many(const bf16 *p, const bf16 *v, int64_t step, int64_t N, int first,
+                            float y)
+{
+    const int64_t chain = sdpa_chain(N);
+
+    for (int64_t j = 0; j < N; j += chain) {
+        const float sum = values_chained(p + j, v + j * step, step, sdpa_least(chain, N - j), 0.0f);
+
+        y = first && j == 0 ? sum : y + sum;
+    }
+    return y;
+}
+
+static void row_times_values(const struct sdpa *s, int64_t rows, const bf16 *p, const bf16 *values,
+                             int64_t N, int first, float *o)
+{
+    const int64_t step = s->call->in[2]->stride[1];
+
+    for (int64_t d = 0; d < s->width; d++) {
+        const float y = first ? 0.0f : o[d];
+
+        o[d] = rows == 1  ? values_of_one(p, values + d, step, N, y)
+               : rows < 4 ? values_chained(p, values + d, step, N, y)
+                          : values_of_many(p, values + d, step, N, first, y);
+    }
+}
+
+/* ---- one row ---- */
+
+static void sdpa_row(const struct sdpa *s, int64_t h, int64_t t)
+{
+    const struct tensor *q = s->call->in[0], *k = s->call->in[1], *v = s->call->in[2];
+    const bf16 *query = (const bf16 *)q->data + h * q->stride[0] + t * q->stride[1];
+    const bf16 *keys = (const bf16 *)k->data + h / s->shared * k->stride[0];
+    const bf16 *values = (const bf16 *)v->data + h / s->shared * v->stride[0];
+    bf16 p[SDPA_KEYS], *y = cpu_row(s->call->out, t) + h * s->width;
+    float x[SDPA_KEYS], o[SDPA_WIDEST], max = -INFINITY, sum = 0.0f, inverse;
+    int64_t rows, start = sdpa_group_of(s, t, &rows), end = sdpa_group_keys(s, start, rows);
+
+    for (int64_t n = 0; n < end; n += SDPA_KEYS) {
+        const int64_t N = sdpa_least(SDPA_KEYS, s->keys - n);
+        float most;
+
+        row_times_keys(s, rows, query, keys + n * k->stride[1], N, x);
+        most = row_scores(s, t, n, N, x);
+        if (max > most)
+            most = max;
+        if (most == -INFINITY) {
+            memset(p, 0, sizeof(p));
+        } else {
+            const float now = row_weights(s, x, most, N, p), old = sdpa_exp_old(max - most);
+
+            sum = fmaf(old, sum, now);
+            max = most;
+            for (int64_t d = 0; n && d < s->width; d++)
+                o[d] = o[d] * old;
+        }
+        row_times_values(s, rows, p, values + n * v->stride[1], N, n == 0, o);
+    }
+    inverse = 1.0f / (sum == 0.0f ? 1.0f : sum);
+    for (int64_t d = 0; d < s->width; d++)
+        y[d] = finish_round(o[d] * inverse);
+}
+
+static void sdpa_piece(const void *work, int64_t piece)
+{
+    const struct sdpa *s = work;
+
+    sdpa_row(s, piece / s->tokens, piece % s->tokens);
+}
+
+int cpu_sdpa(const struct op_call *call)
+{
+    const struct sdpa s = sdpa_of(call);
+
+    cpu_run(call, sdpa_piece, &s, call->in[0]->shape[0] * s.tokens);
+    return 0;
+}
