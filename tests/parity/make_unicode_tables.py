@@ -172,8 +172,8 @@ def main(path):
     index = {k: stand_in(k) for k in keys}
     out = ["/* unicode_tables.h - made by tests/parity/make_unicode_tables.py with tokenizers %s." % tokenizers.__version__,
            " *",
-           " * Where the Unicode data of the `tokenizers` package (Oniguruma's, Rust's and its normalizers', each of",
-           " * another Unicode version) part from Unicode 14.0, which PCRE2 and utf8proc have at least. */",
+           " * Where the Unicode data of the `tokenizers` package (Oniguruma's, Rust's, its normalizers') part",
+           " * from Unicode 14.0, which PCRE2 and utf8proc have at least. */",
            "/* clang-format off */",
            "#ifndef SAMEBIT_UNICODE_TABLES_H", "#define SAMEBIT_UNICODE_TABLES_H", "", "#include <stdint.h>", "",
            "struct unicode_range { uint32_t first, last; };",
