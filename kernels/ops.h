@@ -3,7 +3,8 @@
  * T = tokens fed in this call, L = keys that this call's attention sees, V = vocabulary,
  * H / G = query / key-value heads, D = head_dim.  All activations are bf16; `bf()` below is one
  * rounding to bf16, nearest even; every other operation is one IEEE binary32 operation.
- * The dispatcher has checked shapes when the program was built: a kernel meets none that is wrong. */
+ * The dispatcher has checked shapes when the program was built: a kernel meets none that is wrong.
+ */
 #ifndef SAMEBIT_OPS_H
 #define SAMEBIT_OPS_H
 
