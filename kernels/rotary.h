@@ -13,9 +13,9 @@ enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
 struct rope_config {
     enum rope_type type;
     double theta;
-    double factor;           /* linear, llama3 */
-    double low_freq_factor;  /* llama3 */
-    double high_freq_factor; /* llama3 */
+    double factor;                           /* linear, llama3 */
+    double low_freq_factor;                  /* llama3 */
+    double high_freq_factor;                 /* llama3 */
     double original_max_position_embeddings; /* llama3 */
 };
 

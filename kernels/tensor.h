@@ -11,7 +11,7 @@ enum { TENSOR_MAX_RANK = 4 };
 
 struct tensor {
     enum dtype dtype;
-    int rank;                        /* 0..TENSOR_MAX_RANK */
+    int rank; /* 0..TENSOR_MAX_RANK */
     int64_t shape[TENSOR_MAX_RANK];
     int64_t stride[TENSOR_MAX_RANK]; /* in elements; the last one is 1 */
     void *data;                      /* on the backend that made it */
@@ -25,8 +25,8 @@ int dtype_parse(const char *name, enum dtype *dtype);
 
 /* A row-major tensor over data. */
 struct tensor tensor_make(enum dtype dtype, int rank, const int64_t *shape, void *data);
-int64_t tensor_count(const struct tensor *t);          /* number of elements */
-size_t tensor_bytes(const struct tensor *t);           /* count x element size */
+int64_t tensor_count(const struct tensor *t); /* number of elements */
+size_t tensor_bytes(const struct tensor *t);  /* count x element size */
 int tensor_is_contiguous(const struct tensor *t);
 /* The part [first, first + count) along axis, as a view of the same data. */
 struct tensor tensor_slice(const struct tensor *t, int axis, int64_t first, int64_t count);

@@ -35,7 +35,7 @@ static void on_alarm(int number)
 
 static int catch_signals(struct error *err)
 {
-    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction stop = {.sa_handler = on_signal};
     struct sigaction late = {.sa_handler = on_alarm};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
 

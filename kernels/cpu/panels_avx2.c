@@ -6,21 +6,30 @@
 
 enum { ROWS = 4, LANES = 8, COLUMNS = 2 * LANES, FLUSH = 0x8040 /* MXCSR's FTZ and DAZ */ };
 
-static inline void step(__m256 (*acc)[2], const uint32_t *x, const int rows, const uint32_t *panel)
+static inline __m256 even_of(__m256i pairs)
 {
-    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+}
 
-    for (int v = 0; v < 2; v++) {
-        const __m256i w = _mm256_load_si256((const __m256i *)(const void *)(panel + LANES * v));
-        const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
-        const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, high));
+static inline __m256 odd_of(__m256i pairs)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000u)));
+}
 
-        for (int r = 0; r < rows; r++) {
-            const __m256 x_even = _mm256_set1_ps(f32_from_bits(x[r] << 16));
-            const __m256 x_odd = _mm256_set1_ps(f32_from_bits(x[r] & 0xffff0000u));
+static inline void step(__m256 (*acc)[2], const int32_t *x, const int rows, const uint32_t *panel)
+{
+    const __m256i *w = (const __m256i *)(const void *)panel;
+    const __m256i left = _mm256_load_si256(w), right = _mm256_load_si256(w + 1);
+    const __m256 odd[] = {odd_of(left), odd_of(right)};
+    const __m256 even[] = {even_of(left), even_of(right)};
 
-            acc[r][v] = _mm256_fmadd_ps(x_odd, odd, acc[r][v]);
-            acc[r][v] = _mm256_fmadd_ps(x_even, even, acc[r][v]);
+    for (int r = 0; r < rows; r++) {
+        const __m256i pair = _mm256_set1_epi32(x[r]);
+        const __m256 x_odd = odd_of(pair), x_even = even_of(pair);
+
+        for (int v = 0; v < 2; v++) {
+            acc[r][v] = _mm256_fmadd_ps(x_odd, odd[v], acc[r][v]);
+            acc[r][v] = _mm256_fmadd_ps(x_even, even[v], acc[r][v]);
         }
     }
 }
@@ -31,7 +40,7 @@ static inline __attribute__((always_inline)) void chains_of(const bf16 *const *x
                                                             float (*chain)[PANEL_COLUMNS])
 {
     __m256 acc[ROWS][2];
-    uint32_t pair[ROWS];
+    int32_t pair[ROWS];
 
     for (int r = 0; r < rows; r++)
         acc[r][0] = acc[r][1] = _mm256_setzero_ps();

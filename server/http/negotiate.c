@@ -129,12 +129,18 @@ int accept_check(const char *accept, struct error *err)
     return 0;
 }
 
-int content_is(const char *content_type, const char *type)
+static int content_is(const char *content_type, const char *type)
 {
     const char *s = skip_space(content_type);
     size_t n = strcspn(s, "; \t");
 
     return n == strlen(type) && strncasecmp(s, type, n) == 0;
+}
+
+int content_is_json(const char *content_type)
+{
+    return content_is(content_type, TYPE_JSON) ||
+           content_is(content_type, "application/x-www-form-urlencoded");
 }
 
 int content_is_binary(const char *content_type)

@@ -18,8 +18,9 @@ const char *accept_best(const char *accept, const char *const types[]);
 /* 400 for an Accept header that is no list of media types. */
 int accept_check(const char *accept, struct error *err);
 
-/* Whether a Content-Type header names the media type, parameters aside; "" names none. */
-int content_is(const char *content_type, const char *type);
+/* Whether a Content-Type header names JSON, parameters aside; "" names nothing.  What `curl -d`
+ * says when it is told nothing, application/x-www-form-urlencoded, counts as JSON too. */
+int content_is_json(const char *content_type);
 
 /* The media types of a binary reply, ends with NULL; the same data under each. */
 extern const char *const types_binary[];

@@ -42,15 +42,24 @@ int number_f32(float f, char out[NUMBER_TEXT])
     return n;
 }
 
+static void table_set(int i, const char *text, int size)
+{
+    memcpy(table[i].text, text, (size_t)size);
+    table[i].size = (unsigned char)size;
+}
+
 static void table_build(void)
 {
-    char out[NUMBER_TEXT];
+    char out[1 + NUMBER_TEXT] = "-";
 
-    for (int i = 0; i < 65536; i++) {
-        int n = number_f32(bf16_to_f32((bf16)i), out);
+    for (int i = 0; i < 32768; i++) {
+        int n = number_f32(bf16_to_f32((bf16)i), out + 1);
 
-        memcpy(table[i].text, out, (size_t)n);
-        table[i].size = (unsigned char)n;
+        table_set(i, out + 1, n);
+        if ((i & 0x7f80) != 0x7f80)
+            table_set(i | 0x8000, out, n + 1);
+        else
+            table_set(i | 0x8000, out + 1, number_f32(bf16_to_f32((bf16)(i | 0x8000)), out + 1));
     }
 }
 

@@ -247,7 +247,7 @@ int body_read(const struct request *r, json_t **root, struct replacements *out, 
     memset(out, 0, sizeof(*out));
     if (content_is_binary(r->content_type))
         return read_binary(r, root, out, err);
-    if (!content_is(r->content_type, TYPE_JSON))
+    if (!content_is_json(r->content_type))
         return error_param(err, 400, "Content-Type", "Content-Type is '%.100s'; %s takes %s or %s",
                            r->content_type, r->path, TYPE_JSON, TYPE_BINARY);
     *root = request_json(r, err);

@@ -75,7 +75,7 @@ int request_only(const struct request *r, const char *const known[], struct erro
 
 json_t *request_json(const struct request *r, struct error *err)
 {
-    if (!content_is(r->content_type, TYPE_JSON)) {
+    if (!content_is_json(r->content_type)) {
         error_param(err, 400, "Content-Type", "Content-Type is '%s'; %s takes %s", r->content_type,
                     r->path, TYPE_JSON);
         return NULL;

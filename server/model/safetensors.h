@@ -1,8 +1,8 @@
 /* safetensors.h - the file format: 8 bytes of header length, a JSON header, the data.
  *
  * The reader checks everything that the safetensors crate checks (header size and UTF-8, duplicate
- * keys, dtypes, shape x dtype against the offsets with overflow, no hole, no overlap, the end of the
- * file) before it hands out a pointer; a file is mapped, never copied. */
+ * keys, dtypes, shape x dtype against the offsets with overflow, no hole, no overlap, the end of
+ * the file) before it hands out a pointer; a file is mapped, never copied. */
 #ifndef SAMEBIT_SAFETENSORS_H
 #define SAMEBIT_SAFETENSORS_H
 
@@ -20,7 +20,8 @@ struct safetensors_entry {
     int supported;       /* 0: a dtype we do not compute with (rank and offsets still checked) */
     char dtype_text[16]; /* as in the file */
     char *shape_text;    /* "2,3"; of any rank */
-    struct tensor tensor; /* where supported and rank <= TENSOR_MAX_RANK; data points into the file */
+    struct tensor
+        tensor; /* where supported and rank <= TENSOR_MAX_RANK; data points into the file */
     uint64_t begin, end; /* in the data section */
 };
 

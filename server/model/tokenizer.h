@@ -12,8 +12,9 @@
 
 struct tokenizer; /* opaque */
 
-/* Reads FOLDER/tokenizer.json (and tokenizer_config.json).  Errors name the file and the key, also
- * for a kind of normalizer, pre-tokenizer, model, post-processor or decoder that is not supported. */
+/* Reads FOLDER/tokenizer.json, which says it all.  Errors name the file and the key, also
+ * for a kind of normalizer, pre-tokenizer, model, post-processor or decoder that is not supported.
+ */
 struct tokenizer *tokenizer_open(const char *folder, struct error *err);
 void tokenizer_close(struct tokenizer *t);
 

@@ -195,7 +195,7 @@ def test_urls(daemon):
             assert body["error"]["message"] and body["error"]["param"], url
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application", "json",
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencode", "application", "json",
                                           "application/json5", "application/jsonx; charset=utf-8", "\u00ff", "/", ";"])
 def test_content_types(daemon, content_type):
     for path, body in GOOD.items():
@@ -205,7 +205,8 @@ def test_content_types(daemon, content_type):
 
 def test_content_type_with_parameters(daemon):
     body = json.dumps(GOOD["/v1/tokenize"]).encode()
-    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/json;charset=utf-8"):
+    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/json;charset=utf-8",
+                 "application/x-www-form-urlencoded"):
         assert daemon.post("/v1/tokenize", body, Content_Type=kind).status == 200
 
 

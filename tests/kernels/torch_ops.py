@@ -202,11 +202,12 @@ def attention_cases(tally, op):
     for G, repeat, D in shapes:
         for T, L in [(1, 1), (1, 2), (2, 2), (3, 3), (1, 8), (1, 17), (5, 5), (5, 12), (17, 17), (64, 64), (1, 65),
                      (2, 300), (1, 1000)]:
-            if op == "matmul_qk" and L == 1 and G * repeat * D > 4096:
-                continue
             attention_case(tally, op, T, L, G, repeat, D)
     for T, L in [(1, 1023), (1, 1024), (1, 1025), (2, 1025), (17, 1100), (1, 2049), (3, 2049), (1, 4100), (40, 1500)]:
         attention_case(tally, op, T, L, 2, 3, 64)
+    for G, D in [(40, 128), (64, 128), (33, 128), (72, 64)]:  # more than 4096 multiplications, one key
+        for _ in range(times(100)):
+            attention_case(tally, op, 1, 1, G, 1, D)
     for _ in range(times(150)):
         T = pick(1, 70)
         attention_case(tally, op, T, T + pick(1, 400), pick(1, 5), pick(1, 5), 8 * pick(1, 17))

@@ -31,9 +31,9 @@ def verdict(check):
 
 # ---- prompts and requests ----
 
-def prompt(model, folder, length):
+def prompt(model, folder, length, seed=0):
     """`length` token ids: of a text where the tokenizer knows the whole vocabulary, else a spread
-    over all ids.  The same ones in every run."""
+    over all ids.  The same ones in every run; another seed gives others."""
     vocabulary = model.config.vocab_size
     if vocabulary > 10000:
         from transformers import AutoTokenizer
@@ -42,8 +42,8 @@ def prompt(model, folder, length):
         if len(tokenizer) > vocabulary * 9 // 10:
             with open(os.path.join(daemon.ROOT, "tests", "tiny", "text.txt"), encoding="utf-8") as file:
                 ids = tokenizer(file.read()).input_ids
-            return (ids * (length // len(ids) + 1))[:length]
-    ids, state = [], 12345
+            return (ids * ((seed + length) // len(ids) + 1))[seed:seed + length]
+    ids, state = [], 12345 + seed
     for _ in range(length):
         state = (state * 1103515245 + 12345) % 2**31
         ids.append((state >> 8) % vocabulary)

@@ -2,7 +2,8 @@
 
 A golden file holds, for one model: its weights digest, where the values come from, and for each
 numerics and prompt the SHA-256 of every value's bytes as the binary trace has them, cut to 16 hex
-digits; one list for each call, in the order of `values`.
+digits; one list for each call, in the order of `values`.  `sweeps` are longer runs with one digest
+for each call: that of its values' digests, as 64 hex digits each, joined.
 """
 import datetime
 import hashlib
@@ -21,6 +22,9 @@ FOLDER = os.path.join(HERE, "golden")
 DIGITS = 16
 SMALL = [(1, 2), (5, 2), (17, 4), (64, 1)]
 RUNS = {"smollm2-135m": [(17, 4)], "qwen2.5-0.5b-random": [(5, 1)]}
+# Every number of keys from 1 to 41, where the orders of small sums change; and many.
+SWEEPS = [(1, 40), (12, 28), (100, 2), (300, 1)]
+OTHER_SWEEPS = {"smollm2-135m": [(40, 6)], "qwen2.5-0.5b-random": [], "tiny-qwen2": SWEEPS + [(1100, 1)]}
 
 
 def provenance():
@@ -48,10 +52,19 @@ def record_run(model, tokens, steps):
         elif names[len(calls[call])] != name:
             raise reference.Refused(f"call {call}: {name} is out of order")
         data = value.contiguous().view(torch.int16).numpy().tobytes()
-        calls[call].append(hashlib.sha256(data).hexdigest()[:DIGITS])
+        calls[call].append(hashlib.sha256(data).hexdigest())
 
     fed = model.run(tokens, steps, on_value)
     return names, {"tokens": fed[:-1], "prompt": len(tokens), "steps": steps, "calls": calls}
+
+
+def cut(run):
+    return {**run, "calls": [[digest[:DIGITS] for digest in call] for call in run["calls"]]}
+
+
+def join(run):
+    """One digest a call."""
+    return {**run, "calls": [hashlib.sha256("".join(call).encode()).hexdigest()[:DIGITS] for call in run["calls"]]}
 
 
 def record_model(name, numerics):
@@ -62,12 +75,15 @@ def record_model(name, numerics):
         raise reference.Refused(why)
     model = reference.Reference(folder)
     model.prove(checks.prompt(model, folder, 5), 2)
-    names, runs = [], []
+    names, runs, sweeps = [], [], []
     for length, steps in RUNS.get(name, SMALL):
         names, run = record_run(model, checks.prompt(model, folder, length), steps)
-        runs.append(run)
+        runs.append(cut(run))
+    for length, steps in OTHER_SWEEPS.get(name, SWEEPS):
+        _, run = record_run(model, checks.prompt(model, folder, length, length), steps)
+        sweeps.append(join(run))
     return {"model": name, "weights": daemon.weights_digest(folder), "values": names,
-            "numerics": {numerics: {"provenance": provenance(), "runs": runs}}}
+            "numerics": {numerics: {"provenance": provenance(), "runs": runs, "sweeps": sweeps}}}
 
 
 def in_process(name, numerics):

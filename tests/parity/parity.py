@@ -45,7 +45,7 @@ def plan(arguments):
         return [job(name, [(n, 0) for n in ACCEPTANCE_LENGTHS], threads=(2,)) for name in ACCEPTANCE_MODELS]
     tiny = models.tiny_names()
     if arguments.quick:
-        small = [(1, 8), (2, 4), (5, 4), (17, 8), (64, 4)]
+        small = [(1, 24), (2, 4), (5, 4), (17, 8), (64, 4)]
         return [job(name, small, [(1, 4), (17, 8)], replace=[5, 2] if name in REPLACING else None)
                 for name in tiny] + [job("smollm2-135m", [(1, 4), (5, 2), (17, 4)], [(5, 2)])]
     deep = [(1, 32), (2, 8), (5, 8), (17, 32), (64, 8), (300, 8)]

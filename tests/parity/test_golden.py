@@ -4,6 +4,7 @@ Needs neither PyTorch nor the CPU that the digests were recorded on: the bits of
 same everywhere.  SAMEBITD names the daemon, build/samebitd otherwise.
 """
 import glob
+import hashlib
 import json
 import os
 
@@ -44,11 +45,31 @@ def expected(values, run):
             for call, digests in enumerate(run["calls"]) for name, digest in zip(values, digests)}
 
 
-def differences(want, got):
-    """What differs, first of all the first value in the order of execution."""
-    wrong = [name for name in want if got.get(name, {}).get("sha256", "")[:len(want[name])] != want[name]]
-    missing, more = [n for n in want if n not in got], [n for n in got if n not in want and n != "tokens"]
-    return wrong, missing, more
+def trace(server, run):
+    """The digests of one run: {name: {"sha256": ...}}."""
+    prompt = run["tokens"][:run["prompt"]]
+    reply = server.json("/v1/trace", {"tokens": prompt, "steps": run["steps"], "values": ["*"],
+                                      "positions": "all", "format": "digest"})
+    assert reply["tokens"] == run["tokens"], f"{len(prompt)} tokens: others are fed"
+    return {name: value["sha256"] for name, value in reply["values"].items() if name != "tokens"}
+
+
+def check_run(server, values, run):
+    want, got = expected(values, run), trace(server, run)
+    where = f"{run['prompt']} tokens"
+    missing, more = [n for n in want if n not in got], [n for n in got if n not in want]
+    assert not missing and not more, f"{where}: missing {missing[:4]}, unknown {more[:4]}"
+    wrong = [name for name in want if got[name][:len(want[name])] != want[name]]
+    assert not wrong, f"{where}: {len(wrong)} of {len(want)} differ, first {wrong[:4]}"
+
+
+def check_sweep(server, values, run):
+    """One digest for all values of a call."""
+    got = trace(server, run)
+    for call, want in enumerate(run["calls"]):
+        names = [name if call == 0 else f"step_{call}/{name}" for name in values]
+        joined = hashlib.sha256("".join(got[name] for name in names).encode()).hexdigest()
+        assert joined[:len(want)] == want, f"{run['prompt']} tokens: values of call {call} differ"
 
 
 def test_there_are_goldens():
@@ -72,12 +93,6 @@ def test_values(name, numerics, threads, isa):
     with daemon.Daemon(folder, numerics, threads, isa) as server:
         assert server.json("/v1/model")["weights"] == g["weights"], "the model is another one"
         for run in g["numerics"][numerics]["runs"]:
-            prompt = run["tokens"][:run["prompt"]]
-            reply = server.json("/v1/trace", {"tokens": prompt, "steps": run["steps"], "values": ["*"],
-                                              "positions": "all", "format": "digest"})
-            want = expected(g["values"], run)
-            wrong, missing, more = differences(want, reply["values"])
-            assert not missing and not more, f"{len(prompt)} tokens: missing {missing[:4]}, unknown {more[:4]}"
-            assert not wrong, f"{len(prompt)} tokens: {len(wrong)} of {len(want)} differ, first {wrong[:4]}"
-            assert reply["tokens"] == run["tokens"]
-            assert reply["numerics"] == numerics
+            check_run(server, g["values"], run)
+        for run in g["numerics"][numerics]["sweeps"]:
+            check_sweep(server, g["values"], run)

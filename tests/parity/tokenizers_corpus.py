@@ -54,6 +54,7 @@ SMALL = {
     "combining": "e\u0301 e\u0323\u0302 e\u0302\u0323 a\u0315\u0300\u05ae b\u0344 \u0301x q\u0307\u0323",
     "composites": "\u00c5\u212b\u0041\u030a \u1e9b\u0323 \ufb01 \u2460 \uac00 \u1100\u1161\u11a8 \u0958 \u2adc \U0001d15e \u0340\u0374\u037e",
     "newer letters": "\u1c89\ua7cb \U00010d50 \U00010570 \U00031350\U0002ebf0 \U0001e4d0\U0001e4ec \U00011f00 \U00016d40 \u0cf3",
+    "newer before lines": "".join(c + "\n        \n" for c in "\u1c89\ua7cb\U00010d50\U00031350\U0001e4d0\U00011f50\u0cf3\U0001171e\u180e\u200b"),
     "newer marks": "a\u0897b \u1715 \U00010efd\U0001e5ee x\u1ace\u1ac1\u0301 \U00011938 \U00011935\U00011930 \u32ff \u09fe\u0c3c",
     "unassigned": "\u0378\u0e5c\u2fe0 \U000323b0\U000e0fff", "ideographs": "㐀䶿一龥鿿𠀀𪛖𮯠〇々〆ヶ",
     "long a": "a" * 300, "long space": " " * 300, "long mixed": "ab" * 150, "hangul": "ᄒ" + "ᅡ" + "ᆫ" + "글" + "\u11a8\u1161",
