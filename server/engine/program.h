@@ -60,8 +60,6 @@ void program_close(struct program *p);
 int program_find(const struct program *p, const char *name);
 /* Writes step i's short aliases, comma separated ("layer_0.attn_output, attn_output"). */
 void program_aliases(const struct program *p, int step, struct buffer *out);
-/* The attention in which a name that was not found would be found, or -1. */
-int program_elsewhere(const struct program *p, const char *name);
 /* The nearest names to one that was not found, for an error: "a, b, c". */
 void program_nearest(const struct program *p, const char *name, char *out, size_t size);
 

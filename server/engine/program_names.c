@@ -8,7 +8,8 @@
 
 #include "server/base/nearest.h"
 
-enum { NAME_SIZE = 160, NEAREST = 3 };
+/* BEGINS: more than any distance.  What a name begins with is nearer than what it resembles. */
+enum { NAME_SIZE = 160, NEAREST = 3, BEGINS = 1000 };
 
 static int find_path(const struct program *p, const char *path)
 {
@@ -61,35 +62,17 @@ static const char *layer_alias(const struct program *p, const char *name, long *
                       : alias_row(p->family->layer_aliases, p->family->layer_alias_count, key);
 }
 
-/* model.layers.3.self_attn.weights: what stands behind the number, and the layer */
-static const char *layer_rest(const struct program *p, const char *name, long *layer)
-{
-    const size_t n = strlen(p->family->layers);
-    const char *rest;
-
-    if (strncmp(name, p->family->layers, n) != 0 || name[n] != '.')
-        return NULL;
-    *layer = layer_number(name + n + 1, ".", &rest);
-    return *layer < 0 ? NULL : rest;
-}
-
 static int find_module(const struct program *p, const char *name)
 {
+    const size_t n = strlen(p->family->layers);
+    const char *key, *row;
     long layer;
-    const char *key = layer_rest(p, name, &layer), *row;
 
-    row = key ? alias_row(p->family->modules, p->family->module_count, key) : NULL;
+    if (strncmp(name, p->family->layers, n) != 0 || name[n] != '.')
+        return -1;
+    layer = layer_number(name + n + 1, ".", &key);
+    row = layer < 0 ? NULL : alias_row(p->family->modules, p->family->module_count, key);
     return row ? find_in_layer(p, layer, row) : -1;
-}
-
-int program_elsewhere(const struct program *p, const char *name)
-{
-    long layer;
-    const char *row = layer_alias(p, name, &layer);
-
-    if (!row)
-        row = layer_rest(p, name, &layer);
-    return row ? family_elsewhere(p->family, row) : -1;
 }
 
 int program_find(const struct program *p, const char *name)
@@ -147,6 +130,9 @@ struct near {
 static void offer(struct near *best, const char *wanted, const char *name)
 {
     struct near n = {.distance = name_distance(wanted, name)};
+
+    if (strncmp(name, wanted, strlen(wanted)) == 0)
+        n.distance -= BEGINS;
 
     snprintf(n.name, sizeof(n.name), "%s", name);
     for (int i = 0; i < NEAREST; i++) {

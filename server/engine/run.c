@@ -77,10 +77,31 @@ static int add_alias(struct run *r, const char *alias, const char *path)
     return r->aliases[r->alias_count++].alias ? 0 : -1;
 }
 
-static int unknown_name(const struct program *p, const char *param, const char *name,
-                        struct error *err)
+static int matches(const struct program *p, int step, const char *pattern)
 {
-    const int elsewhere = program_elsewhere(p, name);
+    return fnmatch(pattern, p->steps[step].name, 0) == 0 || matches_alias(p, step, pattern);
+}
+
+/* The attention in which a name that this run does not have, or a pattern that matches nothing of
+ * it, would be found; or -1. */
+static int find_elsewhere(const struct run *r, const char *name)
+{
+    for (int a = 0; a < ATTENTION_COUNT; a++) {
+        const struct program *p = r->engine->program[a];
+
+        if (program_find(p, name) >= 0)
+            return a;
+        for (int i = 0; has_glob(name) && i < p->count; i++)
+            if (matches(p, i, name))
+                return a;
+    }
+    return -1;
+}
+
+static int unknown_name(const struct run *r, const char *param, const char *name, struct error *err)
+{
+    const struct program *p = r->program;
+    const int elsewhere = find_elsewhere(r, name);
     char nearest[384];
 
     if (elsewhere >= 0)
@@ -105,16 +126,16 @@ static int match_steps(struct run *r, struct selection *s, const char *param, co
     if (!has_glob(name)) {
         step = program_find(p, name);
         if (step < 0)
-            return unknown_name(p, param, name, err);
+            return unknown_name(r, param, name, err);
         s->matched[step] = 1;
         if (strcmp(p->steps[step].name, name) != 0 && add_alias(r, name, p->steps[step].name))
             return error_set(err, 500, "out of memory");
         return 1;
     }
     for (int i = 0; i < s->steps; i++)
-        if (fnmatch(name, p->steps[i].name, 0) == 0 || matches_alias(p, i, name))
+        if (matches(p, i, name))
             count += s->matched[i] = 1;
-    return count ? count : unknown_name(p, param, name, err);
+    return count ? count : unknown_name(r, param, name, err);
 }
 
 /* What stands before the path in the names of a call: "", "chunk_2/", "step_1/". */
@@ -278,7 +299,7 @@ static int resolve_replacement(struct run *r, const struct run_replace *given, s
     put->call = (int)call;
     put->step = program_find(p, rest ? rest : given->name);
     if (put->step < 0)
-        return unknown_name(p, param, rest ? rest : given->name, err);
+        return unknown_name(r, param, rest ? rest : given->name, err);
     wanted = run_value(r, put->step, put->call);
     put->value = given->value;
     if (put->value.rank == wanted.rank + 1 && put->value.shape[0] == 1)

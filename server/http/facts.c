@@ -36,15 +36,15 @@ struct fact {
     const char *key, *value;
 };
 
-static void collect(const struct engine *e, struct fact facts[FACTS])
+static void collect(const struct engine *e, enum attention attention, struct fact facts[FACTS])
 {
     pthread_once(&host_once, host_read);
     memcpy(facts,
            (struct fact[FACTS]){{"model", e->name},
-                                {"family", e->family->name},
+                                {"family", e->family[attention]->name},
                                 {"weights", e->digest},
                                 {"numerics", numerics_name(e->backend->numerics)},
-                                {"attention", engine_attention(e)},
+                                {"attention", attention_name(attention)},
                                 {"device", e->backend->device},
                                 {"isa", e->backend->isa},
                                 {"host", host},
@@ -52,11 +52,11 @@ static void collect(const struct engine *e, struct fact facts[FACTS])
            sizeof(struct fact[FACTS]));
 }
 
-void facts_json(struct buffer *out, const struct engine *e)
+void facts_json(struct buffer *out, const struct engine *e, enum attention attention)
 {
     struct fact facts[FACTS];
 
-    collect(e, facts);
+    collect(e, attention, facts);
     for (int i = 0; i < FACTS; i++) {
         buffer_format(out, "\"%s\":", facts[i].key);
         json_put_name(out, facts[i].value);
@@ -65,13 +65,13 @@ void facts_json(struct buffer *out, const struct engine *e)
     buffer_format(out, "\"threads\":%d", e->backend->threads);
 }
 
-int facts_metadata(json_t *object, const struct engine *e)
+int facts_metadata(json_t *object, const struct engine *e, enum attention attention)
 {
     struct fact facts[FACTS];
     char threads[16];
     int rc = 0;
 
-    collect(e, facts);
+    collect(e, attention, facts);
     for (int i = 0; i < FACTS; i++)
         rc |= json_object_set_new(object, facts[i].key, json_string(facts[i].value));
     snprintf(threads, sizeof(threads), "%d", e->backend->threads);

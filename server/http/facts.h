@@ -7,9 +7,10 @@
 #include "server/base/buffer.h"
 #include "server/engine/engine.h"
 
-/* Appends `"model":"...",...,"version":"..."`: members of an object, without the braces. */
-void facts_json(struct buffer *out, const struct engine *e);
+/* Appends `"model":"...",...,"version":"..."`: members of an object, without the braces. attention:
+ * the run's; the engine's default where nothing ran. */
+void facts_json(struct buffer *out, const struct engine *e, enum attention attention);
 /* Sets the same as strings in an object (metadata of a safetensors file).  -1: no memory. */
-int facts_metadata(json_t *object, const struct engine *e);
+int facts_metadata(json_t *object, const struct engine *e, enum attention attention);
 
 #endif

@@ -80,7 +80,7 @@ static int on_close(struct work *w, struct error *err)
     buffer_format(&w->out, ",\"reason\":\"%s\",\"prompt_tokens\":", g->stopped ? "eos" : "length");
     json_put_ints(&w->out, w->run->tokens, w->run->token_count);
     buffer_text(&w->out, ",");
-    facts_json(&w->out, w->engine);
+    facts_json(&w->out, w->engine, w->run->program->family->attention);
     buffer_text(&w->out, "}\n");
     return 0;
 }
@@ -116,17 +116,17 @@ static int prepare(struct work *w, const struct request *r, const json_t *root, 
     const struct run_limits limits = {
         .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
     struct run_request run = {.which = POSITIONS_LAST};
-    int64_t *tokens = NULL, most = DEFAULT_TOKENS <= s->steps ? DEFAULT_TOKENS : s->steps + 1;
+    struct prompt prompt = {0};
+    int64_t most = DEFAULT_TOKENS <= s->steps ? DEFAULT_TOKENS : s->steps + 1;
 
-    if (prompt_read(r->engine, s, root, &tokens, &run.token_count, err))
-        return -1;
-    if (!json_read_int(root, "max_tokens", 1, s->steps + 1, &most, err)) {
+    if (!prompt_read(r->engine, s, root, &prompt, err) &&
+        !json_read_int(root, "max_tokens", 1, s->steps + 1, &most, err)) {
         /* The prefill gives the first token, each step one more; the last is not fed. */
         run.steps = most - 1;
-        run.tokens = tokens;
+        prompt_apply(&prompt, &run);
         w->run = run_create(r->engine, &run, &limits, err);
     }
-    free(tokens);
+    prompt_clear(&prompt);
     return w->run ? 0 : -1;
 }
 

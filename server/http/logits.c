@@ -14,7 +14,8 @@
 #include "server/http/token_text.h"
 #include "server/http/write.h"
 
-static const char *const fields[] = {PROMPT_FIELDS, "positions", "top_k", "format", NULL};
+static const char *const fields[] = {PROMPT_FIELDS, PROMPT_CALL_FIELDS, "positions",
+                                     "top_k",       "format",           NULL};
 
 /* ---- the top k of each row ---- */
 
@@ -128,6 +129,7 @@ static int64_t *spell_positions(const struct run_request *run, struct write_spec
         list[i] = run->which == POSITIONS_ALL    ? i
                   : run->which == POSITIONS_LAST ? run->token_count - 1
                                                  : run->positions[i];
+    spec->which = POSITIONS_LIST;
     spec->positions = list;
     spec->position_count = count;
     return list;
@@ -170,22 +172,40 @@ static int submit(struct work *w, const struct request *r, struct reply *reply,
     return -1;
 }
 
-/* Fills work->run and spec.  *positions: the caller's to free. */
-static int prepare(struct work *w, const struct request *r, const json_t *root,
-                   struct write_spec *spec, int64_t **positions, struct error *err)
+/* A prompt in chunks gives logits in each of its calls; those of the last row are in the last. */
+static int name_logits(const struct prompt *p, enum run_positions which, char *out, size_t size,
+                       struct error *err)
 {
-    static const char *const names[] = {"logits"};
+    snprintf(out, size, "logits");
+    if (p->chunk_count < 2)
+        return 0;
+    if (which != POSITIONS_LAST)
+        return error_param(err, 400, "positions",
+                           "a prompt in chunks gives the last position's logits only (POST "
+                           "/v1/trace gives every chunk's)");
+    snprintf(out, size, "chunk_%" PRId64 "/logits", p->chunk_count);
+    return 0;
+}
+
+/* Fills work->run, prompt and spec.  *positions: the caller's to free. */
+static int prepare(struct work *w, const struct request *r, const json_t *root,
+                   struct prompt *prompt, struct write_spec *spec, int64_t **positions,
+                   struct error *err)
+{
+    char name[40];
+    const char *const names[] = {name};
     const struct settings *s = &r->server->settings;
     const struct run_limits limits = {
         .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
     struct run_request run = {.values = names, .value_count = 1};
-    int64_t *tokens = NULL, *list = NULL;
+    int64_t *list = NULL;
     int rc = -1;
 
-    if (prompt_read(r->engine, s, root, &tokens, &run.token_count, err) ||
-        positions_read(root, POSITIONS_LAST, &run, &list, err))
+    if (prompt_read(r->engine, s, root, prompt, err) ||
+        positions_read(root, POSITIONS_LAST, &run, &list, err) ||
+        name_logits(prompt, run.which, name, sizeof(name), err))
         goto out;
-    run.tokens = tokens;
+    prompt_apply(prompt, &run);
     w->run = run_create(r->engine, &run, &limits, err);
     if (!w->run)
         goto out;
@@ -193,13 +213,13 @@ static int prepare(struct work *w, const struct request *r, const json_t *root,
     rc = *positions ? 0 : error_set(err, 500, "no memory for positions");
 out:
     free(list);
-    free(tokens);
     return rc;
 }
 
 int logits_post(const struct request *r, struct reply *reply, struct error *err)
 {
-    struct write_spec spec = {.only = "logits"};
+    struct prompt prompt = {0};
+    struct write_spec spec = {.only = "logits", .prompt = &prompt};
     struct work *w = work_create(r, err);
     json_t *root = request_json(r, err);
     int64_t *positions = NULL, k = 0;
@@ -207,10 +227,11 @@ int logits_post(const struct request *r, struct reply *reply, struct error *err)
     int rc = -1;
 
     if (w && root && !json_only(root, fields, err) && !form_read(r, root, &form, err) &&
-        !read_top(r, root, &form, &k, err) && !prepare(w, r, root, &spec, &positions, err))
+        !read_top(r, root, &form, &k, err) && !prepare(w, r, root, &prompt, &spec, &positions, err))
         rc = submit(w, r, reply, &spec, &form, k, err);
     else
         work_free(w);
+    prompt_clear(&prompt);
     free(positions);
     json_decref(root);
     return rc;

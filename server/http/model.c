@@ -43,6 +43,14 @@ static void put_tokenizer(const struct engine *e, struct buffer *out)
     buffer_text(out, "]}");
 }
 
+static void put_attentions(struct buffer *out)
+{
+    buffer_text(out, ",\"attentions\":[");
+    for (int a = 0; a < ATTENTION_COUNT; a++)
+        buffer_format(out, "%s\"%s\"", a ? "," : "", attention_name((enum attention)a));
+    buffer_text(out, "]");
+}
+
 int model_get(const struct request *r, struct reply *reply, struct error *err)
 {
     static const char *const none[] = {NULL};
@@ -52,13 +60,14 @@ int model_get(const struct request *r, struct reply *reply, struct error *err)
     if (request_only(r, none, err) || request_takes_json(r, err))
         return -1;
     buffer_text(out, "{");
-    facts_json(out, e);
+    facts_json(out, e, e->attention);
+    put_attentions(out);
     buffer_format(out, ",\"architecture\":\"%s\"", hf_config_architecture(e->config));
     buffer_format(out, ",\"vocab_size\":%" PRId64 ",\"max_positions\":%" PRId64, e->vocab_size,
                   e->max_positions);
     buffer_format(out, ",\"tensors\":%d,\"weight_bytes\":%" PRIu64, weights_count(e->weights),
                   weights_bytes(e->weights));
-    buffer_format(out, ",\"steps\":%d", e->program->count);
+    buffer_format(out, ",\"steps\":%d", e->program[e->attention]->count);
     put_tokenizer(e, out);
     put_limits(&r->server->settings, out);
     buffer_format(out, ",\"config\":%s}\n", hf_config_text(e->config));

@@ -20,7 +20,7 @@ const char options_help[] =
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
     "  --numerics NAME      torch-cpu/avx512_bf16 (default) or torch-cpu/avx2: whose bits\n"
-    "  --attention eager    the attention computed\n"
+    "  --attention NAME     sdpa (default) or eager: where a request names none\n"
     "  --device cpu         where\n"
     "  --isa NAME           avx512_bf16, avx2 or plain: by which instructions (the bits are "
     "equal)\n"
@@ -86,10 +86,7 @@ static int read_option(int which, const char *text, struct options *out, struct 
     case NUMERICS:
         return read_numerics(text, &out->engine.numerics, err);
     default:
-        if (strcmp(text, "eager") == 0)
-            return 0;
-        return error_param(err, 400, "attention", "--attention '%.100s' is not known; eager is",
-                           text);
+        return attention_read(text, &out->engine.attention, err) ? error_prefix(err, "--") : 0;
     }
 }
 
@@ -143,6 +140,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
 
     memset(out, 0, sizeof(*out));
     out->engine.device = "cpu";
+    out->engine.attention = ATTENTION_SDPA;
     opterr = 0;
     while ((which = getopt_long(argc, argv, ":", known, NULL)) != -1) {
         if (which == '?' || which == ':')

@@ -21,23 +21,21 @@ int prompt_text(const json_t *root, const char *key, const char **text, size_t *
     return 0;
 }
 
-static int check_served(const struct engine *e, const json_t *root, struct error *err)
+/* "numerics", which is the engine's, and "attention", which the request may choose. */
+static int read_arithmetic(const struct engine *e, const json_t *root, enum attention *attention,
+                           struct error *err)
 {
-    const char *numerics = numerics_name(e->backend->numerics), *attention = engine_attention(e);
-    const char *wanted = numerics;
+    const char *numerics = numerics_name(e->backend->numerics), *wanted = numerics;
 
     if (json_read_name(root, "numerics", &wanted, err))
         return -1;
     if (strcmp(wanted, numerics) != 0)
         return error_param(err, 400, "numerics", "numerics '%.100s' is not served here; %s is",
                            wanted, numerics);
-    wanted = attention;
-    if (json_read_name(root, "attention", &wanted, err))
-        return -1;
-    if (strcmp(wanted, attention) != 0)
-        return error_param(err, 400, "attention", "attention '%.100s' is not served here; %s is",
-                           wanted, attention);
-    return 0;
+    wanted = attention_name(e->attention);
+    return json_read_name(root, "attention", &wanted, err) || attention_read(wanted, attention, err)
+               ? -1
+               : 0;
 }
 
 static int encode(const struct engine *e, const json_t *root, int special, int64_t **tokens,
@@ -94,23 +92,49 @@ static int read_tokens(const struct engine *e, const json_t *root, int64_t **tok
     return json_read_ints(ids, "tokens", INT64_MIN, INT64_MAX, tokens, count, err);
 }
 
-int prompt_read(const struct engine *e, const struct settings *settings, const json_t *root,
-                int64_t **tokens, int64_t *count, struct error *err)
+static int read_chunks(const json_t *root, struct prompt *p, struct error *err)
 {
-    *tokens = NULL;
-    *count = 0;
-    if (check_served(e, root, err) || read_tokens(e, root, tokens, count, err))
-        goto fail;
-    if (*count > settings->tokens) {
-        error_param(err, 400, json_object_get(root, "prompt") ? "prompt" : "tokens",
-                    "%" PRId64 " tokens; the limit is %" PRId64, *count, settings->tokens);
-        goto fail;
-    }
-    if (check_tokens(e, *tokens, *count, err))
-        goto fail;
+    const json_t *list = json_object_get(root, "chunks");
+
+    if (!list || json_is_null(list))
+        return 0;
+    if (json_read_ints(list, "chunks", 1, INT64_MAX, &p->chunks, &p->chunk_count, err))
+        return -1;
+    if (!p->chunk_count)
+        return error_param(err, 400, "chunks", "chunks is empty; at least one length is needed");
     return 0;
-fail:
-    free(*tokens);
-    *tokens = NULL;
-    return -1;
+}
+
+int prompt_read(const struct engine *e, const struct settings *settings, const json_t *root,
+                struct prompt *out, struct error *err)
+{
+    *out = (struct prompt){0};
+    if (read_arithmetic(e, root, &out->attention, err) ||
+        read_tokens(e, root, &out->tokens, &out->count, err))
+        return -1;
+    if (out->count > settings->tokens)
+        return error_param(err, 400, json_object_get(root, "prompt") ? "prompt" : "tokens",
+                           "%" PRId64 " tokens; the limit is %" PRId64, out->count,
+                           settings->tokens);
+    if (check_tokens(e, out->tokens, out->count, err) ||
+        json_read_int(root, "padding", 0, out->count - 1, &out->padding, err))
+        return -1;
+    return read_chunks(root, out, err);
+}
+
+void prompt_apply(const struct prompt *p, struct run_request *run)
+{
+    run->attention = p->attention;
+    run->tokens = p->tokens;
+    run->token_count = p->count;
+    run->padding = p->padding;
+    run->chunks = p->chunks;
+    run->chunk_count = p->chunk_count;
+}
+
+void prompt_clear(struct prompt *p)
+{
+    free(p->tokens);
+    free(p->chunks);
+    *p = (struct prompt){0};
 }

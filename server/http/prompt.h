@@ -1,20 +1,34 @@
-/* prompt.h - the fields that every computing request shares:
- * "prompt" (text) or "tokens" (ids), "special", "numerics", "attention". */
+/* prompt.h - the fields that computing requests share: "prompt" (text) or "tokens" (ids),
+ * "special", "numerics", "attention"; and those of a prompt that is fed in another way than at
+ * once: "padding" (so many of its first tokens are left padding) and "chunks" (lengths of the
+ * calls). */
 #ifndef SAMEBIT_PROMPT_H
 #define SAMEBIT_PROMPT_H
 
 #include <jansson.h>
 
-#include "server/engine/engine.h"
+#include "server/engine/run.h"
 #include "server/http/settings.h"
 
-/* For the list of known fields. */
+/* For the lists of known fields. */
 #define PROMPT_FIELDS "prompt", "tokens", "special", "numerics", "attention"
+#define PROMPT_CALL_FIELDS "padding", "chunks"
 
-/* Reads them.  *tokens: malloc'ed, the caller's; every id is one of the model's, and there is at
- * least one.  numerics and attention, if given, must be what is served. */
+/* All zero is none.  Owns tokens and chunks. */
+struct prompt {
+    int64_t *tokens, count; /* every id is one of the model's, and there is at least one */
+    enum attention attention;
+    int64_t padding;
+    int64_t *chunks, chunk_count;
+};
+
+/* Reads them.  numerics, if given, must be what is served.  The caller clears the prompt, also
+ * after an error. */
 int prompt_read(const struct engine *e, const struct settings *settings, const json_t *root,
-                int64_t **tokens, int64_t *count, struct error *err);
+                struct prompt *out, struct error *err);
+/* Sets the fields of the run that a prompt has; the run borrows them. */
+void prompt_apply(const struct prompt *p, struct run_request *run);
+void prompt_clear(struct prompt *p);
 
 /* A text field, any characters (NUL too).  Borrowed from root. */
 int prompt_text(const json_t *root, const char *key, const char **text, size_t *size,

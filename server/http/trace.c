@@ -11,8 +11,23 @@
 #include "server/http/routes.h"
 #include "server/http/write.h"
 
-static const char *const fields[] = {PROMPT_FIELDS, "steps",  "values", "positions",
-                                     "replace",     "format", NULL};
+static const char *const fields[] = {PROMPT_FIELDS, PROMPT_CALL_FIELDS, "steps",  "values",
+                                     "positions",   "replace",          "format", NULL};
+
+/* What a request asks for, as long as it is being read and the reply's head written. */
+struct asked {
+    struct prompt prompt;
+    struct run_request run;
+    const char **names;
+    int64_t *positions;
+};
+
+static void asked_clear(struct asked *a)
+{
+    prompt_clear(&a->prompt);
+    free(a->names);
+    free(a->positions);
+}
 
 static int read_values(const json_t *root, struct run_request *run, const char ***names,
                        struct error *err)
@@ -32,9 +47,12 @@ static int read_values(const json_t *root, struct run_request *run, const char *
 }
 
 static int submit(struct work *w, const struct request *r, struct reply *reply,
-                  const struct form *form, struct error *err)
+                  const struct asked *a, const struct form *form, struct error *err)
 {
-    const struct write_spec spec = {0};
+    const struct write_spec spec = {.which = a->run.which,
+                                    .positions = a->run.positions,
+                                    .position_count = a->run.position_count,
+                                    .prompt = &a->prompt};
     int64_t size = -1;
     int rc;
 
@@ -50,34 +68,29 @@ static int submit(struct work *w, const struct request *r, struct reply *reply,
     return -1;
 }
 
-static int prepare(struct work *w, const struct request *r, const json_t *root, struct error *err)
+static int prepare(struct work *w, const struct request *r, const json_t *root, struct asked *a,
+                   struct error *err)
 {
     const struct settings *s = &r->server->settings;
     const struct run_limits limits = {
         .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
-    struct run_request run = {.replace = w->replace.at, .replace_count = w->replace.count};
-    int64_t *tokens = NULL, *positions = NULL;
-    const char **names = NULL;
-    int rc = -1;
 
-    if (prompt_read(r->engine, s, root, &tokens, &run.token_count, err) ||
-        json_read_int(root, "steps", 0, s->steps, &run.steps, err) ||
-        read_values(root, &run, &names, err) ||
-        positions_read(root, POSITIONS_ALL, &run, &positions, err))
-        goto out;
-    run.tokens = tokens;
-    w->run = run_create(r->engine, &run, &limits, err);
-    rc = w->run ? 0 : -1;
-out:
-    free(names);
-    free(positions);
-    free(tokens);
-    return rc;
+    a->run.replace = w->replace.at;
+    a->run.replace_count = w->replace.count;
+    if (prompt_read(r->engine, s, root, &a->prompt, err) ||
+        json_read_int(root, "steps", 0, s->steps, &a->run.steps, err) ||
+        read_values(root, &a->run, &a->names, err) ||
+        positions_read(root, POSITIONS_ALL, &a->run, &a->positions, err))
+        return -1;
+    prompt_apply(&a->prompt, &a->run);
+    w->run = run_create(r->engine, &a->run, &limits, err);
+    return w->run ? 0 : -1;
 }
 
 int trace_post(const struct request *r, struct reply *reply, struct error *err)
 {
     struct work *w = work_create(r, err);
+    struct asked asked = {0};
     json_t *root = NULL;
     struct form form;
     int rc = -1;
@@ -85,10 +98,11 @@ int trace_post(const struct request *r, struct reply *reply, struct error *err)
     if (!w)
         return -1;
     if (!body_read(r, &root, &w->replace, err) && !json_only(root, fields, err) &&
-        !form_read(r, root, &form, err) && !prepare(w, r, root, err))
-        rc = submit(w, r, reply, &form, err);
+        !form_read(r, root, &form, err) && !prepare(w, r, root, &asked, err))
+        rc = submit(w, r, reply, &asked, &form, err);
     else
         work_free(w);
+    asked_clear(&asked);
     json_decref(root);
     return rc;
 }

@@ -9,24 +9,35 @@
 #include "server/http/json.h"
 #include "server/http/routes.h"
 
-/* ?layer= and ?glob=. */
+/* ?attention=, ?layer= and ?glob=. */
 struct filter {
+    enum attention attention;
     int layer;        /* -1: any */
     const char *glob; /* NULL: any */
 };
 
-static int filter_read(const struct request *r, struct filter *out, struct error *err)
+static int count_layers(const struct program *p)
 {
-    static const char *const known[] = {"layer", "glob", NULL};
-    const char *text;
     int layers = 0;
 
-    *out = (struct filter){.layer = -1};
+    for (int i = 0; i < p->count; i++)
+        if (p->steps[i].layer >= layers)
+            layers = p->steps[i].layer + 1;
+    return layers;
+}
+
+static int filter_read(const struct request *r, struct filter *out, struct error *err)
+{
+    static const char *const known[] = {"attention", "layer", "glob", NULL};
+    const char *text;
+    int layers;
+
+    *out = (struct filter){.attention = r->engine->attention, .layer = -1};
     if (request_only(r, known, err))
         return -1;
-    for (int i = 0; i < r->engine->program->count; i++)
-        if (r->engine->program->steps[i].layer >= layers)
-            layers = r->engine->program->steps[i].layer + 1;
+    if (request_query(r, "attention", &text) && attention_read(text, &out->attention, err))
+        return -1;
+    layers = count_layers(r->engine->program[out->attention]);
     if (request_query(r, "layer", &text)) {
         size_t digits = strspn(text, "0123456789");
 
@@ -152,14 +163,15 @@ static void put_step(const struct program *p, const struct step *s, struct buffe
 
 int values_get(const struct request *r, struct reply *reply, struct error *err)
 {
-    const struct program *p = r->engine->program;
+    const struct program *p;
     struct filter filter;
     int count = 0;
 
     if (filter_read(r, &filter, err) || request_takes_json(r, err))
         return -1;
+    p = r->engine->program[filter.attention];
     buffer_text(&reply->body, "{");
-    facts_json(&reply->body, r->engine);
+    facts_json(&reply->body, r->engine, filter.attention);
     buffer_text(&reply->body, ",\"values\":[");
     for (int i = 0; i < p->count; i++) {
         struct buffer aliases = {0};

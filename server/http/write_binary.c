@@ -1,6 +1,7 @@
 /* write_binary.c - values as one safetensors file. */
 #include "server/http/write.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,15 +38,24 @@ static json_t *metadata(const struct work *w, const struct write_spec *spec)
 {
     json_t *object = json_object();
     struct buffer text = {0};
-    int rc = object ? facts_metadata(object, w->engine) : -1;
+    int rc = object ? facts_metadata(object, w->engine, spec->prompt->attention) : -1;
 
     json_put_ints(&text, w->run->tokens, w->run->token_count);
     rc |= set_text(object, "prompt_tokens", &text);
     write_aliases(w->run, &text);
     rc |= set_text(object, "aliases", &text);
-    if (spec->only) {
+    if (spec->which == POSITIONS_LIST)
         json_put_ints(&text, spec->positions, spec->position_count);
-        rc |= set_text(object, "positions", &text);
+    else
+        buffer_text(&text, spec->which == POSITIONS_ALL ? "all" : "last");
+    rc |= set_text(object, "positions", &text);
+    if (spec->prompt->padding) {
+        buffer_format(&text, "%" PRId64, spec->prompt->padding);
+        rc |= set_text(object, "padding", &text);
+    }
+    if (spec->prompt->chunk_count) {
+        json_put_ints(&text, spec->prompt->chunks, spec->prompt->chunk_count);
+        rc |= set_text(object, "chunks", &text);
     }
     if (!rc)
         return object;

@@ -199,12 +199,19 @@ void write_aliases(const struct run *run, struct buffer *out)
 void write_head(struct work *w, const struct write_spec *spec)
 {
     buffer_text(&w->out, "{");
-    facts_json(&w->out, w->engine);
+    facts_json(&w->out, w->engine, spec->prompt->attention);
     buffer_text(&w->out, ",\"prompt_tokens\":");
     json_put_ints(&w->out, w->run->tokens, w->run->token_count);
-    if (spec->only) {
-        buffer_text(&w->out, ",\"positions\":");
+    buffer_text(&w->out, ",\"positions\":");
+    if (spec->which == POSITIONS_LIST)
         json_put_ints(&w->out, spec->positions, spec->position_count);
+    else
+        buffer_text(&w->out, spec->which == POSITIONS_ALL ? "\"all\"" : "\"last\"");
+    if (spec->prompt->padding)
+        buffer_format(&w->out, ",\"padding\":%" PRId64, spec->prompt->padding);
+    if (spec->prompt->chunk_count) {
+        buffer_text(&w->out, ",\"chunks\":");
+        json_put_ints(&w->out, spec->prompt->chunks, spec->prompt->chunk_count);
     }
 }
 

@@ -30,6 +30,8 @@ enum attention { ATTENTION_EAGER, ATTENTION_SDPA, ATTENTION_COUNT };
 const char *attention_name(enum attention attention);
 /* Returns the attention of that name ("eager", "sdpa"), or -1. */
 int attention_find(const char *name);
+/* The same, or a 400 of param "attention" that lists them. */
+int attention_read(const char *name, enum attention *out, struct error *err);
 
 enum family_section { FAMILY_BEFORE, FAMILY_LAYER, FAMILY_AFTER, FAMILY_SECTIONS };
 

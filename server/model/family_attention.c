@@ -20,6 +20,22 @@ int attention_find(const char *name)
     return -1;
 }
 
+int attention_read(const char *name, enum attention *out, struct error *err)
+{
+    const int found = attention_find(name);
+    char known[80] = "";
+
+    for (int i = 0; i < ATTENTION_COUNT; i++) {
+        strcat(known, i ? ", " : "");
+        strcat(known, names[i]);
+    }
+    if (found < 0)
+        return error_param(err, 400, "attention", "attention '%.100s' is not known; known are: %s",
+                           name, known);
+    *out = (enum attention)found;
+    return 0;
+}
+
 int family_elsewhere(const struct family *f, const char *row)
 {
     for (int i = 0; i < f->elsewhere_count; i++)
