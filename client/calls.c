@@ -1,6 +1,7 @@
 /* calls.c - the daemon's routes, one function each, on top of client_stream().  See client.h. */
 #include "client/client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,24 +35,38 @@ static json_t *member_take(struct client *c, json_t *reply, const char *path, co
     return value;
 }
 
-json_t *client_values(struct client *c, const char *glob, int64_t layer, struct error *err)
+/* Appends "?key=text" or "&key=text"; nothing where text is NULL. */
+static int add_query(struct client *c, struct buffer *path, const char *key, const char *text,
+                     struct error *err)
 {
-    char *escaped = glob ? client_escape(c, glob, err) : NULL;
+    char *escaped = text ? client_escape(c, text, err) : NULL;
+
+    if (!text)
+        return 0;
+    if (!escaped)
+        return -1;
+    buffer_format(path, "%c%s=%s", strchr(path->data, '?') ? '&' : '?', key, escaped);
+    free(escaped);
+    return path->failed ? error_set(err, 500, "out of memory") : 0;
+}
+
+json_t *client_values(struct client *c, const char *attention, const char *glob, int64_t layer,
+                      struct error *err)
+{
     struct buffer path = {0};
     json_t *values = NULL;
+    char number[32];
 
+    snprintf(number, sizeof(number), "%lld", (long long)layer);
     buffer_text(&path, "/v1/values");
-    if (glob)
-        buffer_format(&path, "?glob=%s", escaped ? escaped : "");
-    if (layer >= 0)
-        buffer_format(&path, "%clayer=%lld", glob ? '&' : '?', (long long)layer);
     if (path.failed)
         error_set(err, 500, "out of memory");
-    else if (!glob || escaped)
+    else if (!add_query(c, &path, "attention", attention, err) &&
+             !add_query(c, &path, "glob", glob, err) &&
+             !add_query(c, &path, "layer", layer >= 0 ? number : NULL, err))
         values =
             member_take(c, client_get(c, path.data, err), "/v1/values", "values", JSON_ARRAY, err);
     buffer_clear(&path);
-    free(escaped);
     return values;
 }
 

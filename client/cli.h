@@ -55,11 +55,13 @@ struct client *cli_client(const char *url, struct error *err);
 struct cli_ask {
     const char *prompt; /* "-" reads standard input */
     const char *tokens; /* "1,2,3" */
-    const char *positions;
+    const char *positions, *attention;
+    const char *chunks;            /* "3,5" */
+    int64_t padding;               /* 0: none */
     int64_t steps;                 /* -1: not given */
     struct cli_list values, value; /* --values a,b   -v a */
 };
-/* {"prompt" | "tokens", and what else was given}. The caller decrefs. */
+/* {"prompt" | "tokens", and what else was given}.  The caller decrefs. */
 json_t *cli_request(const struct cli_ask *ask, struct error *err);
 /* "1,2,3" as an array of integers; what: the option, for the error. */
 json_t *cli_numbers(const char *what, const char *text, struct error *err);

@@ -206,6 +206,15 @@ static int add_positions(json_t *request, const char *positions, struct error *e
     return value ? json_object_set_new(request, "positions", value) : -1;
 }
 
+static int add_chunks(json_t *request, const char *chunks, struct error *err)
+{
+    json_t *lengths = chunks ? cli_numbers("chunks", chunks, err) : NULL;
+
+    if (!chunks)
+        return 0;
+    return lengths ? json_object_set_new(request, "chunks", lengths) : -1;
+}
+
 json_t *cli_request(const struct cli_ask *ask, struct error *err)
 {
     json_t *request = json_object(), *fed, *names = json_array();
@@ -225,7 +234,11 @@ json_t *cli_request(const struct cli_ask *ask, struct error *err)
         json_object_set(request, "values", names);
     if (ask->steps >= 0)
         json_object_set_new(request, "steps", json_integer(ask->steps));
-    if (add_positions(request, ask->positions, err))
+    if (ask->attention)
+        json_object_set_new(request, "attention", json_string(ask->attention));
+    if (ask->padding)
+        json_object_set_new(request, "padding", json_integer(ask->padding));
+    if (add_chunks(request, ask->chunks, err) || add_positions(request, ask->positions, err))
         goto fail;
     json_decref(names);
     return request;

@@ -47,26 +47,35 @@ static int open_daemons(struct sides *s, const struct options *o, struct error *
     return 0;
 }
 
+/* Whether something is said that only means something beside a prompt. */
+static int about_prompt(const struct cli_ask *ask)
+{
+    return ask->positions || ask->steps >= 0 || ask->padding || ask->chunks;
+}
+
 /* One is a file: what it holds is asked of the daemon. */
 static int open_mixed(struct sides *s, const struct options *o, struct error *err)
 {
     int daemon = s->client[0] ? 0 : 1;
-    json_t *prompt = NULL;
+    json_t *asked = NULL;
     int rc = -1;
 
-    if (o->ask.prompt || o->ask.tokens || o->ask.positions || o->ask.steps >= 0) {
-        prompt = o->ask.prompt || o->ask.tokens ? cli_request(&o->ask, err) : NULL;
-        if (!prompt) {
-            error_set(err, 400, "--steps and --positions go with --prompt or --tokens");
-            goto out;
-        }
-    }
-    s->request = remote_request_like(s->client[daemon], s->side[1 - daemon], prompt, err);
+    if (o->ask.prompt || o->ask.tokens)
+        asked = cli_request(&o->ask, err);
+    else if (about_prompt(&o->ask))
+        error_set(err, 400,
+                  "--steps, --positions, --padding and --chunks go with --prompt or --tokens");
+    else
+        asked =
+            o->ask.attention ? json_pack("{s:s}", "attention", o->ask.attention) : json_object();
+    if (!asked)
+        goto out;
+    s->request = remote_request_like(s->client[daemon], s->side[1 - daemon], asked, err);
     if (s->request)
         s->side[daemon] = remote_fetch(s->client[daemon], s->request, err);
     rc = s->side[daemon] ? 0 : -1;
 out:
-    json_decref(prompt);
+    json_decref(asked);
     return rc;
 }
 
@@ -84,10 +93,10 @@ static int open_sides(struct sides *s, char **from, const struct options *o, str
         return open_daemons(s, o, err);
     if (s->client[0] || s->client[1])
         return open_mixed(s, o, err);
-    if (o->ask.prompt || o->ask.tokens || o->ask.positions || o->ask.steps >= 0)
+    if (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask))
         return error_set(err, 400,
-                         "two files are compared as they are: --prompt, --tokens, --steps "
-                         "and --positions are for daemons");
+                         "two files are compared as they are: --prompt, --tokens, --steps, "
+                         "--positions, --attention, --padding and --chunks are for daemons");
     return 0;
 }
 
@@ -208,6 +217,9 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"tokens", 0, CLI_TEXT, &o.ask.tokens},
         {"steps", 0, CLI_NUMBER, &o.ask.steps},
         {"positions", 0, CLI_TEXT, &o.ask.positions},
+        {"attention", 0, CLI_TEXT, &o.ask.attention},
+        {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"values", 0, CLI_LIST, &o.ask.values},
         {"value", 'v', CLI_LIST, &o.ask.values},
         {"common", 0, CLI_FLAG, &o.compare.common},
@@ -255,7 +267,10 @@ const struct cli_command cli_compare = {
     "  -p, --prompt TEXT   what both are asked (a file brings its own ids)\n"
     "  --tokens 1,2,3      ids in place of a text\n"
     "  --steps N           decode steps after the prompt\n"
-    "  --positions WHICH   all, last, or 0,5: rows of the prompt\n\n"
+    "  --positions WHICH   all, last, or 0,5: rows of the prompt\n"
+    "  --attention NAME    eager or sdpa; else the file's, or each daemon's default\n"
+    "  --padding N         so many first tokens are left padding\n"
+    "  --chunks 3,5        feeds the prompt in calls of these lengths\n\n"
     "  Equal means equal bits: -0 and +0 differ. Exit status 0 equal, 1 different, 2 trouble.\n",
     compare_command,
     1};

@@ -50,15 +50,14 @@ static int print_values(const json_t *values, struct error *err)
 
 static int values_run(int argc, char **argv, struct error *err)
 {
-    const char *url = NULL;
+    const char *url = NULL, *attention = NULL;
     struct client *c = NULL;
     json_t *values = NULL;
     int64_t layer = -1;
     int json = 0, count, rc;
     const struct cli_option options[] = {
-        {"url", 0, CLI_TEXT, &url},
-        {"layer", 0, CLI_NUMBER, &layer},
-        {"json", 0, CLI_FLAG, &json},
+        {"url", 0, CLI_TEXT, &url},       {"attention", 0, CLI_TEXT, &attention},
+        {"layer", 0, CLI_NUMBER, &layer}, {"json", 0, CLI_FLAG, &json},
         {NULL, 0, CLI_FLAG, NULL},
     };
 
@@ -67,10 +66,14 @@ static int values_run(int argc, char **argv, struct error *err)
         rc = error_set(err, 400,
                        "one pattern is taken; quote it, so that the shell leaves it alone");
     c = rc ? NULL : cli_client(url, err);
-    values = c ? client_values(c, count ? argv[0] : NULL, layer, err) : NULL;
+    values = c ? client_values(c, attention, count ? argv[0] : NULL, layer, err) : NULL;
     rc = -1;
     if (values && json_array_size(values) == 0)
-        error_set(err, 404, "no value is called %s; `samebit values` lists all", argv[0]);
+        error_set(
+            err, 404,
+            "no value is called %s; `samebit values` lists all (--attention NAME those of another "
+            "attention)",
+            argv[0]);
     else if (values)
         rc = json ? cli_print_json(values, err) : print_values(values, err);
     json_decref(values);
@@ -84,6 +87,7 @@ const struct cli_command cli_values = {
     "the values that can be asked for",
     "  GLOB                names or aliases, e.g. 'model.layers.*.mlp.*'\n"
     "  --layer N           of one layer\n"
+    "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --json              for machines\n",
     values_run,
     0};
@@ -92,15 +96,19 @@ const struct cli_command cli_values = {
 
 static int print_facts(const json_t *facts, struct error *err)
 {
+    char list[256];
     const char *key;
     json_t *value;
 
     json_object_foreach((json_t *)facts, key, value)
     {
-        if (json_is_object(value) || json_is_array(value))
+        if (json_is_object(value))
             continue;
         printf("%-14s ", key);
-        if (json_is_string(value))
+        join(value, list, sizeof(list));
+        if (json_is_array(value))
+            cli_put_text(stdout, list);
+        else if (json_is_string(value))
             cli_put_text(stdout, json_string_value(value));
         else
             json_dumpf(value, stdout, JSON_ENCODE_ANY);

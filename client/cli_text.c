@@ -74,9 +74,13 @@ static int generate_run(int argc, char **argv, struct error *err)
     int64_t most = 32;
     int no_stop = 0, json = 0, count, rc;
     const struct cli_option options[] = {
-        {"url", 0, CLI_TEXT, &url},         {"tokens", 0, CLI_TEXT, &ask.tokens},
-        {"number", 'n', CLI_NUMBER, &most}, {"no-stop", 0, CLI_FLAG, &no_stop},
-        {"json", 0, CLI_FLAG, &json},       {NULL, 0, CLI_FLAG, NULL},
+        {"url", 0, CLI_TEXT, &url},
+        {"tokens", 0, CLI_TEXT, &ask.tokens},
+        {"number", 'n', CLI_NUMBER, &most},
+        {"no-stop", 0, CLI_FLAG, &no_stop},
+        {"attention", 0, CLI_TEXT, &ask.attention},
+        {"json", 0, CLI_FLAG, &json},
+        {NULL, 0, CLI_FLAG, NULL},
     };
 
     rc = cli_parse(options, argc, argv, &count, err) ||
@@ -93,6 +97,7 @@ const struct cli_command cli_generate = {
     "  --tokens 1,2,3      ids in place of a text\n"
     "  -n, --number N      at most so many tokens (32)\n"
     "  --no-stop           goes on where the model says that it has finished\n"
+    "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --json              the lines as the daemon sends them\n",
     generate_run,
     0};
@@ -201,6 +206,9 @@ static int logits_run(int argc, char **argv, struct error *err)
         {"url", 0, CLI_TEXT, &o.url},
         {"tokens", 0, CLI_TEXT, &o.ask.tokens},
         {"positions", 0, CLI_TEXT, &o.ask.positions},
+        {"attention", 0, CLI_TEXT, &o.ask.attention},
+        {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"top-k", 'k', CLI_NUMBER, &o.top_k},
         {"full", 0, CLI_FLAG, &o.full},
         {"output", 'o', CLI_TEXT, &o.output},
@@ -213,17 +221,21 @@ static int logits_run(int argc, char **argv, struct error *err)
     return rc ? CLI_TROUBLE : CLI_OK;
 }
 
-const struct cli_command cli_logits = {"logits",
-                                       "PROMPT",
-                                       "the likeliest next tokens, or all logits",
-                                       "  PROMPT              the text; - reads standard input\n"
-                                       "  --tokens 1,2,3      ids in place of a text\n"
-                                       "  -k, --top-k K       so many (5)\n"
-                                       "  --positions WHICH   last (as if not given), all, or 0,5\n"
-                                       "  --full -o FILE      all logits to a safetensors file\n"
-                                       "  --json              for machines\n",
-                                       logits_run,
-                                       0};
+const struct cli_command cli_logits = {
+    "logits",
+    "PROMPT",
+    "the likeliest next tokens, or all logits",
+    "  PROMPT              the text; - reads standard input\n"
+    "  --tokens 1,2,3      ids in place of a text\n"
+    "  -k, --top-k K       so many (5)\n"
+    "  --positions WHICH   last (as if not given), all, or 0,5\n"
+    "  --attention NAME    eager or sdpa; else the daemon's default\n"
+    "  --padding N         so many first tokens are left padding\n"
+    "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
+    "  --full -o FILE      all logits to a safetensors file\n"
+    "  --json              for machines\n",
+    logits_run,
+    0};
 
 /* ---- tokens ---- */
 

@@ -142,6 +142,7 @@ static int trace_digest(struct client *c, const struct options *o, const json_t 
 static int report_file(const struct options *o, const struct safetensors *f, uint64_t bytes,
                        struct error *err)
 {
+    static const char *const facts[] = {"numerics", "attention"};
     char size[32], values[32];
     json_t *line;
 
@@ -154,8 +155,9 @@ static int report_file(const struct options *o, const struct safetensors *f, uin
     }
     printf("%s: %s values, %s", o->output, number_grouped(f->count, values, sizeof(values)),
            number_bytes(bytes, size, sizeof(size)));
-    if (f->metadata && json_string_value(json_object_get(f->metadata, "numerics")))
-        printf(", %s", json_string_value(json_object_get(f->metadata, "numerics")));
+    for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
+        if (json_string_value(json_object_get(f->metadata, facts[i])))
+            printf(", %s", json_string_value(json_object_get(f->metadata, facts[i])));
     putchar('\n');
     return cli_flush(err);
 }
@@ -213,6 +215,9 @@ static int trace_run(int argc, char **argv, struct error *err)
         {"values", 0, CLI_LIST, &o.ask.values},
         {"value", 'v', CLI_LIST, &o.ask.value},
         {"positions", 0, CLI_TEXT, &o.ask.positions},
+        {"attention", 0, CLI_TEXT, &o.ask.attention},
+        {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"replace", 0, CLI_LIST, &o.replace},
         {"output", 'o', CLI_TEXT, &o.output},
         {"digest", 0, CLI_FLAG, &o.digest},
@@ -242,6 +247,9 @@ const struct cli_command cli_trace = {
     "  --values A,B        names, aliases or globs (`samebit values` lists them); else all\n"
     "  -v, --value NAME    one of them (may be given often)\n"
     "  --positions WHICH   all, last, or 0,5: rows of the prompt\n"
+    "  --attention NAME    eager or sdpa; else the daemon's default\n"
+    "  --padding N         so many first tokens are left padding\n"
+    "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --replace NAME=FILE[:TENSOR]  puts a tensor in place of a computed value\n"
     "  -o, --output FILE   where to; - is standard output\n"
     "  --digest            prints a SHA-256 of each value, and fetches no data\n"

@@ -36,9 +36,10 @@ char *client_escape(struct client *c, const char *text, struct error *err);
 
 json_t *client_health(struct client *c, struct error *err); /* code 503 while it loads */
 json_t *client_model(struct client *c, struct error *err);
-/* Array of values: name, aliases, op, inputs, shape, dtype, source.  glob: NULL for any; layer: -1.
- */
-json_t *client_values(struct client *c, const char *glob, int64_t layer, struct error *err);
+/* Array of values: name, aliases, op, inputs, shape, dtype, source.  attention: NULL for the
+ * daemon's default; glob: NULL for any; layer: -1. */
+json_t *client_values(struct client *c, const char *attention, const char *glob, int64_t layer,
+                      struct error *err);
 /* The ids of text: an array of integers.  pieces (may be NULL) is set to the text of each. */
 json_t *client_tokenize(struct client *c, const char *text, json_t **pieces, struct error *err);
 /* ids: array, borrowed.  The text is the caller's to free. */

@@ -14,9 +14,10 @@ int remote_is_url(const char *text)
 /* ---- what a file holds ---- */
 
 /* Names and aliases that the daemon knows, as keys. */
-static json_t *known_names(struct client *c, struct error *err)
+static json_t *known_names(struct client *c, const char *attention, struct error *err)
 {
-    json_t *values = client_values(c, NULL, -1, err), *names = values ? json_object() : NULL;
+    json_t *values = client_values(c, attention, NULL, -1, err),
+           *names = values ? json_object() : NULL;
     json_t *value, *alias;
     size_t i, k;
 
@@ -33,8 +34,8 @@ static json_t *known_names(struct client *c, struct error *err)
     return names;
 }
 
-/* A value of the prefill is asked for by its name, which means every step too; one that only steps
- * have, by step. */
+/* A value of the first call is asked for by its name, which means every call too; one that only
+ * later ones have, by call. */
 static json_t *names_to_ask(const struct side *file, const json_t *known)
 {
     json_t *asked = json_object(), *list = json_array();
@@ -44,13 +45,13 @@ static json_t *names_to_ask(const struct side *file, const json_t *known)
     for (int i = 0; i < file->count; i++) {
         const char *path = file->values[i].canonical, *base = side_base_name(path);
 
-        if (json_object_get(known, base) && side_step_of(path) == 0)
-            json_object_set_new(asked, path, json_true());
+        if (json_object_get(known, base) && side_step_of(path) == 0 && side_chunk_of(path) < 2)
+            json_object_set_new(asked, base, json_true());
     }
     for (int i = 0; i < file->count; i++) {
         const char *path = file->values[i].canonical, *base = side_base_name(path);
 
-        if (json_object_get(known, base) && side_step_of(path) && !json_object_get(asked, base))
+        if (json_object_get(known, base) && !json_object_get(asked, base))
             json_object_set_new(asked, path, json_true());
     }
     json_object_foreach(asked, name, unused)
@@ -97,40 +98,60 @@ static json_t *ids_of(const struct side *file, struct error *err)
     return ids;
 }
 
-json_t *remote_request_like(struct client *c, const struct side *file, const json_t *prompt,
+/* The prompt's ids, and how they were fed and which rows of them were kept. */
+static int add_prompt(json_t *request, const struct side *file, struct error *err)
+{
+    static const char *const keys[] = {"positions", "padding", "chunks"};
+    json_t *ids = ids_of(file, err), *value;
+
+    if (!ids)
+        return -1;
+    json_object_set_new(request, "tokens", ids);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (!json_object_get(request, keys[i]) && (value = side_fact(file, keys[i])) != NULL)
+            json_object_set_new(request, keys[i], value);
+    return 0;
+}
+
+static int add_values(struct client *c, json_t *request, const struct side *file, struct error *err)
+{
+    const char *attention = json_string_value(json_object_get(request, "attention"));
+    json_t *known, *names;
+
+    if (json_object_get(request, "values"))
+        return 0;
+    known = known_names(c, attention, err);
+    if (!known)
+        return -1;
+    names = names_to_ask(file, known);
+    json_decref(known);
+    json_object_set_new(request, "values", names);
+    if (json_array_size(names) == 0)
+        return error_set(err, 400, "%s: none of its names is one that %s knows%s%s", file->label,
+                         client_url(c), attention ? " with attention " : "",
+                         attention ? attention : "");
+    return 0;
+}
+
+json_t *remote_request_like(struct client *c, const struct side *file, const json_t *asked,
                             struct error *err)
 {
-    json_t *request = json_object(), *known = NULL, *ids = NULL, *names = NULL;
+    const char *attention = side_text(file, "attention");
+    json_t *request = json_object();
 
-    if (prompt)
-        json_object_update(request, (json_t *)prompt);
-    else if ((ids = ids_of(file, err)) == NULL)
-        goto fail;
-    else
-        json_object_set(request, "tokens", ids);
-    known = known_names(c, err);
-    if (!known)
-        goto fail;
+    json_object_update(request, (json_t *)asked);
+    if (!json_object_get(request, "attention") && attention)
+        json_object_set_new(request, "attention", json_string(attention));
     if (!json_object_get(request, "steps"))
         json_object_set_new(request, "steps", json_integer(steps_of(file)));
-    if (!json_object_get(request, "values")) {
-        names = names_to_ask(file, known);
-        json_object_set(request, "values", names);
-        if (json_array_size(names) == 0) {
-            error_set(err, 400, "%s: none of its names is one that %s knows", file->label,
-                      client_url(c));
-            goto fail;
-        }
-    }
-    goto out;
+    if (!json_object_get(request, "prompt") && !json_object_get(request, "tokens") &&
+        add_prompt(request, file, err))
+        goto fail;
+    if (add_values(c, request, file, err) == 0)
+        return request;
 fail:
     json_decref(request);
-    request = NULL;
-out:
-    json_decref(known);
-    json_decref(names);
-    json_decref(ids);
-    return request;
+    return NULL;
 }
 
 /* ---- asking ---- */

@@ -101,7 +101,8 @@ heading "The continuation of \"$prompt\":"
 "$build/samebit" generate -n 32 "$prompt"
 heading "The five most likely next tokens, with their logits:"
 "$build/samebit" logits --top-k 5 "$prompt"
-heading "Layer 0, value by value:"
+attention=$("$build/samebit" model | sed -n 's/^attention  *//p')
+heading "Layer 0, value by value, with $attention attention:"
 "$build/samebit" trace --digest -v model.embed_tokens -v 'model.layers.0.*' -v model.layers.0 "$prompt"
 
 if [ "${RUN_ONCE:-}" = 1 ]; then
@@ -111,6 +112,7 @@ heading "Serving on $url until Ctrl-C.  Try:"
 cat <<END
     $build/samebit generate "Once upon a time"
     $build/samebit values
+    $build/samebit trace --attention eager --digest -v attn_weights "Once upon a time"
     curl $url/v1/model
 END
 serving=0

@@ -5,25 +5,47 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Number i of "<kind>i/...", 0 where the name begins in another way. */
+static int call_of(const char *name, const char *kind)
+{
+    const size_t n = strlen(kind);
+    char *end;
+    long call;
+
+    if (strncmp(name, kind, n) != 0 || !isdigit((unsigned char)name[n]))
+        return 0;
+    call = strtol(name + n, &end, 10);
+    return *end == '/' && call > 0 && call < 1000000000 ? (int)call : 0;
+}
+
 int side_step_of(const char *name)
 {
-    char *end;
-    long step;
+    return call_of(name, "step_");
+}
 
-    if (strncmp(name, "step_", 5) != 0 || !isdigit((unsigned char)name[5]))
-        return 0;
-    step = strtol(name + 5, &end, 10);
-    return *end == '/' && step > 0 && step < 1000000000 ? (int)step : 0;
+int side_chunk_of(const char *name)
+{
+    return call_of(name, "chunk_");
 }
 
 const char *side_base_name(const char *name)
 {
-    return side_step_of(name) ? strchr(name, '/') + 1 : name;
+    return side_step_of(name) || side_chunk_of(name) ? strchr(name, '/') + 1 : name;
 }
 
 const char *side_text(const struct side *s, const char *key)
 {
     return json_string_value(json_object_get(s->metadata, key));
+}
+
+json_t *side_fact(const struct side *s, const char *key)
+{
+    json_t *value = json_object_get(s->metadata, key), *parsed;
+
+    if (!json_is_string(value))
+        return json_incref(value);
+    parsed = json_loads(json_string_value(value), JSON_DECODE_ANY, NULL);
+    return parsed ? parsed : json_incref(value);
 }
 
 json_t *side_prompt_tokens(const struct side *s)

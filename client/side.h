@@ -54,13 +54,19 @@ int side_attach_take(struct side *s, struct safetensors *file, struct error *err
 /* A string of the metadata, or NULL. */
 const char *side_text(const struct side *s, const char *key);
 
+/* What the metadata holds under key as JSON ("[1,2]", "5"; a word is a string): a new reference, or
+ * NULL when there is nothing. */
+json_t *side_fact(const struct side *s, const char *key);
+
 /* The ids of the prompt from the metadata's prompt_tokens ("[1,2,3]", "1,2,3", or an array): a new
  * array, or NULL when there are none. */
 json_t *side_prompt_tokens(const struct side *s);
 
 /* Number i of "step_i/...", 0 outside the decode steps. */
 int side_step_of(const char *name);
-/* The name without "step_i/". */
+/* Number i of "chunk_i/...", 0 where a prompt was not fed in chunks. */
+int side_chunk_of(const char *name);
+/* The name without "step_i/" or "chunk_i/". */
 const char *side_base_name(const char *name);
 
 #endif

@@ -179,8 +179,10 @@ static int select_name(struct run *r, struct selection *s, const char *param, co
                 select_value(s, call, i);
     }
     if (!found)
-        return error_param(err, 400, param, "'%.120s': no such call; the request has %lld steps",
-                           name, (long long)r->steps);
+        return error_param(
+            err, 400, param,
+            "'%.120s': no such call; the request has %lld steps, its prompt %lld call%s", name,
+            (long long)r->steps, (long long)r->prompt_calls, r->prompt_calls > 1 ? "s" : "");
     return 0;
 }
 
