@@ -9,6 +9,7 @@
 #include "kernels/bf16.h"
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/sdpa.h"
 
 static op_fn *const ops[OP_COUNT] = {
 #define OP(name, least, most, mirror) [OP_##name] = cpu_##name,
@@ -22,11 +23,13 @@ static const struct {
     const struct rows *rows;
     const struct panels *panels;
     op_fn *linear, *matmul_qk, *matmul_pv; /* of numerics avx2 */
+    op_fn *sdpa;
 } versions[] = {
     {"avx512_bf16", &rows_avx512, &panels_avx512_bf16, cpu_linear_dots, cpu_matmul_qk_dots,
-     cpu_matmul_pv_dots},
-    {"avx2", &rows_avx2, &panels_avx2, cpu_linear_dots, cpu_matmul_qk_dots, cpu_matmul_pv_dots},
-    {"plain", &rows_plain, NULL, cpu_linear, cpu_matmul_qk, cpu_matmul_pv},
+     cpu_matmul_pv_dots, cpu_sdpa_avx512},
+    {"avx2", &rows_avx2, &panels_avx2, cpu_linear_dots, cpu_matmul_qk_dots, cpu_matmul_pv_dots,
+     cpu_sdpa_avx2},
+    {"plain", &rows_plain, NULL, cpu_linear, cpu_matmul_qk, cpu_matmul_pv, cpu_sdpa},
 };
 
 enum { VERSIONS = sizeof(versions) / sizeof(versions[0]) };
@@ -225,6 +228,7 @@ static int cores_usable(void)
 static void table_fill(struct backend *b, int version)
 {
     memcpy(b->op, ops, sizeof(ops));
+    b->op[OP_sdpa] = versions[version].sdpa;
     if (b->numerics == NUMERICS_TORCH_CPU_AVX2) {
         b->op[OP_linear] = versions[version].linear;
         b->op[OP_matmul_qk] = versions[version].matmul_qk;

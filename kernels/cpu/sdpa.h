@@ -27,6 +27,9 @@ struct sdpa {
 
 struct sdpa sdpa_of(const struct op_call *call);
 
+/* cpu_sdpa in vectors: equal bits. */
+op_fn cpu_sdpa_avx512, cpu_sdpa_avx2;
+
 static inline int64_t sdpa_least(int64_t a, int64_t b)
 {
     return a < b ? a : b;

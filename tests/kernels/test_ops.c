@@ -2,6 +2,7 @@
  * on several thread counts, gives the bits of the plain version on one thread.
  *
  * Walks ops.def: an operation without cases fails. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -210,7 +211,7 @@ static void cases_embedding(struct random *r, struct tally *tally)
     for (int t = 0; t < TOKENS; t++) {
         const int64_t T = tokens_of[t];
         int64_t *ids = malloc((size_t)T * sizeof(*ids));
-        struct inputs c = {.op = OP_embedding, .count = 1, .scope = {0, T}};
+        struct inputs c = {.op = OP_embedding, .count = 1, .scope = {.tokens = T}};
 
         assert_non_null(ids);
         for (int64_t i = 0; i < T; i++)
@@ -230,7 +231,7 @@ static void cases_rotary(struct random *r, struct tally *tally)
         const int64_t T = tokens_of[t], D = t % 2 ? 128 : 6;
         int64_t *positions = malloc((size_t)T * sizeof(*positions));
         float inv_freq[64];
-        struct inputs c = {.op = OP_rotary, .count = 1, .scope = {0, T}};
+        struct inputs c = {.op = OP_rotary, .count = 1, .scope = {.tokens = T}};
 
         assert_non_null(positions);
         rotary_inv_freq(&rope, D, NUMERICS_TORCH_CPU_AVX2, inv_freq);
@@ -248,7 +249,7 @@ static void cases_rotary(struct random *r, struct tally *tally)
 static void case_linear(struct random *r, struct tally *tally, enum fill fill, int64_t rows,
                         int64_t all, int64_t N, int64_t K, int bias)
 {
-    struct inputs c = {.op = OP_linear, .count = 1, .scope = {0, all}};
+    struct inputs c = {.op = OP_linear, .count = 1, .scope = {.tokens = all}};
 
     c.in[0] = filled(r, fill, 2, (int64_t[]){rows, K});
     c.weight = filled(r, fill, 2, (int64_t[]){N, K});
@@ -290,7 +291,7 @@ static void cases_linear(struct random *r, struct tally *tally)
 static void case_rms_norm(struct random *r, struct tally *tally, enum fill fill, int64_t T,
                           int64_t heads, int64_t width, int rank)
 {
-    struct inputs c = {.op = OP_rms_norm, .count = 1, .scope = {0, T}};
+    struct inputs c = {.op = OP_rms_norm, .count = 1, .scope = {.tokens = T}};
 
     c.in[0] = rank == 3 ? filled(r, fill, 3, (int64_t[]){T, heads, width})
                         : filled(r, fill, 2, (int64_t[]){T, heads * width});
@@ -321,7 +322,7 @@ static void cases_rope(struct random *r, struct tally *tally)
     for (int t = 0; t < TOKENS; t++)
         for (int rank = 2; rank <= 3; rank++) {
             const int64_t T = tokens_of[t], n = 1 + t, D = t % 2 ? 64 : 6 + 2 * t;
-            struct inputs c = {.op = OP_rope, .count = 3, .scope = {0, T}};
+            struct inputs c = {.op = OP_rope, .count = 3, .scope = {.tokens = T}};
 
             c.in[0] = rank == 3 ? filled(r, FILL_WILD, 3, (int64_t[]){T, n, D})
                                 : filled(r, FILL_WILD, 2, (int64_t[]){T, n * D});
@@ -338,7 +339,8 @@ static void cases_cache_append(struct random *r, struct tally *tally)
     for (int t = 0; t < TOKENS; t++)
         for (int rank = 2; rank <= 3; rank++) {
             const int64_t T = tokens_of[t], G = 1 + t % 3, D = 16, L = T + 4, capacity = L + 7;
-            struct inputs c = {.op = OP_cache_append, .count = 1, .scope = {4, T}};
+            struct inputs c = {
+                .op = OP_cache_append, .count = 1, .scope = {.past = 4, .tokens = T}};
 
             c.in[0] = rank == 3 ? filled(r, FILL_WILD, 3, (int64_t[]){G, T, D})
                                 : filled(r, FILL_WILD, 2, (int64_t[]){T, G * D});
@@ -352,7 +354,7 @@ static void cases_cache_append(struct random *r, struct tally *tally)
 static void case_qk(struct random *r, struct tally *tally, enum fill fill, int64_t T, int64_t L,
                     int64_t G, int64_t shared, int64_t D)
 {
-    struct inputs c = {.op = OP_matmul_qk, .count = 2, .scope = {L - T, T}};
+    struct inputs c = {.op = OP_matmul_qk, .count = 2, .scope = {.past = L - T, .tokens = T}};
 
     c.in[0] = filled(r, fill, 3, (int64_t[]){G * shared, T, D});
     c.in[1] = filled_cache(r, fill, G, L, D);
@@ -365,7 +367,7 @@ static void case_qk(struct random *r, struct tally *tally, enum fill fill, int64
 static void case_pv(struct random *r, struct tally *tally, enum fill fill, int64_t T, int64_t L,
                     int64_t G, int64_t shared, int64_t D)
 {
-    struct inputs c = {.op = OP_matmul_pv, .count = 2, .scope = {L - T, T}};
+    struct inputs c = {.op = OP_matmul_pv, .count = 2, .scope = {.past = L - T, .tokens = T}};
 
     c.in[0] = filled(r, fill, 3, (int64_t[]){G * shared, T, L});
     c.in[1] = filled_cache(r, fill, G, L, D);
@@ -407,11 +409,67 @@ static void cases_matmul_pv(struct random *r, struct tally *tally)
     cases_product(r, tally, case_pv);
 }
 
+/* window, hidden: as in struct op_attrs and op_scope. */
+static void case_sdpa(struct random *r, struct tally *tally, enum fill fill, int64_t T,
+                      int64_t past, int64_t G, int64_t shared, int64_t D, int64_t window,
+                      int64_t hidden)
+{
+    const int64_t kept = window && past > window - 1 ? window - 1 : past, L = kept + T;
+    struct inputs c = {.op = OP_sdpa, .count = 3, .scope = {past, T, hidden}};
+
+    c.in[0] = filled(r, fill, 3, (int64_t[]){G * shared, T, D});
+    c.in[1] = filled_cache(r, fill, G, L, D);
+    c.in[2] = filled_cache(r, fill, G, L, D);
+    c.attrs = (struct op_attrs){.by = 1 / sqrt((double)D), .window = window};
+    c.out = empty(2, (int64_t[]){T, G * shared * D});
+    snprintf(c.label, sizeof(c.label), "%d after %d, %d x %d of %d, window %d, hidden %d, fill %d",
+             (int)T, (int)past, (int)G, (int)shared, (int)D, (int)window, (int)hidden, (int)fill);
+    finish(&c, tally);
+}
+
+/* A prompt, one token, and several tokens after others, each with every kind of mask. */
+static void cases_sdpa_masks(struct random *r, struct tally *tally, int64_t T, int64_t past,
+                             int turn)
+{
+    static const int64_t D[] = {16, 64, 24, 80, 40, 128, 96, 200, 256};
+    const int64_t d = T + past > 100 ? D[turn % 3] : D[turn % 9], all = T + past;
+    const int64_t G = all > 400 ? 1 : 1 + turn % 2, shared = all > 400 ? 1 : 1 + turn % 7;
+    const enum fill fill = (enum fill)(turn % FILL_COUNT);
+
+    case_sdpa(r, tally, fill, T, past, G, shared, d, 0, 0);
+    case_sdpa(r, tally, fill, T, past, G, shared, d, 0, 1 + random_below(r, (uint32_t)all));
+    case_sdpa(r, tally, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), 0);
+    case_sdpa(r, tally, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all),
+              random_below(r, (uint32_t)all));
+}
+
+static void cases_sdpa(struct random *r, struct tally *tally)
+{
+    static const int64_t T[] = {1,  2,  3,  4,  5,  7,   8,   9,   11,  12,  13,  16,  17, 31,
+                                32, 33, 35, 64, 65, 100, 191, 192, 193, 300, 767, 768, 800};
+    static const int64_t past[] = {1, 10, 11, 14, 500, 507, 511, 512, 520, 1023, 1500};
+    int turn = 0;
+
+    for (int t = 0; t < (int)(sizeof(T) / sizeof(T[0])); t++, turn++)
+        cases_sdpa_masks(r, tally, T[t], 0, turn);
+    for (int p = 0; p < (int)(sizeof(past) / sizeof(past[0])); p++)
+        for (int t = 0; t<17; t += past[p]> 20 ? 4 : 1, turn++)
+            cases_sdpa_masks(r, tally, T[t], past[p], turn);
+    for (int f = 0; f < FILL_COUNT; f++) {
+        case_sdpa(r, tally, (enum fill)f, 40, 0, 2, 3, 64, 0, 0);
+        case_sdpa(r, tally, (enum fill)f, 40, 500, 1, 1, 64, 0, 0);
+        case_sdpa(r, tally, (enum fill)f, 40, 500, 1, 1, 64, 100, 450);
+        case_sdpa(r, tally, (enum fill)f, 300, 0, 1, 2, 32, 0, 0);
+        case_sdpa(r, tally, (enum fill)f, 1, 600, 1, 7, 64, 0, 0);
+    }
+}
+
 /* Operations on one tensor of scores. */
 static void case_scores(struct random *r, struct tally *tally, enum op op, enum fill fill,
                         int64_t T, int64_t L, const struct op_attrs *attrs)
 {
-    struct inputs c = {.op = op, .count = 1, .scope = {L - T, T}, .attrs = *attrs};
+    struct inputs c = {
+        .op = op, .count = 1, .scope = {.past = L - T, .tokens = T}, .attrs = *attrs};
 
     c.in[0] = filled(r, fill, 3, (int64_t[]){3, T, L});
     c.out = empty(3, c.in[0].shape);
@@ -453,7 +511,7 @@ static void cases_two(struct random *r, struct tally *tally, enum op op)
     for (int t = 0; t < TOKENS; t++)
         for (int f = 0; f < FILL_COUNT; f++) {
             const int64_t shape[] = {tokens_of[t], 1001};
-            struct inputs c = {.op = op, .count = 2, .scope = {0, shape[0]}};
+            struct inputs c = {.op = op, .count = 2, .scope = {.tokens = shape[0]}};
 
             c.in[0] = filled(r, (enum fill)f, 2, shape);
             c.in[1] = filled(r, (enum fill)f, 2, shape);
@@ -475,7 +533,7 @@ static void cases_mul(struct random *r, struct tally *tally)
 static void cases_silu(struct random *r, struct tally *tally)
 {
     const int64_t all = 65536;
-    struct inputs c = {.op = OP_silu, .count = 1, .scope = {0, 1}, .label = "of every bf16"};
+    struct inputs c = {.op = OP_silu, .count = 1, .scope = {.tokens = 1}, .label = "of every bf16"};
 
     (void)r;
     c.in[0] = tensor_make(DTYPE_BF16, 1, &all, take(all));
@@ -500,6 +558,7 @@ static cases_fn *const cases[OP_COUNT] = {
     [OP_causal_mask] = cases_causal_mask,
     [OP_softmax] = cases_softmax,
     [OP_matmul_pv] = cases_matmul_pv,
+    [OP_sdpa] = cases_sdpa,
     [OP_add] = cases_add,
     [OP_mul] = cases_mul,
     [OP_silu] = cases_silu,
