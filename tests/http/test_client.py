@@ -623,21 +623,21 @@ def digest_reply(body, values):
                        for n, e in header.items() if values == ["*"] or n in values}}
 
 
-def stub_of(tmp_path, name, tensors):
+def stub_of(tmp_path, name, tensors, meta=META):
     """A daemon that serves one trace."""
     def answer(handler, asked):
-        if handler.path == "/v1/values":
+        if handler.path.startswith("/v1/values"):
             handler.reply(200, {"values": [{"name": n, "aliases": []} for n in tensors
                                            if n != "tokens" and not n.startswith("step_")]})
             return
         request = json.loads(asked)
-        body = write(tmp_path / name, tensors, META).read_bytes()
+        body = write(tmp_path / name, tensors, meta).read_bytes()
         if request.get("format") == "digest":
             handler.reply(200, digest_reply(body, request["values"]))
             return
         kept = {n: t for n, t in tensors.items() if n in request["values"] or n == "tokens"
                 or n.split("/")[-1] in request["values"]}
-        handler.reply(200, write(tmp_path / name, kept, META).read_bytes(), "application/octet-stream")
+        handler.reply(200, write(tmp_path / name, kept, meta).read_bytes(), "application/octet-stream")
     return Stub(answer)
 
 
@@ -681,6 +681,7 @@ def test_file_and_daemon(tmp_path):
         assert asked["tokens"] == [5, 6, 7] and asked["steps"] == 1
         assert "unknown" not in asked["values"] and "tokens" not in asked["values"]
         assert not any(v.startswith("step_") for v in asked["values"])
+        assert asked["attention"] == "eager" and stub.asked[0][1] == "/v1/values?attention=eager"
         samebit("compare", "--common", stub.url, path, status=SAME)
         served["lm_head"] = ("BF16", bf16(3, 500, seed=5))
         report, status = compare(stub.url, path)
@@ -692,12 +693,71 @@ def test_file_and_daemon(tmp_path):
         assert "none of its names" in samebit("compare", nothing, stub.url, status=TROUBLE).said
 
 
+def test_a_file_says_how_it_was_asked(tmp_path):
+    """Its attention, positions, padding and chunks are asked of the daemon, unless others are given."""
+    tensors = {f"chunk_{i}/{name}": ("BF16", bf16(1, 8, seed=i)) for i in (1, 2)
+               for name in ("lm_head", "model.norm")}
+    tensors |= {"tokens": ("I64", numpy.array([5, 6, 7], numpy.int64)), "step_1/lm_head": ("BF16", bf16(1, 8, seed=9))}
+    del tensors["chunk_1/model.norm"]
+    said = META | {"attention": "sdpa", "positions": "last", "padding": "1", "chunks": "[2, 1]"}
+    path = write(tmp_path / "file", tensors, said)
+    listed = write(tmp_path / "listed", {"lm_head": ("BF16", bf16(2, 8))}, META | {"positions": "[0, 2]"})
+    with stub_of(tmp_path, "a", {"lm_head": 0, "model.norm": 0} | tensors) as stub:
+        def asked(*arguments):
+            samebit("compare", *arguments, timeout=20)
+            queries = [r[1] for r in stub.asked if r[0] == "GET"]
+            return queries[-1], json.loads([r[3] for r in stub.asked if r[0] == "POST"][-1])
+
+        stub.answer = lambda h, body, whole=stub.answer: whole(h, body) if h.command == "GET" else h.reply(
+            500, {"error": {"message": "m"}})
+        query, body = asked(path, stub.url)
+        assert query == "/v1/values?attention=sdpa"
+        assert sorted(body.pop("values")) == ["chunk_2/model.norm", "lm_head"]
+        assert body == {"tokens": [5, 6, 7], "steps": 1, "attention": "sdpa", "positions": "last", "padding": 1,
+                        "chunks": [2, 1]}
+        query, body = asked(stub.url, path, "--attention", "eager")
+        assert query == "/v1/values?attention=eager" and body["attention"] == "eager" and body["chunks"] == [2, 1]
+        query, body = asked(path, stub.url, "--tokens", "1,2", "--chunks", "1,1", "--padding", "1")
+        assert set(body) == {"tokens", "steps", "attention", "padding", "chunks", "values"}
+        assert body["tokens"] == [1, 2] and body["chunks"] == [1, 1] and body["attention"] == "sdpa"
+        assert asked(listed, stub.url)[1]["positions"] == [0, 2]
+    for option in (["--attention", "sdpa"], ["--chunks", "1,2"], ["--padding", "1"]):
+        assert "for daemons" in samebit("compare", path, listed, *option, status=TROUBLE).said
+    for option in (["--chunks", "1,2"], ["--padding", "1"]):
+        assert "--prompt" in samebit("compare", path, "http://127.0.0.1:9", *option, status=TROUBLE).said
+
+
+def test_two_daemons_of_other_attention(tmp_path):
+    tensors = trace_of()
+    other = dict(tensors) | {"lm_head": ("BF16", bf16(3, 500, seed=5))}
+    with stub_of(tmp_path, "a", tensors) as a, stub_of(tmp_path, "b", other, META | {"attention": "sdpa"}) as b:
+        text = samebit("compare", a.url, b.url, "--prompt", "hi", status=DIFFERENT).text
+        assert re.search(r"^  attention +A eager\n +B sdpa$", text, re.M), text
+        assert "attention" not in json.loads(a.asked[0][3])
+        samebit("compare", a.url, b.url, "--prompt", "hi", "--attention", "eager", status=DIFFERENT)
+        assert json.loads(a.asked[-1][3])["attention"] == json.loads(b.asked[-1][3])["attention"] == "eager"
+
+
+@pytest.mark.parametrize("command", [["generate", "x"], ["logits", "x"], ["trace", "x", "--digest"]])
+def test_attention_is_asked_for(command):
+    with Stub(lambda h, _: h.reply(500, {"error": {"message": "m"}})) as stub:
+        samebit(*command, "--attention", "eager", url=stub.url, status=TROUBLE)
+        samebit(*command, url=stub.url, status=TROUBLE)
+        first, second = (json.loads(r[3]) for r in stub.asked)
+        assert first["attention"] == "eager" and "attention" not in second
+        if command[0] != "generate":
+            samebit(*command, "--padding", "2", "--chunks", "3,4", url=stub.url, status=TROUBLE)
+            third = json.loads(stub.asked[-1][3])
+            assert third["padding"] == 2 and third["chunks"] == [3, 4]
+            assert "--chunks" in samebit(*command, "--chunks", "3,x", url=stub.url, status=TROUBLE).said
+
+
 def test_daemon_breaks_off_in_a_comparison(tmp_path):
     path = write(tmp_path / "file", trace_of(), META)
     body = path.read_bytes()
 
     def answer(handler, asked):
-        if handler.path == "/v1/values":
+        if handler.path.startswith("/v1/values"):
             handler.reply(200, {"values": [{"name": "lm_head", "aliases": []}]})
         else:
             handler.reply(200, body[:3000], "application/octet-stream", len(body))
@@ -787,6 +847,41 @@ def test_against_samebitd(tmp_path, daemon):
     assert re.search(r"lm_head +\[\d+, \d+\] +BF16 +[0-9a-f]{64}", digests)
     samebit("logits", "Hello", "--full", "-o", tmp_path / "logits", url=url, status=SAME)
     assert "model.norm" in samebit("trace", "x", "-v", "model.norn", "-o", path, url=url, status=TROUBLE).said
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("extra", [[], ["--positions", "last"], ["--positions", "0,2"], ["--padding", "1"],
+                                   ["--chunks", "3,1"], ["--chunks", "2,2", "--padding", "1", "--positions", "last"]])
+def test_a_file_is_compared_under_its_own_attention(tmp_path, daemon, start, attention, extra):
+    path = tmp_path / "run"
+    other = start({}, "--attention", "eager")
+    said = samebit("trace", "--tokens", "5,6,7,8", "--steps", "1", "--attention", attention, *extra, "-o", path,
+                   url=f"http://{daemon.host}:{daemon.port}", status=SAME).text
+    assert said.strip().endswith(f", torch-cpu/avx512_bf16, {attention}")
+    for d in (daemon, other):
+        report, status = compare(path, f"http://{d.host}:{d.port}")
+        assert status == SAME and report["elements_differing"] == 0 and len(report["rows"]) > 50, extra
+
+
+def test_two_attentions_in_samebitd(tmp_path, daemon, start):
+    other = start({}, "--attention", "eager")
+    urls = [f"http://{d.host}:{d.port}" for d in (daemon, other)]
+    ids = ",".join(str(i) for i in range(100))
+    text = samebit("compare", *urls, "--tokens", ids, status=DIFFERENT).text
+    assert re.search(r"^  attention +A sdpa\n +B eager$", text, re.M), text
+    assert "first divergence: model.layers.0.self_attn.context" in text
+    for attention in ("eager", "sdpa"):
+        samebit("compare", *urls, "--tokens", ids, "--attention", attention, status=SAME)
+    assert "eager" in samebit("trace", "x", "--digest", "-v", "attn_weights", url=urls[0], status=TROUBLE).said
+    samebit("trace", "x", "--digest", "-v", "attn_weights", "--attention", "eager", url=urls[0], status=SAME)
+    assert "scores" in samebit("values", "*scores", "--attention", "eager", url=urls[0], status=SAME).text
+    assert "--attention" in samebit("values", "*scores", url=urls[0], status=TROUBLE).said
+    text = samebit("model", url=urls[0], status=SAME).text
+    assert re.search(r"^attention +sdpa$", text, re.M) and re.search(r"^attentions +eager, sdpa$", text, re.M)
+    two = [samebit("logits", "The", "--attention", a, url=url, status=SAME).text
+           for a, url in (("eager", urls[0]), ("eager", urls[1]))]
+    assert two[0] == two[1]
+    assert samebit("generate", "Hi", "-n", "2", "--attention", "flash", url=urls[0], status=TROUBLE).said
 
 
 def test_replacing_in_samebitd(tmp_path, daemon):

@@ -10,15 +10,17 @@ from conftest import BINARY, JSON, TOKENS
 
 GOOD = {
     "/v1/trace": {"tokens": TOKENS, "values": ["logits"], "steps": 1, "positions": "last", "replace": {},
-                  "format": "json", "special": True, "numerics": "torch-cpu/avx512_bf16", "attention": "eager"},
-    "/v1/logits": {"tokens": TOKENS, "positions": "all", "top_k": 3, "special": True},
-    "/v1/generate": {"tokens": TOKENS, "max_tokens": 2, "stop_at_eos": True, "stream": False},
+                  "format": "json", "special": True, "numerics": "torch-cpu/avx512_bf16", "attention": "eager",
+                  "padding": 2, "chunks": [8]},
+    "/v1/logits": {"tokens": TOKENS, "positions": "all", "top_k": 3, "special": True, "attention": "sdpa", "padding": 1,
+                   "chunks": [8]},
+    "/v1/generate": {"tokens": TOKENS, "max_tokens": 2, "stop_at_eos": True, "stream": False, "attention": "eager"},
     "/v1/tokenize": {"text": "abc", "special": True},
     "/v1/detokenize": {"tokens": TOKENS, "skip_special": True},
 }
 KIND = {"tokens": list, "values": list, "steps": int, "positions": "positions", "replace": dict, "format": str,
         "special": bool, "numerics": str, "attention": str, "top_k": int, "max_tokens": int, "stop_at_eos": bool,
-        "stream": bool, "text": str, "skip_special": bool, "prompt": str}
+        "padding": int, "chunks": list, "stream": bool, "text": str, "skip_special": bool, "prompt": str}
 ODD = [True, False, 0, -1, 1.5, 10**18, -10**18, 1e300, "", "x", "all", "\u0000", "\U0001f600" * 50, [], [[]], [0, "a"],
        [None], [1.5], [{}], [10**18], [-1], ["", "x"], {}, {"a": 1}, {"": []}, {"lm_head": [[1]]}, {"x": {"y": []}}]
 
@@ -233,8 +235,23 @@ def test_accept_headers(daemon):
     ("replace", {"logitz": [[1]]}, "replace.logitz"), ("replace", {"logits": [[1]]}, "replace.logits"),
     ("replace", {"step_2/logits": [[1.0] * 1024]}, "replace.step_2/logits"),
     ("replace", {"model.*": [[1]]}, "replace.model.*"), ("prompt", "both", "tokens"),
-    ("numerics", "torch-cpu/avx2", "numerics"), ("attention", "sdpa", "attention"), ("steps", 10**6, "steps"),
+    ("numerics", "torch-cpu/avx2", "numerics"), ("attention", "flash", "attention"), ("attention", "", "attention"),
+    ("steps", 10**6, "steps"), ("padding", 8, "padding"), ("padding", -1, "padding"), ("chunks", [], "chunks"),
+    ("chunks", [5, 4], "chunks[1]"), ("chunks", [5, 2], "chunks"), ("chunks", [8, 0], "chunks[1]"),
+    ("chunks", [5, -5, 8], "chunks[1]"), ("values", ["chunk_1/logits"], "values[0]"),
 ])
 def test_meanings(daemon, field, value, param):
     reply = daemon.post("/v1/trace", GOOD["/v1/trace"] | {field: value})
     assert check(daemon, reply, value) == param
+
+
+@pytest.mark.parametrize("field, value, param", [
+    ("values", ["chunk_3/logits"], "values[0]"), ("values", ["chunk_x/logits"], "values[0]"), ("positions", [1], "positions"),
+    ("replace", {"model.embed_tokens": [[1.0] * 64] * 8}, "replace.model.embed_tokens"),
+    ("replace", {"chunk_1/model.embed_tokens": [[1.0] * 64] * 8}, "replace.chunk_1/model.embed_tokens"),
+    ("replace", {"chunk_3/model.embed_tokens": [[1.0] * 64] * 5}, "replace.chunk_3/model.embed_tokens"),
+])
+def test_meanings_in_chunks(daemon, field, value, param):
+    body = GOOD["/v1/trace"] | {"chunks": [5, 3]}
+    assert daemon.post("/v1/trace", body).status == 200
+    assert check(daemon, daemon.post("/v1/trace", body | {field: value}), value) == param

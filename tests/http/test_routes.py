@@ -16,7 +16,7 @@ from conftest import JSON, ROOT, SAMEBITD, TOKENS, Daemon
 
 def test_the_ready_line(daemon):
     assert re.fullmatch(r"samebitd: listening on http://127\.0\.0\.1:\d+ \(model tiny-qwen2, "
-                        r"numerics torch-cpu/avx512_bf16, .*\)\n", daemon.line)
+                        r"numerics torch-cpu/avx512_bf16, attention sdpa, .*\)\n", daemon.line)
 
 
 def test_health(daemon):
@@ -84,8 +84,11 @@ def test_model(daemon):
     assert found["tokenizer"]["vocab_size"] > 1000
 
 
-def test_values(daemon):
-    values = daemon.get("/v1/values").json["values"]
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_values(daemon, attention):
+    reply = daemon.get(f"/v1/values?attention={attention}").json
+    assert reply["attention"] == attention
+    values = reply["values"]
     names = [v["name"] for v in values]
     assert names[0] == "model.embed_tokens" and names[-1] == "lm_head" and len(set(names)) == len(names)
     for i, v in enumerate(values):
@@ -97,8 +100,13 @@ def test_values(daemon):
     assert q["inputs"] == ["model.layers.0.input_layernorm"] and q["shape"] == ["T", 64] and q["op"] == "linear"
     assert re.fullmatch(r"transformers 5\.18\.0 models/qwen2/modeling_qwen2\.py:\d+", q["source"])
     assert "logits" in by_name["lm_head"]["aliases"]
-    assert "layer_1.attn_weights" in by_name["model.layers.1.self_attn.weights"]["aliases"]
-    assert by_name["model.layers.0.self_attn.weights"]["shape_text"] == "[4, T, L]"
+    assert ("model.layers.0.self_attn.weights" in by_name) == (attention == "eager")
+    if attention == "eager":
+        assert "layer_1.attn_weights" in by_name["model.layers.1.self_attn.weights"]["aliases"]
+        assert by_name["model.layers.0.self_attn.weights"]["shape_text"] == "[4, T, L]"
+    else:
+        assert by_name["model.layers.0.self_attn.context"]["op"] == "sdpa"
+        assert daemon.get("/v1/values").json == reply
 
 
 def test_values_filtered(daemon):
@@ -114,7 +122,7 @@ def test_values_filtered(daemon):
 
 @pytest.mark.parametrize("query, param", [
     ("layer=2", "layer"), ("layer=-1", "layer"), ("layer=x", "layer"), ("layer=", "layer"), ("layer", "layer"),
-    ("layer=99999999999999999999", "layer"), ("glob=", "glob"), ("x=1", "x"), ("layer=0&layer=0", "layer"),
+    ("layer=99999999999999999999", "layer"), ("glob=", "glob"), ("x=1", "x"), ("layer=0&layer=0", "layer"), ("attention=flash", "attention"), ("attention=", "attention"),
     ("&".join(f"a{i}=1" for i in range(20)), "query")])
 def test_bad_queries(daemon, query, param):
     assert daemon.get("/v1/values?" + query).error[:2] == (400, param)
@@ -151,7 +159,7 @@ def test_help_and_version():
     ([], "--model"), (["--model"], "--model"), (["--modem", "x"], "--modem"), (["stray"], "stray"),
     (["--model", "MODEL", "--threads", "0"], "--threads"), (["--model", "MODEL", "--threads", "x"], "--threads"),
     (["--model", "MODEL", "--numerics", "torch-gpu"], "torch-cpu/avx2"),
-    (["--model", "MODEL", "--attention", "sdpa"], "eager"), (["--model", "MODEL", "--isa", "mmx"], "mmx"),
+    (["--model", "MODEL", "--attention", "flash"], "eager, sdpa"), (["--model", "MODEL", "--isa", "mmx"], "mmx"),
     (["--model", "MODEL", "--device", "tpu"], "tpu"), (["--model", "/nonexistent"], "/nonexistent"),
     (["--model", "MODEL", "--listen", "nowhere"], "nowhere"), (["--model", "MODEL", "--listen", "1.2.3.4:1"], "1.2.3.4"),
     (["--model", "MODEL", "--listen", "127.0.0.1:99999"], "99999"),

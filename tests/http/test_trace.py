@@ -20,8 +20,8 @@ def bits(values):
     return numpy.uint16(f >> 16)
 
 
-def names_in_order(daemon):
-    return [v["name"] for v in daemon.get("/v1/values").json["values"]]
+def names_in_order(daemon, attention="sdpa"):
+    return [v["name"] for v in daemon.get(f"/v1/values?attention={attention}").json["values"]]
 
 
 def safetensors_body(request, tensors):
@@ -35,11 +35,11 @@ def safetensors_body(request, tensors):
 
 
 def test_binary_opens_with_the_safetensors_package(daemon):
-    reply = daemon.trace(["*"], BINARY, steps=2)
+    reply = daemon.trace(["*"], BINARY, steps=2, attention="eager")
     assert reply.headers["Content-Type"] == BINARY
     assert int(reply.headers["Content-Length"]) == len(reply.body)
     tensors = reply.tensors
-    names = names_in_order(daemon)
+    names = names_in_order(daemon, "eager")
     for prefix in ("", "step_1/", "step_2/"):
         assert all(prefix + name in tensors for name in names)
     assert len(tensors) == 3 * len(names) + 1
@@ -49,12 +49,13 @@ def test_binary_opens_with_the_safetensors_package(daemon):
     assert tensors["step_2/" + L0 + "self_attn.weights"].shape == (4, 1, 10)
 
 
-def test_binary_is_in_execution_order_without_holes(daemon):
-    body = daemon.trace(["*"], BINARY, steps=1).body
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_binary_is_in_execution_order_without_holes(daemon, attention):
+    body = daemon.trace(["*"], BINARY, steps=1, attention=attention).body
     size = int.from_bytes(body[:8], "little")
     header = json.loads(body[8:8 + size])
     header.pop("__metadata__")
-    names, at = names_in_order(daemon), 0
+    names, at = names_in_order(daemon, attention), 0
     assert list(header) == names + ["step_1/" + name for name in names] + ["tokens"]
     for entry in header.values():
         assert entry["data_offsets"][0] == at
@@ -62,9 +63,10 @@ def test_binary_is_in_execution_order_without_holes(daemon):
     assert 8 + size + at == len(body) and size % 8 == 0
 
 
-def test_json_has_the_bits_of_binary(daemon):
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_json_has_the_bits_of_binary(daemon, attention):
     for positions in ("all", "last", [1, 4]):
-        fields = {"steps": 2, "positions": positions}
+        fields = {"steps": 2, "positions": positions, "attention": attention}
         tensors = daemon.trace(["*"], BINARY, **fields).tensors
         reply = daemon.trace(["*"], JSON, **fields)
         assert reply.headers["Content-Type"] == JSON
@@ -77,9 +79,10 @@ def test_json_has_the_bits_of_binary(daemon):
         assert found["tokens"] == tensors["tokens"].tolist()
 
 
-def test_digest_is_the_sha256_of_the_binary_bytes(daemon):
-    tensors = daemon.trace(["*"], BINARY, steps=1).tensors
-    found = daemon.trace(["*"], JSON, steps=1, format="digest").json
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_digest_is_the_sha256_of_the_binary_bytes(daemon, attention):
+    tensors = daemon.trace(["*"], BINARY, steps=1, attention=attention).tensors
+    found = daemon.trace(["*"], JSON, steps=1, attention=attention, format="digest").json
     assert set(found["values"]) == set(tensors) - {"tokens"}
     for name, value in found["values"].items():
         assert value == {"dtype": "BF16", "shape": list(tensors[name].shape),
@@ -89,7 +92,7 @@ def test_digest_is_the_sha256_of_the_binary_bytes(daemon):
 def test_every_reply_states_what_made_it(daemon):
     model = daemon.get("/v1/model").json
     keys = ["model", "family", "weights", "numerics", "attention", "device", "isa", "threads", "host", "version"]
-    assert model["model"] == "tiny-qwen2" and model["attention"] == "eager" and len(model["weights"]) == 64
+    assert model["model"] == "tiny-qwen2" and model["attention"] == "sdpa" and len(model["weights"]) == 64
     assert model["numerics"] == "torch-cpu/avx512_bf16"
     metadata = daemon.trace(["logits"], BINARY).metadata
     replies = [daemon.trace(["logits"]).json, daemon.trace(["logits"], format="digest").json,
@@ -122,11 +125,12 @@ def test_globs_and_steps(daemon):
     assert daemon.trace([], steps=2).json["values"] == {}
 
 
-def test_positions_are_rows_of_all(daemon):
-    whole = daemon.trace(["*"], BINARY).tensors
-    last = daemon.trace(["*"], BINARY, positions="last").tensors
-    some = daemon.trace(["*"], BINARY, positions=[0, 3, 7]).tensors
-    for value in daemon.get("/v1/values").json["values"]:
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_positions_are_rows_of_all(daemon, attention):
+    whole = daemon.trace(["*"], BINARY, attention=attention).tensors
+    last = daemon.trace(["*"], BINARY, attention=attention, positions="last").tensors
+    some = daemon.trace(["*"], BINARY, attention=attention, positions=[0, 3, 7]).tensors
+    for value in daemon.get(f"/v1/values?attention={attention}").json["values"]:
         name = value["name"]
         if "T" in value["shape"]:
             axis = value["shape"].index("T")

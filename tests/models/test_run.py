@@ -64,7 +64,8 @@ def test_what_it_shows(folder):
     likely = text.split("most likely")[1].split("Layer 0")[0]
     assert len(re.findall(r"^ *\d+ +'.*' +-?\d", likely, re.M)) == 5, text
     table = text.split("Layer 0")[1]
-    for name in ("input_layernorm", "self_attn.weights", "self_attn.o_proj", "mlp.down_proj"):
+    assert "with sdpa attention" in table and "self_attn.weights" not in table, text
+    for name in ("input_layernorm", "self_attn.context", "self_attn.o_proj", "mlp.down_proj"):
         assert re.search(rf"^model\.layers\.0\.{name} +\[[\d, ]+\] +BF16 +[0-9a-f]{{64}}$", table, re.M), text
     assert re.search(r"^model\.layers\.0 +\[\d+, 64\] +BF16", table, re.M), text
     assert not anyone_left(run)
