@@ -144,6 +144,111 @@ static void test_a_broken_file_is_told(void **state)
     hf_config_close(c);
 }
 
+/* ---- attention ---- */
+
+static void test_names_of_attention(void **state)
+{
+    enum attention a = ATTENTION_EAGER;
+    struct error err = {0};
+
+    (void)state;
+    for (int i = 0; i < ATTENTION_COUNT; i++)
+        assert_int_equal(attention_find(attention_name((enum attention)i)), i);
+    assert_int_equal(attention_find("flash"), -1);
+    assert_int_equal(attention_read("sdpa", &a, &err), 0);
+    assert_int_equal(a, ATTENTION_SDPA);
+    assert_int_equal(attention_read("flash", &a, &err), -1);
+    assert_int_equal(a, ATTENTION_SDPA);
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "attention");
+    assert_string_equal(err.text, "attention 'flash' is not known; known are: eager, sdpa");
+}
+
+/* What reads and follows the attention is the same; sdpa has one row where eager has five, and
+ * knows which it has not. */
+static void test_families_of_either_attention(void **state)
+{
+    static const char *const names[] = {"Qwen2", "Qwen3", "Llama", "Mistral"};
+    static const char *const only_eager[] = {"self_attn.scores", "self_attn.scaled",
+                                             "self_attn.masked", "self_attn.weights"};
+    static const char windows[] =
+        "\"sliding_window\":7,\"use_sliding_window\":true,\"max_window_layers\":1,";
+    char config[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct error err = {0};
+        struct hf_config *c;
+        struct family *eager, *sdpa;
+        struct op_attrs attrs;
+
+        snprintf(config, sizeof(config),
+                 "{\"architectures\":[\"%sForCausalLM\"],%s\"head_dim\":16," SIZES "}", names[i],
+                 strcmp(names[i], "Llama") == 0 ? "" : windows);
+        c = open_config(config);
+        eager = family_of(c);
+        sdpa = family_for("configs/families", c, ATTENTION_SDPA, &err);
+        assert_non_null(sdpa);
+        assert_int_equal(eager->attention, ATTENTION_EAGER);
+        assert_int_equal(sdpa->attention, ATTENTION_SDPA);
+        assert_int_equal(sdpa->count[FAMILY_LAYER] + 4, eager->count[FAMILY_LAYER]);
+        assert_int_equal(eager->elsewhere_count, 0);
+        assert_int_equal(sdpa->elsewhere_count, 4);
+        for (int k = 0; k < 4; k++) {
+            row_named(eager, only_eager[k]);
+            assert_int_equal(family_elsewhere(sdpa, only_eager[k]), ATTENTION_EAGER);
+            assert_int_equal(family_elsewhere(eager, only_eager[k]), -1);
+        }
+        assert_int_equal(family_elsewhere(sdpa, "self_attn.context"), -1);
+        assert_int_equal(family_elsewhere(sdpa, "self_attn.nothing"), -1);
+        for (int k = 0; k < sdpa->count[FAMILY_LAYER]; k++) {
+            const struct family_row *one = &sdpa->rows[FAMILY_LAYER][k],
+                                    *two = row_named(eager, one->name);
+
+            if (strcmp(one->name, "self_attn.context") != 0)
+                assert_int_equal(one->op, two->op);
+        }
+        attrs = attrs_of(sdpa, c, "self_attn.context", 1);
+        assert_true(attrs.by == attrs_of(eager, c, "self_attn.scaled", 1).by);
+        assert_true(attrs.by == 0.25);
+        assert_int_equal(attrs.window, attrs_of(eager, c, "self_attn.masked", 1).window);
+        assert_int_equal(attrs.window, strcmp(names[i], "Llama") == 0 ? 0 : 7);
+        family_close(eager);
+        family_close(sdpa);
+        hf_config_close(c);
+    }
+}
+
+/* A file may have a mistake in the rows of one attention only. */
+static void test_rows_of_the_chosen_attention(void **state)
+{
+    static const struct {
+        const char *name;
+        int rows[ATTENTION_COUNT]; /* of a layer; 0: a mistake */
+    } cases[] = {
+        {"good", {4, 4}},
+        {"attention-good", {5, 4}},
+        {"attention-row-undefined-input", {0, 4}},
+        {"attention-row-reads-the-other", {0, 5}},
+        {"attention-without-rows-for-it", {0, 0}},
+        {"attention-of-no-rows", {0, 0}},
+    };
+    char path[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (int a = 0; a < ATTENTION_COUNT; a++) {
+            struct error err = {0};
+            struct family *f;
+
+            snprintf(path, sizeof(path), "tests/cases/family/%s/family.json", cases[i].name);
+            f = family_open(path, (enum attention)a, &err);
+            assert_int_equal(f ? f->count[FAMILY_LAYER] : 0, cases[i].rows[a]);
+            assert_true(f || strstr(err.text, path));
+            family_close(f);
+        }
+}
+
 /* ---- attributes ---- */
 
 static struct family *open_text(const char *text, struct error *err)
@@ -314,16 +419,15 @@ static void test_files_that_are_none(void **state)
     assert_null(family_open("/no/such/family.json", ATTENTION_EAGER, NULL));
 }
 
-static void test_mutations(void **state)
+static void mutate_file(const char *path, enum attention attention)
 {
     struct hf_config *c = open_config(attr_config);
     uint64_t random = 11;
     size_t size = 0;
-    char *good = file_read("tests/cases/family/good/family.json", &size);
+    char *good = file_read(path, &size);
     char *text = malloc(size + 128);
     int taken = 0;
 
-    (void)state;
     assert_non_null(good);
     for (int i = 0; i < 2000; i++) {
         struct op_attrs attrs;
@@ -332,7 +436,7 @@ static void test_mutations(void **state)
 
         memcpy(text, good, size);
         scratch_write("family.json", text, mutate(text, size, &random));
-        f = family_open(scratch_path("family.json"), ATTENTION_EAGER, &err);
+        f = family_open(scratch_path("family.json"), attention, &err);
         for (int k = 0; f && k < f->count[FAMILY_LAYER]; k++)
             family_attrs(f, &f->rows[FAMILY_LAYER][k], c, 1, &attrs, &err);
         taken += f != NULL;
@@ -346,12 +450,23 @@ static void test_mutations(void **state)
     hf_config_close(c);
 }
 
+static void test_mutations(void **state)
+{
+    (void)state;
+    mutate_file("tests/cases/family/good/family.json", ATTENTION_EAGER);
+    mutate_file("tests/cases/family/attention-good/family.json", ATTENTION_EAGER);
+    mutate_file("tests/cases/family/attention-good/family.json", ATTENTION_SDPA);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_family),
         cmocka_unit_test(test_unknown_architecture),
         cmocka_unit_test(test_a_broken_file_is_told),
+        cmocka_unit_test(test_names_of_attention),
+        cmocka_unit_test(test_families_of_either_attention),
+        cmocka_unit_test(test_rows_of_the_chosen_attention),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_counts_words_and_choices),
         cmocka_unit_test(test_attributes_that_do_not_fit),
