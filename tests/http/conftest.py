@@ -143,7 +143,7 @@ PLAIN = ("--isa", "plain")
 
 def long_run(**fields):
     """The body of a trace that gives about 260 MB."""
-    body = {"tokens": [i % 1000 for i in range(1000)], "values": ["*"], "steps": 300, **fields}
+    body = {"tokens": [i % 1000 for i in range(1000)], "values": ["*"], "steps": 300, "attention": "eager", **fields}
     return json.dumps(body).encode()
 
 
