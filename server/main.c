@@ -76,8 +76,8 @@ static void say_ready(const struct daemon *d, const struct engine *e)
 {
     printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
            "%s, threads %d)\n",
-           daemon_address(d), e->name, numerics_name(e->backend->numerics), attention_name(e->attention),
-           e->backend->device, e->backend->isa, e->backend->threads);
+           daemon_address(d), e->name, numerics_name(e->backend->numerics),
+           attention_name(e->attention), e->backend->device, e->backend->isa, e->backend->threads);
     fflush(stdout);
 }
 
