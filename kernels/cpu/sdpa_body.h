@@ -11,28 +11,12 @@
  *     finite, which a bound on |q| and |k| tells, else they are looked at;
  *   - products with values: their weights are +0, which changes no chain but one that stands at -0,
  *     if the values are finite.  Both are looked at, and the whole chain is computed if need be. */
-#include <immintrin.h>
-#include <string.h>
-
-#include "kernels/cpu/finish.h"
-#include "kernels/cpu/sdpa.h"
+#include "kernels/cpu/sdpa_row.h"
 
 enum {
     TILE = 8,            /* rows that share a pass over a block */
-    STRIP = 32,          /* columns of a pass */
-    HALF = STRIP / 2,    /* words of packed columns: column l, and column HALF + l above it */
     PIECE_ROWS = 512,    /* most, of all heads */
     PIECE_SUMS = 1 << 15 /* likewise, rows times D */
-};
-
-/* A block of keys and values: k by strips of keys, then d; v by strips of d, then keys. */
-struct block {
-    int64_t n, N;
-    int k_most, v_most; /* greatest magnitudes, as bf16 */
-    const bf16 *keys;
-    const bf16 *values;
-    _Alignas(64) uint32_t k[SDPA_KEYS / STRIP * SDPA_WIDEST * HALF];
-    _Alignas(64) uint32_t v[SDPA_WIDEST / STRIP * SDPA_KEYS * HALF];
 };
 
 /* What a piece has summed so far. */
@@ -52,99 +36,12 @@ struct tile {
     _Alignas(64) float x[TILE * SDPA_KEYS]; /* scores, then weights */
 };
 
-/* ---- packing ---- */
-
-static __m256i load_pair(const bf16 *low, const bf16 *high)
-{
-    const __m128i zero = _mm_setzero_si128();
-    const __m128i a = low ? _mm_loadu_si128((const __m128i *)(const void *)low) : zero;
-    const __m128i b = high ? _mm_loadu_si128((const __m128i *)(const void *)high) : zero;
-
-    return _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
-}
-
-static __m256i most_of(__m256i most, __m256i pairs)
-{
-    return _mm256_max_epu16(most, _mm256_and_si256(pairs, _mm256_set1_epi16(0x7fff)));
-}
-
-static int most_value(__m256i most)
-{
-    uint16_t each[16];
-    int value = 0;
-
-    memcpy(each, &most, sizeof(each));
-    for (int i = 0; i < 16; i++)
-        value = each[i] > value ? each[i] : value;
-    return value;
-}
-
-/* to[i * HALF + l] = word i of a[l]. */
-static inline void store_turned(__m256i *a, uint32_t *to)
-{
-    __m256i b[8];
-
-    for (int i = 0; i < 8; i += 2) {
-        b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
-        b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
-            a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
-        }
-    for (int i = 0; i < 4; i++) {
-        __m256i *low = (__m256i *)(void *)(to + i * HALF);
-        __m256i *high = (__m256i *)(void *)(to + (i + 4) * HALF);
-
-        _mm256_store_si256(low, _mm256_permute2x128_si256(a[i], a[i + 4], 0x20));
-        _mm256_store_si256(high, _mm256_permute2x128_si256(a[i], a[i + 4], 0x31));
-    }
-}
-
-/* Keys [0, count) of the block, by whole strips. */
-static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
-{
-    __m256i a[8], most = _mm256_setzero_si256();
-
-    for (int64_t first = 0; first < count; first += STRIP)
-        for (int64_t d = 0; d < D; d += 8)
-            for (int64_t l = 0; l < HALF; l += 8) {
-                for (int i = 0; i < 8; i++) {
-                    const int64_t low = first + l + i, high = low + HALF;
-
-                    a[i] = load_pair(low < b->N ? b->keys + low * step + d : NULL,
-                                     high < b->N ? b->keys + high * step + d : NULL);
-                    most = most_of(most, a[i]);
-                }
-                store_turned(a, b->k + (first / STRIP * D + d) * HALF + l);
-            }
-    b->k_most = most_value(most);
-}
-
-static void pack_values(struct block *b, int64_t step, int64_t D)
-{
-    __m256i most = _mm256_setzero_si256();
-
-    for (int64_t j = 0; j < b->N; j++)
-        for (int64_t d = 0; d < D; d += STRIP)
-            for (int64_t l = 0; l < HALF; l += 8) {
-                const int64_t low = d + l, high = low + HALF;
-                const __m256i pairs = load_pair(low < D ? b->values + j * step + low : NULL,
-                                                high < D ? b->values + j * step + high : NULL);
-                uint32_t *to = b->v + (d / STRIP * SDPA_KEYS + j) * HALF + l;
-
-                most = most_of(most, pairs);
-                _mm256_store_si256((__m256i *)(void *)to, pairs);
-            }
-    b->v_most = most_value(most);
-}
-
 /* ---- chains ---- */
 
-/* sum[r][c] = chain over k < n of fma(a[r * step + k], b[k][c]), for TILE rows and a strip. */
-static void chains(const float *a, int64_t step, const uint32_t *b, int64_t n,
-                   float (*restrict sum)[STRIP])
+/* y[r * y_step + c] = chain over k < n of fma(a[r * step + k], b[k][c]), for TILE rows and a strip
+ * of columns. */
+static inline void chains(const float *restrict a, int64_t step, const uint32_t *restrict b,
+                          int64_t n, float *restrict y, int64_t y_step)
 {
     for (int r = 0; r < TILE; r += ROWS)
         for (int c = 0; c < HALF; c += LANES) {
@@ -168,193 +65,13 @@ static void chains(const float *a, int64_t step, const uint32_t *b, int64_t n,
             }
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++) {
-                STORE(&sum[r + i][c], low[i]);
-                STORE(&sum[r + i][HALF + c], high[i]);
+                STORE(&y[(r + i) * y_step + c], low[i]);
+                STORE(&y[(r + i) * y_step + HALF + c], high[i]);
             }
         }
 }
 
-/* ---- sums in lanes, for calls of few rows or keys ---- */
-
-static float key_in_lanes(const float *q, const bf16 *key, int64_t D)
-{
-    __m128 s = _mm_setzero_ps();
-
-    for (int64_t d = 0; d < D; d += 4) {
-        const __m128i words =
-            _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(key + d)));
-
-        s = _mm_fmadd_ps(_mm_loadu_ps(q + d), _mm_castsi128_ps(_mm_slli_epi32(words, 16)), s);
-    }
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-static float key_in_wide_lanes(const float *q, const bf16 *key, int64_t D)
-{
-    float s[8] = {0};
-
-    for (int64_t d = 0; d < D; d += 8)
-        for (int l = 0; l < 8; l++)
-            s[l] = fmaf(q[d + l], bf16_to_f32(key[d + l]), s[l]);
-    for (int l = 0; l < 4; l++)
-        s[l] = s[l] + s[l + 4];
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
-
-/* rows: of the group. */
-static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct block *b,
-                         int64_t step, float *x)
-{
-    const int64_t wide = rows > 1 && b->N > 1 ? b->N % 4 : 0;
-
-    for (int64_t j = 0; j < b->N - wide; j++)
-        x[j] = key_in_lanes(q, b->keys + j * step, D);
-    for (int64_t j = b->N - wide; j < b->N; j++)
-        x[j] = key_in_wide_lanes(q, b->keys + j * step, D);
-}
-
-/* ---- softmax of a row in a block ---- */
-
-/* As signed integers these compare like the numbers, which need not be told apart from -0. */
-static inline int32_t order(float x)
-{
-    const int32_t i = (int32_t)f32_bits(x);
-
-    return i ^ (i >> 31 & 0x7fffffff);
-}
-
-/* x *= scale; returns the maximum, or NaN where there is one. */
-static float row_scale(float *restrict x, int64_t n, float scale)
-{
-    int32_t most = order(-INFINITY), nan = 0;
-
-    for (int64_t j = 0; j < n; j++) {
-        const float y = x[j] * scale;
-        const int32_t key = order(y);
-
-        x[j] = y;
-        nan |= (f32_bits(y) & 0x7fffffff) > 0x7f800000;
-        most = key > most ? key : most;
-    }
-    return nan ? NAN : f32_from_bits((uint32_t)(most ^ (most >> 31 & 0x7fffffff)));
-}
-
-/* Whether a masked score is NaN instead of -inf. */
-static int row_spoilt(const float *x, int64_t n, float scale)
-{
-    int nan = 0;
-
-    for (int64_t j = 0; j < n; j++)
-        nan |= fmaf(x[j], scale, -INFINITY) != -INFINITY;
-    return nan;
-}
-
-static void row_exp(float *restrict x, int64_t n, float most)
-{
-    for (int64_t j = 0; j < n; j++)
-        x[j] = sdpa_fexp(x[j] - most);
-}
-
-/* Sum of x[from..to), which are 0 beyond; rounds them.  `lanes` is a constant at every call. */
-static inline float row_sum_by(float *restrict x, int64_t from, int64_t to, const int lanes)
-{
-    float sum[32] = {0};
-    int64_t j = from / (2 * lanes) * (2 * lanes);
-
-    for (; j + lanes < to; j += 2 * lanes)
-        for (int l = 0; l < 2 * lanes; l++) {
-            sum[l] += x[j + l];
-            x[j + l] = bf16_to_f32(finish_round(x[j + l]));
-        }
-    for (int l = 0; j < to && l < lanes; l++) {
-        sum[l] += x[j + l];
-        x[j + l] = bf16_to_f32(finish_round(x[j + l]));
-    }
-    for (int w = lanes; w; w /= 2)
-        for (int l = 0; l < w; l++)
-            sum[l] = sum[l] + sum[l + w];
-    return sum[0];
-}
-
-/* Scores of [from, to) become weights, all others 0; returns their sum before rounding. */
-static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float most, int lanes)
-{
-    const int64_t whole = N / lanes * lanes, end = sdpa_least(to, whole);
-    float sum;
-
-    memset(x, 0, (size_t)from * sizeof(*x));
-    memset(x + to, 0, (size_t)(SDPA_KEYS - to) * sizeof(*x));
-    if (from < end)
-        row_exp(x + from, end - from, most);
-    for (int64_t j = from > whole ? from : whole; j < to; j++)
-        x[j] = sdpa_exp_tail(x[j] - most);
-    sum = lanes == 16 ? row_sum_by(x, from, end, 16) : row_sum_by(x, from, end, 8);
-    for (int64_t j = whole; j < to; j++) {
-        sum += x[j];
-        x[j] = bf16_to_f32(finish_round(x[j]));
-    }
-    return sum;
-}
-
-/* x: N scores, those outside [from, to) not necessarily computed unless `looked`; they become
- * weights.  Brings max, sum and o up to date. */
-static void row_softmax(const struct sdpa *s, const struct block *b, int64_t from, int64_t to,
-                        int looked, float *x, float *max, float *sum, float *o)
-{
-    float most = row_scale(x + from, to - from, s->scale), old, now;
-
-    if (looked && (row_spoilt(x, from, s->scale) || row_spoilt(x + to, b->N - to, s->scale)))
-        most = NAN;
-    if (*max > most)
-        most = *max;
-    if (most == -INFINITY) {
-        memset(x, 0, SDPA_KEYS * sizeof(*x));
-        return;
-    }
-    now = row_weights(x, from, to, b->N, most, s->lanes);
-    old = sdpa_exp_old(*max - most);
-    *sum = fmaf(old, *sum, now);
-    *max = most;
-    for (int64_t d = 0; b->n && d < s->width; d++)
-        o[d] = o[d] * old;
-}
-
-/* Keys of the block that row t sees. */
-static int64_t seen_in(const struct sdpa *s, const struct block *b, int64_t t, int64_t *to)
-{
-    int64_t from = sdpa_seen(s, t, to) - b->n;
-
-    *to -= b->n;
-    *to = *to < 0 ? 0 : sdpa_least(*to, b->N);
-    return from < 0 ? 0 : sdpa_least(from, *to);
-}
-
 /* ---- one row of a group of three or less ---- */
-
-static void row_times_values(const struct sdpa *s, const struct block *b, int64_t rows,
-                             const float *restrict p, float *restrict y)
-{
-    const int64_t step = s->call->in[2]->stride[1], fours = b->N & ~3;
-    const bf16 *v = b->values;
-
-    if (rows > 1) {
-        for (int64_t j = 0; j < b->N; j++, v += step)
-            for (int64_t d = 0; d < s->width; d++)
-                y[d] = fmaf(bf16_to_f32(v[d]), p[j], y[d]);
-        return;
-    }
-    for (int64_t j = 0; j < fours; j += 4, v += 4 * step)
-        for (int64_t d = 0; d < s->width; d++) {
-            const float v0 = bf16_to_f32(v[d]), v1 = bf16_to_f32(v[d + step]);
-            const float v2 = bf16_to_f32(v[d + 2 * step]), v3 = bf16_to_f32(v[d + 3 * step]);
-
-            y[d] = y[d] + (fmaf(v2, p[j + 2], v0 * p[j]) + fmaf(v3, p[j + 3], v1 * p[j + 1]));
-        }
-    for (int64_t j = b->N - 1; j >= fours; j--)
-        for (int64_t d = 0; d < s->width; d++)
-            y[d] = fmaf(bf16_to_f32(b->values[j * step + d]), p[j], y[d]);
-}
 
 static void few_block(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile)
 {
@@ -381,41 +98,42 @@ static void tile_products(const struct sdpa *s, const struct block *b, struct ti
                           int64_t from, int64_t to)
 {
     const int64_t D = s->width, chain = sdpa_chain(D);
-    _Alignas(64) float sum[TILE][STRIP];
+    _Alignas(64) float sum[TILE * STRIP];
 
-    for (int64_t first = from / STRIP * STRIP; first < to; first += STRIP)
-        for (int64_t d = 0; d < D; d += chain) {
-            chains(tile->q + d, SDPA_WIDEST, b->k + (first / STRIP * D + d) * HALF,
-                   sdpa_least(chain, D - d), sum);
-            for (int r = 0; r < TILE; r++) {
-                float *x = tile->x + r * SDPA_KEYS + first;
+    for (int64_t first = from / STRIP * STRIP; first < to; first += STRIP) {
+        const uint32_t *k = b->k + first / STRIP * D * HALF;
+        float *x = tile->x + first;
 
+        chains(tile->q, SDPA_WIDEST, k, chain, x, SDPA_KEYS);
+        for (int64_t d = chain; d < D; d += chain) {
+            chains(tile->q + d, SDPA_WIDEST, k + d * HALF, sdpa_least(chain, D - d), sum, STRIP);
+            for (int r = 0; r < TILE; r++)
                 for (int c = 0; c < STRIP; c++)
-                    x[c] = d ? x[c] + sum[r][c] : sum[r][c];
-            }
+                    x[r * SDPA_KEYS + c] = x[r * SDPA_KEYS + c] + sum[r * STRIP + c];
         }
+    }
 }
 
+/* sum: TILE rows of a strip. */
 static void chain_of_values(const struct tile *tile, const uint32_t *v, int64_t from, int64_t to,
-                            float (*sum)[STRIP])
+                            float *sum)
 {
-    chains(tile->x + from, SDPA_KEYS, v + from * HALF, to - from, sum);
+    chains(tile->x + from, SDPA_KEYS, v + from * HALF, to - from, sum, STRIP);
 }
 
-static int has_minus_zero(float (*sum)[STRIP])
+static int has_minus_zero(const float *sum)
 {
     int minus = 0;
 
-    for (int r = 0; r < TILE; r++)
-        for (int c = 0; c < STRIP; c++)
-            minus |= f32_bits(sum[r][c]) == 0x80000000u;
+    for (int i = 0; i < TILE * STRIP; i++)
+        minus |= f32_bits(sum[i]) == 0x80000000u;
     return minus;
 }
 
 static void tile_values(const struct block *b, const struct tile *tile, int64_t width)
 {
     const int64_t chain = sdpa_chain(b->N);
-    _Alignas(64) float sum[TILE][STRIP];
+    _Alignas(64) float sum[TILE * STRIP];
 
     for (int64_t d = 0; d < width; d += STRIP)
         for (int64_t j = 0; j < b->N; j += chain) {
@@ -430,7 +148,7 @@ static void tile_values(const struct block *b, const struct tile *tile, int64_t 
                 float *o = tile->o + r * width + d;
 
                 for (int c = 0; c < STRIP; c++)
-                    o[c] = b->n || j ? o[c] + sum[r][c] : sum[r][c];
+                    o[c] = b->n || j ? o[c] + sum[r * STRIP + c] : sum[r * STRIP + c];
             }
         }
 }

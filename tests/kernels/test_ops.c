@@ -410,9 +410,9 @@ static void cases_matmul_pv(struct random *r, struct tally *tally)
 }
 
 /* window, hidden: as in struct op_attrs and op_scope. */
-static void case_sdpa(struct random *r, struct tally *tally, enum fill fill, int64_t T,
-                      int64_t past, int64_t G, int64_t shared, int64_t D, int64_t window,
-                      int64_t hidden)
+static struct inputs sdpa_inputs(struct random *r, enum fill fill, int64_t T, int64_t past,
+                                 int64_t G, int64_t shared, int64_t D, int64_t window,
+                                 int64_t hidden)
 {
     const int64_t kept = window && past > window - 1 ? window - 1 : past, L = kept + T;
     struct inputs c = {.op = OP_sdpa, .count = 3, .scope = {past, T, hidden}};
@@ -424,6 +424,30 @@ static void case_sdpa(struct random *r, struct tally *tally, enum fill fill, int
     c.out = empty(2, (int64_t[]){T, G * shared * D});
     snprintf(c.label, sizeof(c.label), "%d after %d, %d x %d of %d, window %d, hidden %d, fill %d",
              (int)T, (int)past, (int)G, (int)shared, (int)D, (int)window, (int)hidden, (int)fill);
+    return c;
+}
+
+static void case_sdpa(struct random *r, struct tally *tally, enum fill fill, int64_t T,
+                      int64_t past, int64_t G, int64_t shared, int64_t D, int64_t window,
+                      int64_t hidden)
+{
+    struct inputs c = sdpa_inputs(r, fill, T, past, G, shared, D, window, hidden);
+
+    finish(&c, tally);
+}
+
+/* Sums of underflowing products that stand at -0, which a key that is not seen turns into +0 if its
+ * value has no sign. */
+static void case_sdpa_minus(struct random *r, struct tally *tally, int64_t T, int64_t past,
+                            int64_t window)
+{
+    static const bf16 values[] = {0x8001, 0x8001, 0x8000, 0x8000, 0x8000, 0x0000};
+    struct inputs c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 32, window, 0);
+    bf16 *v = c.in[2].data;
+
+    for (int64_t i = 0; i < c.in[2].shape[1] * 32; i++)
+        v[i] = values[random_below(r, i % 32 < 16 ? 6 : 5)];
+    c.attrs.by = 16;
     finish(&c, tally);
 }
 
@@ -462,14 +486,20 @@ static void cases_sdpa(struct random *r, struct tally *tally)
         case_sdpa(r, tally, (enum fill)f, 300, 0, 1, 2, 32, 0, 0);
         case_sdpa(r, tally, (enum fill)f, 1, 600, 1, 7, 64, 0, 0);
     }
+    for (int i = 0; i < 4; i++) {
+        case_sdpa_minus(r, tally, T[i], 5, 0);
+        case_sdpa_minus(r, tally, 20, 0, 0);
+        case_sdpa_minus(r, tally, 300, 0, 200 * (i % 2));
+        case_sdpa_minus(r, tally, 40, 500, 0);
+        case_sdpa_minus(r, tally, 40, 1000, 300);
+    }
 }
 
 /* Operations on one tensor of scores. */
 static void case_scores(struct random *r, struct tally *tally, enum op op, enum fill fill,
                         int64_t T, int64_t L, const struct op_attrs *attrs)
 {
-    struct inputs c = {
-        .op = op, .count = 1, .scope = {.past = L - T, .tokens = T}, .attrs = *attrs};
+    struct inputs c = {.op = op, .count = 1, .scope = {L - T, T, L % 2 * (L / 3)}, .attrs = *attrs};
 
     c.in[0] = filled(r, fill, 3, (int64_t[]){3, T, L});
     c.out = empty(3, c.in[0].shape);

@@ -145,6 +145,22 @@ def wide(*shape):
     return torch.from_numpy(x.astype(np.float32)).to(torch.bfloat16)
 
 
+def spoilt(*shape):
+    """Some infinities and NaN."""
+    x = normal(*shape)
+    for value in (float("inf"), float("-inf"), float("nan"), 3e38, -3e38):
+        x[torch.from_numpy(rng.random(shape) < 0.0004)] = value
+    return x
+
+
+def underflowing(*shape):
+    """Zeros of both signs and the least denormals: sums of their products stand at -0."""
+    every = torch.tensor([-0x7fff, -0x7fff, -0x8000, -0x8000, 0, 1], dtype=torch.int16).view(torch.bfloat16)
+    x = every[torch.from_numpy(rng.integers(0, 6, shape))]
+    x[..., : shape[-1] // 2] = every[torch.from_numpy(rng.integers(0, 4, shape[:-1] + (shape[-1] // 2,)))]
+    return x
+
+
 def pick(low, high):
     return int(rng.integers(low, high))
 
@@ -230,10 +246,11 @@ def sdpa_scope(T, past, window, hidden):
     return kept + T, offset, padding
 
 
-def sdpa_case(tally, T, past, G, repeat, D, window=0, hidden=0, values=normal, spread=1.0):
+def sdpa_case(tally, T, past, G, repeat, D, window=0, hidden=0, values=normal, spread=1.0,
+              last=None):
     """As sdpa_attention_forward calls it: the mask is the one that transformers makes, or leaves out."""
     L, offset, padding = sdpa_scope(T, past, window, hidden)
-    q, k, v = values(1, T, G * repeat, D).transpose(1, 2) * spread, values(1, G, L, D), values(1, G, L, D)
+    q, k, v = values(1, T, G * repeat, D).transpose(1, 2) * spread, values(1, G, L, D), (last or values)(1, G, L, D)
     overlay = masking.sliding_window_causal_mask_function(window) if window else masking.causal_mask_function
     mask = masking.sdpa_mask(1, T, L, past, offset, overlay, padding if hidden else None, window or None)
     module = SimpleNamespace(num_key_value_groups=repeat, is_causal=True)
@@ -269,6 +286,11 @@ def check_sdpa(tally):
                                     (900, 0, 64, 300)]:
         for G, repeat, D in heads[:3]:
             sdpa_case(tally, T, past, G, repeat, D, window=window, hidden=hidden)
+    for T, past, window, hidden in [(1, 3, 0, 0), (3, 0, 0, 0), (5, 2, 0, 0), (20, 0, 0, 0), (33, 0, 0, 0), (40, 500, 0, 0),
+                                    (300, 0, 0, 0), (300, 0, 0, 11), (300, 0, 90, 0), (700, 0, 0, 0), (1, 700, 0, 0)]:
+        for _ in range(times(20)):
+            sdpa_case(tally, T, past, 1, 2, 32, window, hidden, values=spoilt)
+            sdpa_case(tally, T, past, 1, 2, 32, window, hidden, last=underflowing, spread=100.0)
     for _ in range(times(300)):
         T = pick(1, 12) if pick(0, 3) == 0 else pick(1, 400)
         past = 0 if pick(0, 2) else pick(1, 900)

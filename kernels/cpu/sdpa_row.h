@@ -1,0 +1,193 @@
+/* sdpa_row.h - what is done one row at a time: sums in lanes, and the softmax of a block.  For
+ * sdpa_body.h; the loops are written so that a compiler can put them in vectors. */
+#ifndef SAMEBIT_CPU_SDPA_ROW_H
+#define SAMEBIT_CPU_SDPA_ROW_H
+
+#include <string.h>
+
+#include "kernels/cpu/finish.h"
+#include "kernels/cpu/sdpa_block.h"
+
+/* ---- sums in lanes, for calls of few rows or keys ---- */
+
+static float key_in_lanes(const float *q, const bf16 *key, int64_t D)
+{
+    __m128 s = _mm_setzero_ps();
+
+    for (int64_t d = 0; d < D; d += 4) {
+        const __m128i words =
+            _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(key + d)));
+
+        s = _mm_fmadd_ps(_mm_loadu_ps(q + d), _mm_castsi128_ps(_mm_slli_epi32(words, 16)), s);
+    }
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static float key_in_wide_lanes(const float *q, const bf16 *key, int64_t D)
+{
+    float s[8] = {0};
+
+    for (int64_t d = 0; d < D; d += 8)
+        for (int l = 0; l < 8; l++)
+            s[l] = fmaf(q[d + l], bf16_to_f32(key[d + l]), s[l]);
+    for (int l = 0; l < 4; l++)
+        s[l] = s[l] + s[l + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* rows: of the group. */
+static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct block *b,
+                         int64_t step, float *x)
+{
+    const int64_t wide = rows > 1 && b->N > 1 ? b->N % 4 : 0;
+
+    for (int64_t j = 0; j < b->N - wide; j++)
+        x[j] = key_in_lanes(q, b->keys + j * step, D);
+    for (int64_t j = b->N - wide; j < b->N; j++)
+        x[j] = key_in_wide_lanes(q, b->keys + j * step, D);
+}
+
+/* ---- values, for groups of three rows or less ---- */
+
+static void row_times_values(const struct sdpa *s, const struct block *b, int64_t rows,
+                             const float *restrict p, float *restrict y)
+{
+    const int64_t step = s->call->in[2]->stride[1], fours = b->N & ~3;
+    const bf16 *v = b->values;
+
+    if (rows > 1) {
+        for (int64_t j = 0; j < b->N; j++, v += step)
+            for (int64_t d = 0; d < s->width; d++)
+                y[d] = fmaf(bf16_to_f32(v[d]), p[j], y[d]);
+        return;
+    }
+    for (int64_t j = 0; j < fours; j += 4, v += 4 * step)
+        for (int64_t d = 0; d < s->width; d++) {
+            const float v0 = bf16_to_f32(v[d]), v1 = bf16_to_f32(v[d + step]);
+            const float v2 = bf16_to_f32(v[d + 2 * step]), v3 = bf16_to_f32(v[d + 3 * step]);
+
+            y[d] = y[d] + (fmaf(v2, p[j + 2], v0 * p[j]) + fmaf(v3, p[j + 3], v1 * p[j + 1]));
+        }
+    for (int64_t j = b->N - 1; j >= fours; j--)
+        for (int64_t d = 0; d < s->width; d++)
+            y[d] = fmaf(bf16_to_f32(b->values[j * step + d]), p[j], y[d]);
+}
+
+/* ---- softmax of a row in a block ---- */
+
+/* As signed integers these compare like the numbers, which need not be told apart from -0. */
+static inline int32_t order(float x)
+{
+    const int32_t i = (int32_t)f32_bits(x);
+
+    return i ^ (i >> 31 & 0x7fffffff);
+}
+
+/* x *= scale; returns the maximum, or NaN where there is one. */
+static float row_scale(float *restrict x, int64_t n, float scale)
+{
+    int32_t most = order(-INFINITY), nan = 0;
+
+    for (int64_t j = 0; j < n; j++) {
+        const float y = x[j] * scale;
+        const int32_t key = order(y);
+
+        x[j] = y;
+        nan |= (f32_bits(y) & 0x7fffffff) > 0x7f800000;
+        most = key > most ? key : most;
+    }
+    return nan ? NAN : f32_from_bits((uint32_t)(most ^ (most >> 31 & 0x7fffffff)));
+}
+
+/* Whether a masked score is NaN instead of -inf. */
+static int row_spoilt(const float *x, int64_t n, float scale)
+{
+    int nan = 0;
+
+    for (int64_t j = 0; j < n; j++)
+        nan |= fmaf(x[j], scale, -INFINITY) != -INFINITY;
+    return nan;
+}
+
+static void row_exp(float *restrict x, int64_t n, float most)
+{
+    for (int64_t j = 0; j < n; j++)
+        x[j] = sdpa_fexp(x[j] - most);
+}
+
+/* Sum of x[from..to), which are 0 beyond; rounds them.  `lanes` is a constant at every call. */
+static inline float row_sum_by(float *restrict x, int64_t from, int64_t to, const int lanes)
+{
+    float sum[32] = {0};
+    int64_t j = from / (2 * lanes) * (2 * lanes);
+
+    for (; j + lanes < to; j += 2 * lanes)
+        for (int l = 0; l < 2 * lanes; l++) {
+            sum[l] += x[j + l];
+            x[j + l] = bf16_to_f32(finish_round(x[j + l]));
+        }
+    for (int l = 0; j < to && l < lanes; l++) {
+        sum[l] += x[j + l];
+        x[j + l] = bf16_to_f32(finish_round(x[j + l]));
+    }
+    for (int w = lanes; w; w /= 2)
+        for (int l = 0; l < w; l++)
+            sum[l] = sum[l] + sum[l + w];
+    return sum[0];
+}
+
+/* Scores of [from, to) become weights, all others 0; returns their sum before rounding. */
+static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float most, int lanes)
+{
+    const int64_t whole = N / lanes * lanes, end = sdpa_least(to, whole);
+    float sum;
+
+    memset(x, 0, (size_t)from * sizeof(*x));
+    memset(x + to, 0, (size_t)(SDPA_KEYS - to) * sizeof(*x));
+    if (from < end)
+        row_exp(x + from, end - from, most);
+    for (int64_t j = from > whole ? from : whole; j < to; j++)
+        x[j] = sdpa_exp_tail(x[j] - most);
+    sum = lanes == 16 ? row_sum_by(x, from, end, 16) : row_sum_by(x, from, end, 8);
+    for (int64_t j = whole; j < to; j++) {
+        sum += x[j];
+        x[j] = bf16_to_f32(finish_round(x[j]));
+    }
+    return sum;
+}
+
+/* x: N scores, those outside [from, to) not necessarily computed unless `looked`; they become
+ * weights.  Brings max, sum and o up to date. */
+static void row_softmax(const struct sdpa *s, const struct block *b, int64_t from, int64_t to,
+                        int looked, float *x, float *max, float *sum, float *o)
+{
+    float most = row_scale(x + from, to - from, s->scale), old, now;
+
+    if (looked && (row_spoilt(x, from, s->scale) || row_spoilt(x + to, b->N - to, s->scale)))
+        most = NAN;
+    if (*max > most)
+        most = *max;
+    if (most == -INFINITY) {
+        memset(x, 0, SDPA_KEYS * sizeof(*x));
+        return;
+    }
+    now = row_weights(x, from, to, b->N, most, s->lanes);
+    old = sdpa_exp_old(*max - most);
+    *sum = fmaf(old, *sum, now);
+    *max = most;
+    for (int64_t d = 0; b->n && d < s->width; d++)
+        o[d] = o[d] * old;
+}
+
+/* Keys of the block that row t sees. */
+static int64_t seen_in(const struct sdpa *s, const struct block *b, int64_t t, int64_t *to)
+{
+    int64_t from = sdpa_seen(s, t, to) - b->n;
+
+    *to -= b->n;
+    *to = *to < 0 ? 0 : sdpa_least(*to, b->N);
+    return from < 0 ? 0 : sdpa_least(from, *to);
+}
+
+#endif
