@@ -50,23 +50,40 @@ def prompt(model, folder, length, seed=0):
     return ids
 
 
-def trace_fields(tokens, steps):
-    return {"tokens": tokens, "steps": steps, "values": ["*"], "positions": "all"}
+def feed(model, folder, case):
+    """The rows of a case: {"length", "steps"}, and "chunks": [lengths], "padding": [of each row],
+    each another prompt."""
+    length, padding = case["length"], case.get("padding")
+    rows = [[0] * left + prompt(model, folder, length - left, row * 1000)
+            for row, left in enumerate(padding or [0])]
+    return reference.Feed(rows, case["steps"], padding, case.get("chunks"))
 
 
-def value_name(call, name):
-    return name if call == 0 else f"step_{call}/{name}"
+def label(case):
+    """How the table names what is fed: 300, 128+100+72, 21 pad 7, 21 pad 0,5,13 (a batch)."""
+    text = "+".join(map(str, case["chunks"])) if case.get("chunks") else str(case["length"])
+    return text + (" pad " + ",".join(map(str, case["padding"])) if case.get("padding") else "")
 
 
-def trace_request(tokens, steps, replace=None):
+def trace_fields(feed, attention, row=0):
+    """The request for one row of a feed, alone."""
+    fields = {"tokens": feed.rows[row], "steps": feed.steps, "values": ["*"], "positions": "all", "attention": attention}
+    if feed.padding and feed.padding[row]:
+        fields["padding"] = feed.padding[row]
+    if len(feed.chunks) > 1:
+        fields["chunks"] = feed.chunks
+    return fields
+
+
+def trace_request(feed, attention, row=0, replace=None):
     """Body and content type.  replace: {(call, name): bf16 tensor}."""
     import torch
 
-    fields = trace_fields(tokens, steps)
+    fields = trace_fields(feed, attention, row)
     if not replace:
         return json.dumps(fields).encode(), "application/json"
-    given = {value_name(*key): ("BF16", t.shape, t.contiguous().view(torch.int16).numpy().tobytes())
-             for key, t in replace.items()}
+    given = {feed.prefix(call) + name: ("BF16", t.shape, t.contiguous().view(torch.int16).numpy().tobytes())
+             for (call, name), t in replace.items()}
     return daemon.write_tensors(given, {"request": json.dumps(fields)}), "application/octet-stream"
 
 
@@ -113,7 +130,7 @@ def transformers_numbers(model):
 
 def server_numbers(server):
     """The same of the server: from the shapes of its values where they show it."""
-    info, values = server.json("/v1/model"), server.json("/v1/values")["values"]
+    info, values = server.json("/v1/model"), server.json("/v1/values?attention=eager")["values"]
     shape, text = {v["name"]: v["shape"] for v in values}, info["config"]
     heads, _, width = shape["model.layers.0.self_attn.keys"]
     keys = [shape[f"model.layers.{n}.self_attn.keys"][1] for n in sorted({v["layer"] for v in values if "layer" in v})]
@@ -149,8 +166,8 @@ def tokenization(server, folder):
 def catalogue(model, server):
     """GET /v1/values and the reference name the same values."""
     names = set()
-    model.run([1, 2, 3], 0, lambda call, name, value: names.add(name))
-    ours = [v["name"] for v in server.json("/v1/values")["values"]]
+    model.run(reference.Feed([[1, 2, 3]]), [lambda call, name, value: names.add(name)])
+    ours = [v["name"] for v in server.json(f"/v1/values?attention={model.implementation}")["values"]]
     if len(ours) != len(set(ours)):
         return "a name stands twice"
     if set(ours) != names:
@@ -158,41 +175,67 @@ def catalogue(model, server):
                 f"only PyTorch has {sorted(names - set(ours))[:4]}")
 
 
-def proof(model, folder, about):
+def proof(model, folder, cases):
     """The reference's own hooks change nothing."""
-    length, steps = about
     try:
-        model.prove(prompt(model, folder, length), steps)
+        for case in cases:
+            model.prove(feed(model, folder, case))
     except reference.Refused as e:
         return str(e)
 
 
+def defaults(server, folder):
+    """A model loaded without any option, and a request without any: the same logits."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    if model.dtype != torch.bfloat16:
+        raise Skip(f"the checkpoint is {model.dtype}, which samebit rounds to bf16")
+    tokens = server.json("/v1/tokenize", {"text": "The quick brown fox jumps over the lazy dog."})["tokens"]
+    with torch.no_grad():
+        want = model(torch.tensor([tokens])).logits[0]
+    with tempfile.NamedTemporaryFile() as file:
+        server.trace({"tokens": tokens, "values": ["logits"]}, file)
+        ours = daemon.Tensors(file.name)
+        entry, = (e for e in ours.entries if e[0] != "tokens")
+        got = torch.frombuffer(bytearray(ours.bytes(entry)), dtype=torch.bfloat16).view(entry[2])
+    if not reference.same_bits(got, want):
+        return f"{int((got != want).sum())} of {want.numel()} logits differ"
+
+
 def once(model, server, job):
-    """The checks of a model: [(name, function)]."""
+    """The checks of a model with one attention: [(name, function)]."""
     folder = job["folder"]
+    made = [("catalogue", lambda: catalogue(model, server)),
+            ("bare run", lambda: proof(model, folder, job["prove"]))]
+    if model.implementation != reference.ATTENTIONS[0]:
+        return made
     return [("loading", lambda: loading(model, server, folder)),
             ("configuration", lambda: configuration(model, server)),
             ("tokenization", lambda: tokenization(server, folder)),
-            ("catalogue", lambda: catalogue(model, server)),
-            ("bare run", lambda: proof(model, folder, job["prove"]))]
+            ("defaults", lambda: defaults(server, folder))] + made
 
 
 # ---- replaced values ----
 
-REPLACED = [(0, "model.layers.1.self_attn.o_proj"), (0, "model.layers.0.mlp.act_fn"),
-            (0, "model.layers.0.self_attn.weights"), (0, "model.layers.1.self_attn.k_rope"),
-            (2, "model.layers.1.self_attn.scores"), (1, "model.layers.0.input_layernorm"),
-            (0, "model.embed_tokens"), (1, "lm_head")]
+REPLACED = {
+    "eager": [(0, "model.layers.1.self_attn.o_proj"), (0, "model.layers.0.mlp.act_fn"),
+              (0, "model.layers.0.self_attn.weights"), (0, "model.layers.1.self_attn.k_rope"),
+              (2, "model.layers.1.self_attn.scores"), (1, "model.layers.0.input_layernorm"),
+              (0, "model.embed_tokens"), (1, "lm_head")],
+    "sdpa": [(0, "model.layers.0.self_attn.context"), (0, "model.layers.1.self_attn.k_rope"),
+             (2, "model.layers.1.self_attn.q_rope"), (1, "model.layers.0.self_attn.context")]}
 
 
-def given_tensors(model, tokens, steps):
+def given_tensors(model, feed):
     """A random tensor for each of REPLACED, shaped as the run gives it."""
     import torch
 
     shapes = {}
-    model.run(tokens, steps, lambda call, name, value: shapes.update({(call, name): value.shape}))
+    model.run(feed, [lambda call, name, value: shapes.update({(call, name): value.shape})])
     generator = torch.Generator().manual_seed(7)
-    return [{key: torch.randn(shapes[key], generator=generator).bfloat16()} for key in REPLACED]
+    return [{key: torch.randn(shapes[key], generator=generator).bfloat16()} for key in REPLACED[model.implementation]]
 
 
 def only_after(before, after, name):
@@ -209,18 +252,19 @@ def only_after(before, after, name):
 
 def replacement(model, server, job, about, say, compare_run):
     """Each of REPLACED alone: PyTorch with the same tensor in a hook has the same bits everywhere."""
-    length, steps = job["replace"]
-    tokens = prompt(model, job["folder"], length)
-    with tempfile.NamedTemporaryFile() as plain:
-        server.trace(trace_fields(tokens, steps), plain)
-        for replace in given_tensors(model, tokens, steps):
-            (key, _), = replace.items()
-            with tempfile.NamedTemporaryFile() as changed:
-                body, content_type = trace_request(tokens, steps, replace)
-                server.trace(body, changed, content_type)
-                wrong = only_after(plain.name, changed.name, value_name(*key))
-            passed, result = compare_run(model, server, tokens, steps, (), replace)
-            if wrong:
-                result["problems"].append(f"replacing {value_name(*key)}: {wrong}")
-            say("row", **about, length=length, steps=steps, replaced=value_name(*key),
-                passed=passed and not wrong, **result)
+    for case in job["replace"]:
+        fed = feed(model, job["folder"], case)
+        with tempfile.NamedTemporaryFile() as plain:
+            server.trace(trace_fields(fed, model.implementation), plain)
+            for replace in given_tensors(model, fed):
+                ((call, name), _), = replace.items()
+                key = fed.prefix(call) + name
+                with tempfile.NamedTemporaryFile() as changed:
+                    body, content_type = trace_request(fed, model.implementation, 0, replace)
+                    server.trace(body, changed, content_type)
+                    wrong = only_after(plain.name, changed.name, key)
+                passed, result = compare_run(model, server, fed, (), replace)
+                if wrong:
+                    result["problems"].append(f"replacing {key}: {wrong}")
+                say("row", **about, prompt=label(case), steps=case["steps"], replaced=key,
+                    passed=passed and not wrong, **result)

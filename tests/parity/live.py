@@ -5,6 +5,7 @@ Reads a plan from standard input (JSON) and writes one JSON object a line to sta
     {"kind": "check", ...}    what is compared besides: loading, configuration, tokenization, ...
 It is a process of its own because PyTorch chooses its arithmetic when it is loaded.
 """
+import contextlib
 import http.client
 import json
 import sys
@@ -29,12 +30,12 @@ def bf16_numbers(bits):
 
 
 class Comparison:
-    """Compares the values of a reference run, as they come, with a trace file."""
+    """Compares the values of a row of a reference run, as they come, with a trace file."""
 
-    def __init__(self, path, watch=()):
+    def __init__(self, path, feed, watch=()):
         import numpy
 
-        self.numpy = numpy
+        self.numpy, self.feed = numpy, feed
         self.file = daemon.Tensors(path)
         self.data = numpy.memmap(path, dtype=numpy.uint8, mode="r")
         self.left = {e[0]: (i, e) for i, e in enumerate(self.file.entries)}
@@ -48,7 +49,7 @@ class Comparison:
     def on_value(self, call, name, value):
         import torch
 
-        key = name if call == 0 else f"step_{call}/{name}"
+        key = self.feed.prefix(call) + name
         order, entry = self.left.pop(key, (0, None))
         if entry is None:
             return self.problems.append(f"{key}: the server's trace lacks it")
@@ -94,35 +95,56 @@ class Comparison:
                 "problems": self.problems[:REPORTED], "watched": self.watched}
 
 
-def compare_run(model, server, tokens, steps, watch=(), replace=None):
-    """One traced run against one reference run.  replace: {(call, name): tensor}."""
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-        body, content_type = checks.trace_request(tokens, steps, replace)
-        server.trace(body, file, content_type)
-        comparison = Comparison(file.name, watch)
-        fed = model.run(tokens, steps, comparison.on_value, replace)
-        passed = comparison.finish(fed)
-        del comparison.data
-    return passed, comparison.result()
+def joined(results):
+    """The rows of a batch as one result."""
+    out = results[0]
+    for row, more in enumerate(results[1:], 1):
+        for key in ("values", "elements", "differing", "differing_values"):
+            out[key] += more[key]
+        out["found"] += [{**f, "name": f"row {row}: {f['name']}"} for f in more["found"]]
+        out["problems"] += [f"row {row}: {text}" for text in more["problems"]]
+    return out
+
+
+def compare_run(model, server, feed, watch=(), replace=None):
+    """One reference run against one traced run for each of its rows.  replace: {(call, name): tensor}."""
+    with contextlib.ExitStack() as stack:
+        comparisons = []
+        for row in range(len(feed.rows)):
+            file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".safetensors"))
+            body, content_type = checks.trace_request(feed, model.implementation, row, replace)
+            server.trace(body, file, content_type)
+            comparisons.append(Comparison(file.name, feed, watch))
+        fed = model.run(feed, [c.on_value for c in comparisons], replace)
+        passed = [c.finish(tokens) for c, tokens in zip(comparisons, fed)]
+        for c in comparisons:
+            del c.data
+    return all(passed), joined([c.result() for c in comparisons])
+
+
+def run_threads(model, numerics, job, threads):
+    """All cases of a model with one attention and number of threads."""
+    about = {"model": job["model"], "numerics": numerics, "attention": model.implementation, "threads": threads}
+    first = threads == job["threads"][0]
+    with daemon.Daemon(job["folder"], numerics, threads) as server:
+        for name, check in (checks.once(model, server, job) if first else []):
+            say("check", **about, name=name, **checks.verdict(check))
+        for case in job["cases" if first else "fewer"][model.implementation]:
+            feed = checks.feed(model, job["folder"], case)
+            passed, result = compare_run(model, server, feed, job["watch"])
+            say("row", **about, prompt=checks.label(case), steps=case["steps"], passed=passed, **result)
+        if job["replace"]:
+            checks.replacement(model, server, job, about, say, compare_run)
 
 
 def run_model(numerics, job):
     import torch
 
-    model = reference.Reference(job["folder"])
-    for threads in job["threads"]:
-        torch.set_num_threads(threads)
-        about = {"model": job["model"], "numerics": numerics, "threads": threads}
-        with daemon.Daemon(job["folder"], numerics, threads) as server:
-            first = threads == job["threads"][0]
-            for name, check in (checks.once(model, server, job) if first else []):
-                say("check", **about, name=name, **checks.verdict(check))
-            for length, steps in (job["lengths"] if first else job.get("fewer", job["lengths"])):
-                tokens = checks.prompt(model, job["folder"], length)
-                passed, result = compare_run(model, server, tokens, steps, job["watch"])
-                say("row", **about, length=length, steps=steps, passed=passed, **result)
-            if job.get("replace"):
-                checks.replacement(model, server, job, about, say, compare_run)
+    for attention in job["attentions"]:
+        model = reference.Reference(job["folder"], attention)
+        for threads in job["threads"]:
+            torch.set_num_threads(threads)
+            run_threads(model, numerics, job, threads)
 
 
 def main():
@@ -133,10 +155,10 @@ def main():
             try:
                 run_model(plan["numerics"], job)
             except (daemon.Trouble, reference.Refused, http.client.HTTPException, OSError) as e:
-                say("check", model=job["model"], numerics=plan["numerics"], threads=0,
+                say("check", model=job["model"], numerics=plan["numerics"], attention="", threads=0,
                     name="run", passed=False, text=f"{type(e).__name__}: {e}")
     except reference.Refused as e:
-        say("check", model="-", numerics=plan["numerics"], threads=0, name="numerics", passed=False, text=str(e))
+        say("check", model="-", numerics=plan["numerics"], attention="", threads=0, name="numerics", passed=False, text=str(e))
     except Exception:
         traceback.print_exc()
         return 1

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Compares samebitd with PyTorch, live, bit by bit.
 
-    parity.py [--quick | --full] [--acceptance] [--only MODEL,...] [--numerics NAME]
+    parity.py [--quick | --full] [--acceptance] [--only MODEL,...]
+              [--numerics NAME] [--attention NAME]
     parity.py --golden             records golden/*.json from PyTorch alone
 
-For each model, numerics and number of threads the server runs the prompts, and every value it
+For each model, numerics, attention and number of threads the server runs the prompts, and every value it
 knows, of prefill and of every cached decode step, is compared with the same value in PyTorch: 0
-differing bits are allowed, no value may lack a reference, and no reference a value.  Ends with the
+differing bits are allowed, no value may lack a reference, and no reference a value.  A prompt is
+fed at once, in calls (128+100+72), or behind left padding (pad 7; with several numbers a batch in
+PyTorch, and each of its rows alone in samebit).  Ends with the
 line `N passed, N failed, N skipped`; the exit status is 0 only when none failed.
 """
 import argparse
@@ -34,32 +37,60 @@ ACCEPTANCE_LENGTHS = [1, 17]
 
 # ---- what runs ----
 
-def job(name, lengths, fewer=None, threads=(2, 1), replace=None):
-    """lengths: [(prompt tokens, decode steps)], with the first number of threads; fewer: with the others."""
-    return {"model": name, "lengths": lengths, "fewer": fewer or lengths, "threads": list(threads),
-            "prove": [5, 2], "replace": replace, "watch": [path for _, path in ACCEPTANCE]}
+def plain(*lengths_and_steps):
+    return [{"length": length, "steps": steps} for length, steps in lengths_and_steps]
+
+
+def chunked(steps, *chunks):
+    """A prompt in several calls on one cache."""
+    return [{"length": sum(chunks), "steps": steps, "chunks": list(chunks)}]
+
+
+def padded(length, steps, *padding, chunks=None):
+    """Left padding: of a row alone, or of each row of a batch."""
+    return [{"length": length, "steps": steps, "padding": list(padding), "chunks": chunks}]
+
+
+def job(name, eager, sdpa=None, fewer=None, threads=(2, 1), replace=False):
+    """Cases with the first number of threads, under each attention (sdpa None: eager's); fewer: with
+    the others (None: all)."""
+    cases = {"eager": eager, "sdpa": sdpa or eager}
+    return {"model": name, "cases": cases, "fewer": {a: fewer or cases[a] for a in cases}, "threads": list(threads),
+            "prove": plain((5, 2)) + chunked(1, 3, 2) + padded(5, 1, 0, 2), "watch": [path for _, path in ACCEPTANCE],
+            "replace": (plain((5, 2)) + chunked(1, 3, 2)) * replace}
+
+
+SMALL_CHUNKS = chunked(2, 9, 1, 2, 3, 6)
+SMALL_PADS = padded(9, 2, 4) + padded(21, 3, 0, 5, 13) + padded(14, 2, 6, chunks=[3, 4, 7])
+CHUNKS = chunked(8, 128, 100, 72) + chunked(4, 40, 1, 2, 3, 64) + chunked(2, 1, 1, 16)
+PADS = padded(300, 4, 100) + padded(64, 8, 0, 30, 63) + padded(70, 4, 20, chunks=[10, 20, 40]) + padded(5, 32, 1, 4)
+REPLACING = ("tiny-qwen2", "tiny-qwen3", "tiny-llama", "tiny-mistral")
 
 
 def plan(arguments):
     if arguments.acceptance:
-        return [job(name, [(n, 0) for n in ACCEPTANCE_LENGTHS], threads=(2,)) for name in ACCEPTANCE_MODELS]
+        lengths = plain(*((n, 0) for n in ACCEPTANCE_LENGTHS))
+        return [job(name, lengths, threads=(2,)) for name in ACCEPTANCE_MODELS]
     tiny = models.tiny_names()
     if arguments.quick:
-        small = [(1, 24), (2, 4), (5, 4), (17, 8), (64, 4)]
-        return [job(name, small, [(1, 4), (17, 8)], replace=[5, 2] if name in REPLACING else None)
-                for name in tiny] + [job("smollm2-135m", [(1, 4), (5, 2), (17, 4)], [(5, 2)])]
-    deep = [(1, 32), (2, 8), (5, 8), (17, 32), (64, 8), (300, 8)]
+        small = plain((1, 24), (2, 4), (5, 4), (17, 8), (64, 4)) + SMALL_CHUNKS + SMALL_PADS
+        large = small + plain((300, 1), (513, 1))
+        real = plain((1, 4), (5, 2), (17, 4))
+        return [job(name, small, large, plain((1, 4), (17, 8)), replace=name in REPLACING) for name in tiny] + [
+            job("smollm2-135m", real, real + chunked(1, 9, 1, 3) + padded(9, 1, 4), plain((5, 2)))]
+    deep = plain((1, 32), (2, 8), (5, 8), (17, 32), (64, 8), (300, 8))
+    long = plain((513, 4), (800, 4))
+    rest = CHUNKS + PADS
+    whole = plain(*((c["length"], 32) for c in deep)) + rest + SMALL_CHUNKS + SMALL_PADS
     # More than 1024 keys: one more block of the sums over keys.
-    jobs = [job(name, [(n, 32) for n, _ in deep] + [(1100, 2)] * (name in REPLACING), replace=[5, 2])
-            for name in tiny]
-    jobs.append(job("smollm2-135m", deep, replace=[5, 2]))
-    jobs.append(job("qwen2.5-0.5b-random", deep, [(1, 8), (17, 32), (300, 2)]))
+    jobs = [job(name, whole + many, whole + long + many, replace=name in REPLACING)
+            for name in tiny for many in [plain((1100, 2)) * (name in REPLACING)]]
+    fewer = plain((1, 8), (17, 32), (300, 2))
+    jobs.append(job("smollm2-135m", deep + rest, deep + long + rest, fewer, replace=True))
+    jobs.append(job("qwen2.5-0.5b-random", deep + rest, deep + long + rest, fewer))
     if arguments.full:
-        jobs.append(job("qwen2.5-coder-1.5b", deep, [(1, 8), (17, 8)]))
+        jobs.append(job("qwen2.5-coder-1.5b", deep, deep + long, plain((1, 8), (17, 8))))
     return jobs
-
-
-REPLACING = ("tiny-qwen2", "tiny-qwen3", "tiny-llama", "tiny-mistral")
 
 
 # ---- printing ----
@@ -71,7 +102,8 @@ class Report:
         self.passed = self.failed = self.skipped = 0
         self.values = self.elements = self.differing = 0
         self.accepted = {}
-        print(f"{'model':<22} {'numerics':<22} threads length steps  {'values':>7} {'elements':>13} {'differing':>10}")
+        print(f"{'model':<20} {'numerics':<21} {'attention':<9} threads {'prompt':>15} steps  {'values':>7} "
+              f"{'elements':>13} {'differing':>9}")
 
     def count(self, passed):
         self.skipped += passed is None
@@ -84,7 +116,8 @@ class Report:
         elif r["kind"] == "check":
             self.count(r["passed"])
             mark = "" if r["passed"] is not False else "FAILED: "
-            print(f"{r['model']:<22} {r['numerics']:<22} {r['threads'] or '':>7} {r['name']}: {mark}{r['text']}")
+            print(f"{r['model']:<20} {r['numerics']:<21} {r['attention']:<9} {r['threads'] or '':>7} "
+                  f"{r['name']}: {mark}{r['text']}")
         sys.stdout.flush()
 
     def _row(self, r):
@@ -94,8 +127,8 @@ class Report:
         self.differing += r["differing"]
         note = f"  replaced {r['replaced']}" if r.get("replaced") else ""
         note += "" if r["passed"] else "  FAILED"
-        print(f"{r['model']:<22} {r['numerics']:<22} {r['threads']:>7} {r['length']:>6} {r['steps']:>5}  "
-              f"{r['values']:>7,} {r['elements']:>13,} {r['differing']:>10,}{note}")
+        print(f"{r['model']:<20} {r['numerics']:<21} {r['attention']:<9} {r['threads']:>7} {r['prompt']:>15} "
+              f"{r['steps']:>5}  {r['values']:>7,} {r['elements']:>13,} {r['differing']:>9,}{note}")
         for text in r["problems"]:
             print(f"    {text}")
         for i, f in enumerate(r["found"]):
@@ -103,17 +136,20 @@ class Report:
                   f"{f['server']!r}, PyTorch {f['pytorch']!r}; {f['differing']:,} of {f['of']:,} differ")
         if r["differing_values"] > len(r["found"]):
             print(f"    ... {r['differing_values']} values in all")
-        if r["length"] in ACCEPTANCE_LENGTHS and not r.get("replaced"):
-            self.accepted.setdefault((r["model"], r["numerics"]), {}).setdefault(r["length"], r["watched"])
+        if r["prompt"] in map(str, ACCEPTANCE_LENGTHS) and not r.get("replaced"):
+            lengths = self.accepted.setdefault((r["model"], r["numerics"], r["attention"]), {})
+            lengths.setdefault(int(r["prompt"]), r["watched"])
 
     def acceptance(self, checks):
         """The table of the values people look at first."""
-        for (model, numerics), lengths in self.accepted.items():
+        for (model, numerics, attention), lengths in self.accepted.items():
             if model not in ACCEPTANCE_MODELS or not set(ACCEPTANCE_LENGTHS) <= set(lengths):
                 continue
-            print(f"\n{model}, {numerics}, prefill: greatest absolute difference (differing elements)")
+            print(f"\n{model}, {numerics}, {attention}, prefill: greatest absolute difference (differing elements)")
             print(f"{'':<22}" + "".join(f"{f'{n} token' + 's' * (n > 1):>28}" for n in ACCEPTANCE_LENGTHS))
             for name, path in ACCEPTANCE:
+                if attention == "sdpa" and path.endswith("self_attn.weights"):
+                    continue  # sdpa has none
                 cells = (lengths[n].get(path) for n in ACCEPTANCE_LENGTHS)
                 print(f"{name:<22}" + "".join(
                     f"{f'{c[0]:.2e} ({c[1]} of {c[2]:,})' if c else 'missing':>28}" for c in cells))
@@ -154,7 +190,7 @@ def find_folders(jobs, report):
         if folder:
             out.append({**j, "folder": folder})
         else:
-            print(f"{j['model']:<22} skip: {why}")
+            print(f"{j['model']:<20} skip: {why}")
             report.count(None)
     return out
 
@@ -165,10 +201,12 @@ def compare(arguments):
     if arguments.only:
         jobs = [j for j in jobs if j["model"] in arguments.only.split(",")]
     jobs = find_folders(jobs, report)
-    for numerics in reference.NUMERICS if arguments.numerics is None else [arguments.numerics]:
+    attentions = [arguments.attention] if arguments.attention else reference.ATTENTIONS
+    jobs = [{**j, "attentions": attentions} for j in jobs]
+    for numerics in [arguments.numerics] if arguments.numerics else reference.NUMERICS:
         why = reference.why_not(numerics)
         if why:
-            print(f"{'':<22} {numerics:<22} skip: {why}")
+            print(f"{'':<20} {numerics:<21} skip: {why}")
             report.count(None)
         else:
             run_numerics(numerics, jobs, report, checks)
@@ -184,6 +222,7 @@ def main():
     p.add_argument("--golden", action="store_true", help="record golden/*.json from PyTorch")
     p.add_argument("--only", help="names of models, comma separated")
     p.add_argument("--numerics", choices=reference.NUMERICS)
+    p.add_argument("--attention", choices=reference.ATTENTIONS)
     arguments = p.parse_args()
     if arguments.golden:
         import golden

@@ -1,9 +1,10 @@
 """The reference: a Hugging Face model run by PyTorch, with every named value of a run handed out.
 
-The model itself is untouched: its own modules, its own eager attention, its own cache.  Values
-that are a module's output come from hooks.  Values inside the attention are computed a second
-time, one line of eager_attention_forward after the other; the last of them must have the bits
-that eager_attention_forward returned, or the run ends.
+The model itself is untouched: its own modules, its own attention, its own cache.  Values that are
+a module's output come from hooks.  Values inside the eager attention are computed a second time,
+one line of eager_attention_forward after the other; the last of them must have the bits that
+eager_attention_forward returned, or the run ends.  sdpa has no values inside: its output is what
+transformers' own sdpa_attention_forward returns.
 
 Names and shapes are those of the server: Hugging Face's own without the batch of one.  Nothing
 is kept: a value is given to the callback and dropped.
@@ -17,6 +18,7 @@ ENVIRONMENT = {
     "torch-cpu/avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
 }
 NUMERICS = list(ENVIRONMENT)
+ATTENTIONS = ["sdpa", "eager"]
 
 
 def cpu_flags():
@@ -84,10 +86,38 @@ def module_values(model):
     return {name: known[name] for name in names if name in known}
 
 
-class Reference:
-    """One model, loaded as from_pretrained(dtype=bfloat16, attn_implementation="eager") loads it."""
+class Feed:
+    """What a run is fed: rows of token ids, one length for all (a batch), the prompt in calls of
+    `chunks` tokens (None: one call), then decode steps.  padding: how many first tokens of each row
+    are left padding, told to the model by an attention_mask; None: it gets no mask."""
 
-    def __init__(self, folder):
+    def __init__(self, rows, steps=0, padding=None, chunks=None):
+        self.rows, self.steps, self.padding = [list(row) for row in rows], steps, padding
+        self.chunks = chunks or [len(self.rows[0])]
+        self.calls = len(self.chunks) + steps
+
+    def prefix(self, call):
+        """What stands before the names of a call in a trace."""
+        if call >= len(self.chunks):
+            return f"step_{call - len(self.chunks) + 1}/"
+        return f"chunk_{call + 1}/" if len(self.chunks) > 1 else ""
+
+    def span(self, call):
+        """First token of a call, and the one after its last."""
+        start = sum(self.chunks[:call]) + max(0, call - len(self.chunks))
+        return start, start + (self.chunks[call] if call < len(self.chunks) else 1)
+
+    def mask(self, end):
+        """The attention_mask of the first `end` tokens; None where there is none."""
+        if self.padding is None:
+            return None
+        return [[int(i >= padding) for i in range(end)] for padding in self.padding]
+
+
+class Reference:
+    """One model, loaded as from_pretrained(dtype=bfloat16, attn_implementation=attention) loads it."""
+
+    def __init__(self, folder, attention):
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
@@ -95,23 +125,26 @@ class Reference:
         logging.disable_progress_bar()
         self.torch = torch
         self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
+            folder, dtype=torch.bfloat16, attn_implementation=attention).eval()
+        self.implementation = attention
         self.modeling = sys.modules[type(self.model).__module__]
         self.eager = self.modeling.eager_attention_forward
         self.rotate = self.modeling.apply_rotary_pos_emb
+        self.sdpa = self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"]
         self.config = self.model.config
-        self.on_value = self.replace = None
+        self.on_values = self.replace = None
         self.call, self.attention = 0, ""
 
     # ---- what a run hands out ----
 
     def _give(self, name, value):
-        """Hands out a value without its batch of one; returns what replaces it, or None."""
+        """Hands out each row of the batch; returns what replaces the value, or None."""
         given = self.replace.get((self.call, name))
         if given is not None:
             self.replaced.add((self.call, name))
             value = given.unsqueeze(0).view(value.shape)
-        self.on_value(self.call, name, value[0])
+        for row, on_value in enumerate(self.on_values):  # the rotary tables are one for all rows
+            on_value(self.call, name, value[row if value.shape[0] > 1 else 0])
         return value if given is not None else None
 
     def _hook_module(self, name):
@@ -140,6 +173,19 @@ class Reference:
             rotated[i] = rotated[i] if given is None else given
         return tuple(rotated)
 
+    def _give_cache(self, key, value):
+        """The cache holds these two: what came instead of them would be gone at the next step."""
+        for part, kept in (("keys", key), ("values", value)):
+            if self._give(self.attention + part, kept) is not None:
+                raise Refused(f"{self.attention}{part}: the reference cannot replace this value")
+
+    def _attend_sdpa(self, module, query, key, value, *rest, **more):
+        """sdpa_attention_forward, called as the model calls it."""
+        self._give_cache(key, value)
+        output, none = self.sdpa(module, query, key, value, *rest, **more)
+        given = self._give(self.attention + "context", output.reshape(*output.shape[:2], -1))
+        return output if given is None else given.view(output.shape), none
+
     def _attend(self, module, query, key, value, attention_mask, scaling, dropout=0.0, **more):
         """eager_attention_forward, and its lines one by one."""
         t = self.torch
@@ -153,10 +199,7 @@ class Reference:
             given = self._give(self.attention + part, x)
             return x if given is None else given
 
-        # The cache holds these two: what came instead of them would be gone at the next step.
-        for part, kept in (("keys", key), ("values", value)):
-            if self._give(self.attention + part, kept) is not None:
-                raise Refused(f"{self.attention}{part}: the reference cannot replace this value")
+        self._give_cache(key, value)
         groups = module.num_key_value_groups
         s = line("scores", t.matmul(query, self.modeling.repeat_kv(key, groups).transpose(2, 3)))
         s = line("scaled", s * scaling)
@@ -184,32 +227,41 @@ class Reference:
 
     # ---- running ----
 
-    def _calls(self, tokens, steps, after=None, **more):
-        """Prefill and greedy cached decode steps.  Returns all tokens fed, and the next."""
+    def _calls(self, feed, after=None, **more):
+        """The prompt and greedy cached decode steps.  Returns all tokens fed to each row, and the
+        next."""
         t = self.torch
-        fed, cache = list(tokens), None
+        fed, cache = [list(row) for row in feed.rows], None
         with t.inference_mode():
-            for self.call in range(steps + 1):
-                ids = t.tensor([fed if self.call == 0 else fed[-1:]])
-                out = self.model(ids, past_key_values=cache, use_cache=True, **more)
+            for self.call in range(feed.calls):
+                start, end = feed.span(self.call)
+                mask = feed.mask(end)
+                if mask is not None:
+                    more["attention_mask"] = t.tensor(mask)
+                out = self.model(t.tensor([row[start:end] for row in fed]), past_key_values=cache, use_cache=True, **more)
                 cache = out.past_key_values
                 if after:
                     after(self.call, out)
-                fed.append(int(t.argmax(out.logits[0, -1])))
+                if self.call >= len(feed.chunks) - 1:
+                    for row, logits in zip(fed, out.logits):
+                        row.append(int(t.argmax(logits[-1])))
         return fed
 
-    def run(self, tokens, steps, on_value, replace=None):
-        """on_value(call, name, tensor) gets every value, in the order in which it is computed; call
-        0 is the prefill, call i the decode step i.  replace: {(call, name): tensor}.  Returns
-        the tokens fed and, at the end, the one that comes next."""
-        self.on_value, self.replace, self.replaced = on_value, replace or {}, set()
+    def run(self, feed, on_values, replace=None):
+        """on_values[row](call, name, tensor) gets every value of that row of the batch, in the order
+        in which it is computed; calls count from 0, those of the prompt first.  replace: {(call,
+        name): tensor}, for a batch of one.  Returns the tokens fed to each row and, at the end, the
+        one that comes next."""
+        self.on_values, self.replace, self.replaced = on_values, replace or {}, set()
         hooks = self._hooks()
         self.modeling.eager_attention_forward = self._attend
+        self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"] = self._attend_sdpa
         self.modeling.apply_rotary_pos_emb = self._rotary
         try:
-            fed = self._calls(tokens, steps)
+            fed = self._calls(feed)
         finally:
             self.modeling.eager_attention_forward = self.eager
+            del self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"]  # ours; transformers' own is behind it
             self.modeling.apply_rotary_pos_emb = self.rotate
             for hook in hooks:
                 hook.remove()
@@ -217,29 +269,35 @@ class Reference:
             raise Refused(f"never reached: {sorted(set(self.replace) - self.replaced)}")
         return fed
 
-    def prove(self, tokens, steps):
+    def prove(self, feed):
         """Runs the bare model, without any of this file's hooks, and demands that a run with them
-        has the bits of all it returns: logits, hidden states and attention weights.
-        Returns how many elements were compared."""
+        has the bits of all it returns: logits, hidden states and, where it has them, attention
+        weights.  Returns how many elements were compared."""
         bare, elements = {}, 0
+        eager = self.implementation == "eager"
 
         def after(call, out):
-            for n, (h, w) in enumerate(zip(out.hidden_states, out.attentions)):
-                bare[call, f"model.layers.{n - 1}" if n else "model.embed_tokens"] = h[0]
-                bare[call, f"model.layers.{n}.self_attn.weights"] = w[0]
-            bare[call, "model.norm"] = out.hidden_states[-1][0]
-            bare[call, "lm_head"] = out.logits[0]
+            for n, h in enumerate(out.hidden_states[:-1]):
+                bare[call, f"model.layers.{n - 1}" if n else "model.embed_tokens"] = h
+            for n, w in enumerate(out.attentions if eager else []):
+                bare[call, f"model.layers.{n}.self_attn.weights"] = w
+            bare[call, "model.norm"] = out.hidden_states[-1]
+            bare[call, "lm_head"] = out.logits
 
-        def on_value(call, name, value):
-            nonlocal elements
-            want = bare.pop((call, name), None)
-            if want is None:
-                return
-            if not same_bits(want, value):
-                raise Refused(f"call {call}, {name}: hooks change the reference")
-            elements += want.numel()
+        def on_row(row):
+            def on_value(call, name, value):
+                nonlocal elements
+                want = bare.get((call, name))
+                if want is None:
+                    return
+                if not same_bits(want[row], value):
+                    raise Refused(f"call {call}, {name}: hooks change the reference")
+                elements += value.numel()
+                if row == len(feed.rows) - 1:
+                    del bare[call, name]
+            return on_value
 
-        fed = self._calls(tokens, steps, after, output_hidden_states=True, output_attentions=True)
-        if self.run(tokens, steps, on_value) != fed or bare:
+        fed = self._calls(feed, after, output_hidden_states=True, output_attentions=eager)
+        if self.run(feed, [on_row(row) for row in range(len(feed.rows))]) != fed or bare:
             raise Refused(f"hooks change the reference's tokens, or values are missing: {list(bare)[:3]}")
         return elements
