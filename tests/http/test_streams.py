@@ -103,6 +103,15 @@ def test_a_reader_who_leaves_frees_the_worker(start):
     assert d.alive()
 
 
+def test_the_next_request_of_a_client_finds_its_worker_free(start):
+    d = start({"running": 1, "waiting": 0})
+    for accept in (BINARY, JSON):
+        for _ in range(100):
+            assert d.request("POST", "/v1/trace", {"tokens": TOKENS, "values": ["logits"]}, {"Accept": accept}).status == 200
+    for _ in range(100):
+        assert d.post("/v1/generate", {"tokens": TOKENS, "max_tokens": 2}).status == 200
+
+
 def test_leaving_while_queued(start):
     d = start({"running": 1, "waiting": 1})
     running = begin(d, long_run())
