@@ -107,13 +107,13 @@ heading "Layer 0, value by value:"
 if [ "${RUN_ONCE:-}" = 1 ]; then
     exit 0
 fi
+serving=0
 heading "Serving on $url until Ctrl-C.  Try:"
 cat <<END
     $build/samebit generate "Once upon a time"
     $build/samebit values
     curl $url/v1/model
 END
-serving=0
 status=0
 wait "$daemon" || status=$?
 daemon=
