@@ -108,6 +108,7 @@ heading "Layer 0, value by value, with $attention attention:"
 if [ "${RUN_ONCE:-}" = 1 ]; then
     exit 0
 fi
+serving=0
 heading "Serving on $url until Ctrl-C.  Try:"
 cat <<END
     $build/samebit generate "Once upon a time"
@@ -115,7 +116,6 @@ cat <<END
     $build/samebit trace --attention eager --digest -v attn_weights "Once upon a time"
     curl $url/v1/model
 END
-serving=0
 status=0
 wait "$daemon" || status=$?
 daemon=

@@ -33,6 +33,9 @@ static void *work(void *user)
         job.run(job.user);
         pthread_mutex_lock(&s->lock);
         s->idle++;
+        pthread_mutex_unlock(&s->lock);
+        job.finish(job.user);
+        pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;

@@ -14,6 +14,9 @@ void scheduler_free(struct scheduler *s);
 
 struct job {
     void (*run)(void *user);
+    /* Called after run, when the worker already counts as free: what lets a client know that its
+     * job is over belongs here, so that the next request of a client never meets its last one. */
+    void (*finish)(void *user);
     void (*drop)(void *user); /* called instead of run when the scheduler stops first */
     void *user;
 };

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <microhttpd.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -31,6 +32,7 @@ struct daemon {
     struct server *server;
     struct MHD_Daemon *mhd;
     struct watch *watch;
+    atomic_int exchanges; /* begun and not completed */
     char address[128];
 };
 
@@ -286,6 +288,7 @@ static enum MHD_Result begin(struct daemon *d, struct MHD_Connection *connection
     if (!x)
         return MHD_NO;
     *user = x;
+    atomic_fetch_add(&d->exchanges, 1);
     x->daemon = d;
     x->connection = connection;
     x->watched = info ? info->socket_context : NULL;
@@ -347,6 +350,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **r
     free(x->method);
     free(x->path);
     free(x);
+    atomic_fetch_sub(&d->exchanges, 1);
 }
 
 static void on_connection(void *user, struct MHD_Connection *connection, void **context,
@@ -414,7 +418,7 @@ void daemon_stop(struct daemon *d)
         return;
     fd = MHD_quiesce_daemon(d->mhd);
     watch_stop_streams(d->watch);
-    for (int i = 0; i < STOP_MS / 10 && watch_streams(d->watch); i++)
+    for (int i = 0; i < STOP_MS / 10 && atomic_load(&d->exchanges); i++)
         usleep(10000);
     MHD_stop_daemon(d->mhd);
     if (fd != MHD_INVALID_SOCKET)

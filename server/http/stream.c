@@ -160,6 +160,20 @@ int stream_write(struct stream *s, const void *bytes, size_t size, struct error 
     return failed ? -1 : 0;
 }
 
+int stream_room(struct stream *s, struct error *err)
+{
+    int failed;
+
+    pthread_mutex_lock(&s->lock);
+    while (s->used == STREAM_RING && !s->failed)
+        wait_room(s);
+    failed = s->failed;
+    if (failed)
+        error_set(err, s->error.code, "%s", s->error.text);
+    pthread_mutex_unlock(&s->lock);
+    return failed ? -1 : 0;
+}
+
 void stream_flush(struct stream *s)
 {
     pthread_mutex_lock(&s->lock);

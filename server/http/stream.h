@@ -29,6 +29,8 @@ void stream_release(struct stream *s);
 /* Puts bytes into the ring, blocking while it is full.  -1: the stream has failed or was left;
  * err says why (499, 503, 504). */
 int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err);
+/* Waits until one more byte can be written without waiting. */
+int stream_room(struct stream *s, struct error *err);
 /* Gives what was written to the reader now (otherwise within about 20 ms, by stream_poll). */
 void stream_flush(struct stream *s);
 /* -1 when nobody wants the rest; costs next to nothing. */

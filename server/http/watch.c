@@ -174,16 +174,6 @@ int watch_connections(struct watch *w)
     return n;
 }
 
-int watch_streams(struct watch *w)
-{
-    int n;
-
-    pthread_mutex_lock(&w->lock);
-    n = w->streams;
-    pthread_mutex_unlock(&w->lock);
-    return n;
-}
-
 void watch_stop_streams(struct watch *w)
 {
     pthread_mutex_lock(&w->lock);

@@ -26,7 +26,6 @@ void watch_deadline(struct watch *w, struct watched *c, int64_t deadline);
 void watch_stream(struct watch *w, struct watched *c, struct stream *stream);
 
 int watch_connections(struct watch *w);
-int watch_streams(struct watch *w);
 /* Fails all streams with 503, and those that come later. */
 void watch_stop_streams(struct watch *w);
 

@@ -60,16 +60,39 @@ static int on_poll(void *user, struct error *err)
     return stream_poll(((struct work *)user)->stream, err);
 }
 
+/* All but the last byte, and room for that: a client that has the whole reply must find the worker
+ * free, so the end is left to finish_job. */
+static int send_but_last(struct work *w, struct error *err)
+{
+    char last;
+
+    if (w->out.failed || !w->out.size)
+        return error_set(err, 500, "no memory for the reply");
+    last = w->out.data[--w->out.size];
+    if (work_send(w, 1, err))
+        return -1;
+    buffer_append(&w->out, &last, 1);
+    return stream_room(w->stream, err);
+}
+
 static void run_job(void *user)
 {
     struct work *w = user;
-    struct error err = {0};
+    struct error *err = &w->error;
     struct run_sink sink = {.write = on_value, .token = on_token, .poll = on_poll, .user = w};
 
-    if (!stream_poll(w->stream, &err) && !run_execute(w->run, &sink, &err) &&
-        !w->writer->close(w, &err))
-        work_send(w, 1, &err);
-    stream_end(w->stream, &err);
+    if (!stream_poll(w->stream, err) && !run_execute(w->run, &sink, err) &&
+        !w->writer->close(w, err))
+        send_but_last(w, err);
+}
+
+static void finish_job(void *user)
+{
+    struct work *w = user;
+
+    if (!w->error.code)
+        work_send(w, 1, &w->error);
+    stream_end(w->stream, &w->error);
     work_free(w);
 }
 
@@ -84,7 +107,7 @@ static void drop_job(void *user)
 int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,
                 int64_t size, struct error *err)
 {
-    struct job job = {.run = run_job, .drop = drop_job, .user = w};
+    struct job job = {.run = run_job, .finish = finish_job, .drop = drop_job, .user = w};
 
     w->stream = stream_create(r->deadline);
     if (!w->stream || w->out.failed) {

@@ -27,6 +27,7 @@ struct work {
     const struct writer *writer;
     void *state; /* the writer's */
     struct stream *stream;
+    struct error error; /* how the run ended */
 };
 
 /* All zero but the engine; NULL with err when there is no memory. */

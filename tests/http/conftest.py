@@ -58,7 +58,7 @@ class Reply:
 class Daemon:
     """A running samebitd; stop() insists on a clean end."""
 
-    def __init__(self, folder, limits=None, arguments=()):
+    def __init__(self, folder, limits=None, arguments=(), environment=None):
         self.config = tempfile.NamedTemporaryFile("w", suffix=".json")
         json.dump(limits or {}, self.config)
         self.config.flush()
@@ -66,7 +66,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [SAMEBITD, "--model", folder, "--config", self.config.name, "--listen", "127.0.0.1:0",
              "--threads", "1", "--verbose", *arguments],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
+            cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.line = self.process.stdout.readline().decode()
         found = re.fullmatch(r"samebitd: listening on http://(\S+):(\d+) \(model .*\)\n", self.line)
         if not found:
@@ -190,11 +190,11 @@ def daemon(model):
 
 @pytest.fixture
 def start(model):
-    """start({limit: ...}, *arguments): a daemon of the test's own."""
+    """start({limit: ...}, *arguments, environment={}): a daemon of the test's own."""
     running = []
 
-    def starter(limits=None, *arguments):
-        running.append(Daemon(model, limits, arguments))
+    def starter(limits=None, *arguments, environment=None):
+        running.append(Daemon(model, limits, arguments, environment))
         return running[-1]
 
     yield starter

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -78,6 +79,8 @@ class Daemon:
         status = self.close()
         if kind is None and status:
             raise Trouble(f"samebitd ended with status {status}: {self.said()}")
+        if kind is not None:  # what it said may tell why
+            print(f"samebitd ended with status {status}: {self.said()}", file=sys.stderr)
 
     # ---- requests ----
 

@@ -12,7 +12,7 @@
 
 #include "server/engine/scheduler.h"
 
-static atomic_int ran, dropped, started, gate;
+static atomic_int ran, finished, dropped, started, gate;
 
 static void run_job(void *user)
 {
@@ -23,18 +23,24 @@ static void run_job(void *user)
     ran++;
 }
 
+static void finish_job(void *user)
+{
+    (void)user;
+    finished++;
+}
+
 static void drop_job(void *user)
 {
     (void)user;
     dropped++;
 }
 
-static const struct job job = {.run = run_job, .drop = drop_job};
+static const struct job job = {.run = run_job, .finish = finish_job, .drop = drop_job};
 
 static int reset(void **state)
 {
     (void)state;
-    ran = dropped = started = gate = 0;
+    ran = finished = dropped = started = gate = 0;
     return 0;
 }
 
@@ -52,6 +58,7 @@ static void every_job_runs(void **state)
         usleep(500);
     scheduler_free(s);
     assert_int_equal(ran, 100);
+    assert_int_equal(finished, 100);
     assert_int_equal(dropped, 0);
 }
 
@@ -72,6 +79,33 @@ static void a_full_queue_refuses_with_503(void **state)
     gate = 1;
     scheduler_free(s);
     assert_int_equal(ran + dropped, 3);
+}
+
+static void submit_next(void *user)
+{
+    struct error err = {0};
+
+    if (finished++ < 50 &&
+        scheduler_submit(*(struct scheduler **)user,
+                         &(struct job){run_job, submit_next, drop_job, user}, &err))
+        dropped = 1000;
+}
+
+/* A client that asks again the moment it has its answer finds the only worker free. */
+static void a_finished_job_leaves_its_worker_free(void **state)
+{
+    struct error err = {0};
+    struct scheduler *s = scheduler_create(1, 0, &err);
+
+    (void)state;
+    gate = 1;
+    assert_int_equal(scheduler_submit(s, &(struct job){run_job, submit_next, drop_job, &s}, &err),
+                     0);
+    for (int i = 0; i < 10000 && finished < 51 && !dropped; i++)
+        usleep(500);
+    scheduler_free(s);
+    assert_int_equal(finished, 51);
+    assert_int_equal(dropped, 0);
 }
 
 static void *open_gate(void *user)
@@ -104,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_job_runs, reset),
+        cmocka_unit_test_setup(a_finished_job_leaves_its_worker_free, reset),
         cmocka_unit_test_setup(a_full_queue_refuses_with_503, reset),
         cmocka_unit_test_setup(stopping_drops_what_waits, reset),
     };

@@ -31,7 +31,8 @@ static void put(uint32_t value)
 static void put_bytes(const char *bytes, size_t size)
 {
     put((uint32_t)size);
-    fwrite(bytes, 1, size, stdout);
+    if (size)
+        fwrite(bytes, 1, size, stdout);
 }
 
 static void put_error(const struct error *err)
