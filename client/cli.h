@@ -57,7 +57,7 @@ struct cli_ask {
     const char *tokens; /* "1,2,3" */
     const char *positions, *attention;
     const char *chunks;            /* "3,5" */
-    int64_t padding;               /* 0: none */
+    int64_t padding, batch;        /* 0: none */
     int64_t steps;                 /* -1: not given */
     struct cli_list values, value; /* --values a,b   -v a */
 };

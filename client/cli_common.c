@@ -238,6 +238,8 @@ json_t *cli_request(const struct cli_ask *ask, struct error *err)
         json_object_set_new(request, "attention", json_string(ask->attention));
     if (ask->padding)
         json_object_set_new(request, "padding", json_integer(ask->padding));
+    if (ask->batch)
+        json_object_set_new(request, "batch", json_integer(ask->batch));
     if (add_chunks(request, ask->chunks, err) || add_positions(request, ask->positions, err))
         goto fail;
     json_decref(names);

@@ -50,7 +50,7 @@ static int open_daemons(struct sides *s, const struct options *o, struct error *
 /* Whether something is said that only means something beside a prompt. */
 static int about_prompt(const struct cli_ask *ask)
 {
-    return ask->positions || ask->steps >= 0 || ask->padding || ask->chunks;
+    return ask->positions || ask->steps >= 0 || ask->padding || ask->batch || ask->chunks;
 }
 
 /* One is a file: what it holds is asked of the daemon. */
@@ -63,8 +63,9 @@ static int open_mixed(struct sides *s, const struct options *o, struct error *er
     if (o->ask.prompt || o->ask.tokens)
         asked = cli_request(&o->ask, err);
     else if (about_prompt(&o->ask))
-        error_set(err, 400,
-                  "--steps, --positions, --padding and --chunks go with --prompt or --tokens");
+        error_set(
+            err, 400,
+            "--steps, --positions, --padding, --batch and --chunks go with --prompt or --tokens");
     else
         asked =
             o->ask.attention ? json_pack("{s:s}", "attention", o->ask.attention) : json_object();
@@ -94,9 +95,10 @@ static int open_sides(struct sides *s, char **from, const struct options *o, str
     if (s->client[0] || s->client[1])
         return open_mixed(s, o, err);
     if (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask))
-        return error_set(err, 400,
-                         "two files are compared as they are: --prompt, --tokens, --steps, "
-                         "--positions, --attention, --padding and --chunks are for daemons");
+        return error_set(
+            err, 400,
+            "two files are compared as they are: --prompt, --tokens, --steps, "
+            "--positions, --attention, --padding, --batch and --chunks are for daemons");
     return 0;
 }
 
@@ -219,6 +221,7 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"positions", 0, CLI_TEXT, &o.ask.positions},
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"batch", 0, CLI_NUMBER, &o.ask.batch},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"values", 0, CLI_LIST, &o.ask.values},
         {"value", 'v', CLI_LIST, &o.ask.values},
@@ -270,6 +273,7 @@ const struct cli_command cli_compare = {
     "  --positions WHICH   all, last, or 0,5: rows of the prompt\n"
     "  --attention NAME    eager or sdpa; else the file's, or each daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
+    "  --batch N           it is one of so many rows of PyTorch's call\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n\n"
     "  Equal means equal bits: -0 and +0 differ. Exit status 0 equal, 1 different, 2 trouble.\n",
     compare_command,

@@ -208,6 +208,7 @@ static int logits_run(int argc, char **argv, struct error *err)
         {"positions", 0, CLI_TEXT, &o.ask.positions},
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"batch", 0, CLI_NUMBER, &o.ask.batch},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"top-k", 'k', CLI_NUMBER, &o.top_k},
         {"full", 0, CLI_FLAG, &o.full},
@@ -231,6 +232,7 @@ const struct cli_command cli_logits = {
     "  --positions WHICH   last (as if not given), all, or 0,5\n"
     "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
+    "  --batch N           it is one of so many rows of PyTorch's call\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --full -o FILE      all logits to a safetensors file\n"
     "  --json              for machines\n",

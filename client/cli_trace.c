@@ -217,6 +217,7 @@ static int trace_run(int argc, char **argv, struct error *err)
         {"positions", 0, CLI_TEXT, &o.ask.positions},
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
+        {"batch", 0, CLI_NUMBER, &o.ask.batch},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"replace", 0, CLI_LIST, &o.replace},
         {"output", 'o', CLI_TEXT, &o.output},
@@ -249,6 +250,7 @@ const struct cli_command cli_trace = {
     "  --positions WHICH   all, last, or 0,5: rows of the prompt\n"
     "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
+    "  --batch N           it is one of so many rows of PyTorch's call\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --replace NAME=FILE[:TENSOR]  puts a tensor in place of a computed value\n"
     "  -o, --output FILE   where to; - is standard output\n"

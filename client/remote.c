@@ -101,7 +101,7 @@ static json_t *ids_of(const struct side *file, struct error *err)
 /* The prompt's ids, and how they were fed and which rows of them were kept. */
 static int add_prompt(json_t *request, const struct side *file, struct error *err)
 {
-    static const char *const keys[] = {"positions", "padding", "chunks"};
+    static const char *const keys[] = {"positions", "padding", "batch", "chunks"};
     json_t *ids = ids_of(file, err), *value;
 
     if (!ids)

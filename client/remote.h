@@ -9,9 +9,9 @@
 int remote_is_url(const char *text);
 
 /* The request that gives what a file holds: its attention, its steps and the values that the daemon
- * knows; and its prompt's ids with positions, padding and chunks.  asked: what is to be asked in
- * place of these, borrowed; with a prompt of its own nothing of the file's prompt is taken.  The
- * caller decrefs. */
+ * knows; and its prompt's ids with positions, padding, batch and chunks.  asked: what is to be
+ * asked in place of these, borrowed; with a prompt of its own nothing of the file's prompt is
+ * taken.  The caller decrefs. */
 json_t *remote_request_like(struct client *c, const struct side *file, const json_t *asked,
                             struct error *err);
 

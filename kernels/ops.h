@@ -45,6 +45,7 @@ struct op_scope {
     int64_t past;   /* tokens already in the cache */
     int64_t tokens; /* T: tokens of this call, whatever part of them an op is asked for */
     int64_t hidden; /* positions before this one are padding: no token sees them as a key */
+    int64_t batch;  /* rows of the batch that this one is of in PyTorch, 0 as 1 */
 };
 
 /* Everything one operation may read, and the one tensor it writes. */
@@ -97,8 +98,8 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))
  *   shapes: [..., K], weight [N, K], bias [N] -> [..., N]
- *   order:  numerics.h, "products"; M = scope.tokens; bias is one f32 addition to the finished sum
- *   rounds: once
+ *   order:  numerics.h, "products"; M = scope.batch * scope.tokens; bias is one f32 addition to the
+ * finished sum rounds: once
  *
  * rms_norm: y = bf(w * bf(x * (1 / sqrt(mean(x^2) + eps)))), by rows of `width`
  *   shapes: [T, C] -> [T, C]; with width D: [T, n*D] or [T, n, D] -> [T, n, D]
@@ -114,7 +115,8 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   window: L = min(past, window - 1) + T, as DynamicSlidingWindowLayer keeps them
  *
  * matmul_qk: y[h, t, l] = bf(sum_d q[h, t, d] * k[h / (H/G), l, d])
- *   shapes: [H, T, D], [G, L, D] -> [H, T, L];  products of B = H matrices, M = T, N = L, K = D
+ *   shapes: [H, T, D], [G, L, D] -> [H, T, L];  products of B = scope.batch * H matrices,
+ *   M = T, N = L, K = D
  *
  * scale: y = bf(x * (float)by)
  *
@@ -128,7 +130,8 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   order:  numerics.h, "softmax"
  *
  * matmul_pv: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d])
- *   shapes: [H, T, L], [G, L, D] -> [T, H*D];  products of B = H, M = T, N = D, K = L
+ *   shapes: [H, T, L], [G, L, D] -> [T, H*D];  products of B = scope.batch * H, M = T,
+ *   N = D, K = L
  *
  * sdpa: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d]), p = softmax(by * q . k), nothing
  *   in between rounded to bf16 but p

@@ -22,7 +22,7 @@ static struct attention attention_of(const struct op_call *call, enum op op)
     a.N = w->shape[op == OP_matmul_qk ? 1 : 2];
     a.K = w->shape[op == OP_matmul_qk ? 2 : 1];
     a.blocks = cpu_pieces(a.N, ATTENTION_COLUMNS);
-    a.rule = product_rule_of(call->backend->numerics, op, a.heads, a.tokens, a.N, a.K);
+    a.rule = product_rule_of_heads(call, op, a.N, a.K);
     return a;
 }
 

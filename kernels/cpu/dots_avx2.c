@@ -218,7 +218,7 @@ int cpu_matmul_qk_dots(const struct op_call *call)
     const int64_t H = q->shape[0], T = q->shape[1], G = k->shape[0];
     struct dots d = dots_of(call, H / G * T, k->shape[1], k->shape[2]);
 
-    if (product_rule_of(call->backend->numerics, OP_matmul_qk, H, T, d.N, d.K).kind != PRODUCT_DOT8)
+    if (product_rule_of_heads(call, OP_matmul_qk, d.N, d.K).kind != PRODUCT_DOT8)
         return cpu_matmul_qk(call);
     d.w = *k;
     cpu_run(call, dot8_piece, &d, G * d.columns * d.chunks);
@@ -323,9 +323,8 @@ int cpu_matmul_pv_dots(const struct op_call *call)
     const int64_t H = p->shape[0], T = p->shape[1], G = v->shape[0];
     struct dots d = dots_of(call, H / G * T, v->shape[2], v->shape[1]);
 
-    if (product_rule_of(call->backend->numerics, OP_matmul_pv, H, T, d.N, d.K).kind !=
-            PRODUCT_FOUR ||
-        d.N % 8 || d.N > HEAD_MOST)
+    if (product_rule_of_heads(call, OP_matmul_pv, d.N, d.K).kind != PRODUCT_FOUR || d.N % 8 ||
+        d.N > HEAD_MOST)
         return cpu_matmul_pv(call);
     d.w = *v;
     cpu_run(call, four_piece, &d, G * d.chunks);

@@ -181,9 +181,9 @@ static void matmul_qk_piece(const void *work, int64_t piece)
 
 int cpu_matmul_qk_panels(const struct op_call *call)
 {
-    const struct tensor *q = call->in[0], *k = call->in[1];
-    const struct product_rule rule = product_rule_of(
-        call->backend->numerics, OP_matmul_qk, q->shape[0], q->shape[1], k->shape[1], k->shape[2]);
+    const struct tensor *k = call->in[1];
+    const struct product_rule rule =
+        product_rule_of_heads(call, OP_matmul_qk, k->shape[1], k->shape[2]);
     struct heads h;
 
     if (rule.kind != PRODUCT_PAIRS || k->shape[2] > PANEL_HEAD_MOST)
@@ -234,9 +234,9 @@ static void matmul_pv_piece(const void *work, int64_t piece)
 
 int cpu_matmul_pv_panels(const struct op_call *call)
 {
-    const struct tensor *p = call->in[0], *v = call->in[1];
-    const struct product_rule rule = product_rule_of(
-        call->backend->numerics, OP_matmul_pv, p->shape[0], p->shape[1], v->shape[2], v->shape[1]);
+    const struct tensor *v = call->in[1];
+    const struct product_rule rule =
+        product_rule_of_heads(call, OP_matmul_pv, v->shape[2], v->shape[1]);
     struct heads h;
 
     if (rule.kind != PRODUCT_PAIRS)

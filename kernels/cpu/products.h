@@ -35,15 +35,30 @@ static inline struct product_rule product_rule_of(enum numerics numerics, enum o
     return rule;
 }
 
+static inline int64_t product_batch(const struct op_call *call)
+{
+    return call->scope.batch > 1 ? call->scope.batch : 1;
+}
+
 /* The rows that PyTorch's call would have, whatever part of them this call is asked for. */
 static inline struct product_rule product_rule_of_linear(const struct op_call *call)
 {
     const struct tensor *x = call->in[0], *w = &call->weight->plain;
-    int64_t M = call->scope.tokens;
+    int64_t M = product_batch(call) * call->scope.tokens;
 
     for (int i = 1; i < x->rank - 1; i++)
         M *= x->shape[i];
     return product_rule_of(call->backend->numerics, OP_linear, 1, M, w->shape[0], w->shape[1]);
+}
+
+/* matmul_qk, matmul_pv: of T x K times K x N for each of H heads. */
+static inline struct product_rule product_rule_of_heads(const struct op_call *call, enum op op,
+                                                        int64_t N, int64_t K)
+{
+    const struct tensor *x = call->in[0];
+
+    return product_rule_of(call->backend->numerics, op, product_batch(call) * x->shape[0],
+                           x->shape[1], N, K);
 }
 
 /* Whether |x * w + acc|, which fmaf has rounded up to FLT_MIN, is below it when rounded to 24 bits

@@ -24,6 +24,8 @@ struct run_request {
     const int64_t *tokens; /* the prompt; borrowed for run_create only */
     int64_t token_count;
     int64_t padding; /* so many of the first tokens are left padding: nobody attends to them */
+    int64_t batch;   /* rows of the batch that this is one of in PyTorch, 0 as 1: sums of products
+                        are taken in the order that so many rows have */
     const int64_t
         *chunks; /* lengths of the calls that the prompt is fed in; they sum to token_count */
     int64_t chunk_count; /* 0: the whole prompt in one call */

@@ -117,7 +117,8 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
                            "%" PRId64 " tokens; the limit is %" PRId64, out->count,
                            settings->tokens);
     if (check_tokens(e, out->tokens, out->count, err) ||
-        json_read_int(root, "padding", 0, out->count - 1, &out->padding, err))
+        json_read_int(root, "padding", 0, out->count - 1, &out->padding, err) ||
+        json_read_int(root, "batch", 1, PROMPT_BATCH_MOST, &out->batch, err))
         return -1;
     return read_chunks(root, out, err);
 }
@@ -128,6 +129,7 @@ void prompt_apply(const struct prompt *p, struct run_request *run)
     run->tokens = p->tokens;
     run->token_count = p->count;
     run->padding = p->padding;
+    run->batch = p->batch;
     run->chunks = p->chunks;
     run->chunk_count = p->chunk_count;
 }

@@ -1,7 +1,7 @@
 /* prompt.h - the fields that computing requests share: "prompt" (text) or "tokens" (ids),
  * "special", "numerics", "attention"; and those of a prompt that is fed in another way than at
- * once: "padding" (so many of its first tokens are left padding) and "chunks" (lengths of the
- * calls). */
+ * once: "padding" (so many of its first tokens are left padding), "batch" (it is one of so many
+ * rows of a call) and "chunks" (lengths of the calls). */
 #ifndef SAMEBIT_PROMPT_H
 #define SAMEBIT_PROMPT_H
 
@@ -12,13 +12,16 @@
 
 /* For the lists of known fields. */
 #define PROMPT_FIELDS "prompt", "tokens", "special", "numerics", "attention"
-#define PROMPT_CALL_FIELDS "padding", "chunks"
+#define PROMPT_CALL_FIELDS "padding", "batch", "chunks"
+
+enum { PROMPT_BATCH_MOST = 1 << 20 };
 
 /* All zero is none.  Owns tokens and chunks. */
 struct prompt {
     int64_t *tokens, count; /* every id is one of the model's, and there is at least one */
     enum attention attention;
     int64_t padding;
+    int64_t batch; /* 0 where it is not given */
     int64_t *chunks, chunk_count;
 };
 

@@ -7,7 +7,7 @@
 
 /* Each sets up work's writer, whose run is already there, and puts the reply's head into work->out.
  * What is asked for again in the words of the head ("attention", "prompt_tokens", "positions",
- * "padding", "chunks") gives the same bits.
+ * "padding", "batch", "chunks") gives the same bits.
  *
  * only: NULL for a trace.  Else the run has one entry, and it is called that ("logits");
  * `positions` then are its rows, otherwise what the request says. */
@@ -22,16 +22,16 @@ struct write_spec {
 /* {facts, "prompt_tokens", "positions", "aliases",
  *  "values": {name: {"dtype", "shape", "data"}}, "tokens"}
  * with only: {facts, "prompt_tokens", "positions", "logits": {...}, "tokens"}
- * and "padding" and "chunks" where they were given. */
+ * "padding", "batch" and "chunks" where they were given. */
 int write_json(struct work *w, const struct write_spec *spec, struct error *err);
 /* The same with "sha256" (of the bytes that the binary form has) in place of "data". */
 int write_digest(struct work *w, const struct write_spec *spec, struct error *err);
 /* A safetensors file: the values in execution order, then `tokens`; the facts, and
- * prompt_tokens, positions, padding, chunks and aliases as JSON text ("all" and "last" plain), in
- * the metadata.  *size: bytes of it. */
+ * prompt_tokens, positions, padding, batch, chunks and aliases as JSON text ("all" and "last"
+ * plain), in the metadata.  *size: bytes of it. */
 int write_binary(struct work *w, const struct write_spec *spec, int64_t *size, struct error *err);
 
-/* Appends `{facts,"prompt_tokens":[...],"positions":...`, and padding and chunks. */
+/* Appends `{facts,"prompt_tokens":[...],"positions":...`, and padding, batch and chunks. */
 void write_head(struct work *w, const struct write_spec *spec);
 /* Appends {"alias": ["path", ...], ...}. */
 void write_aliases(const struct run *run, struct buffer *out);

@@ -54,6 +54,10 @@ static json_t *metadata(const struct work *w, const struct write_spec *spec)
         buffer_format(&text, "%" PRId64, spec->prompt->padding);
         rc |= set_text(object, "padding", &text);
     }
+    if (spec->prompt->batch) {
+        buffer_format(&text, "%" PRId64, spec->prompt->batch);
+        rc |= set_text(object, "batch", &text);
+    }
     if (spec->prompt->chunk_count) {
         json_put_ints(&text, spec->prompt->chunks, spec->prompt->chunk_count);
         rc |= set_text(object, "chunks", &text);

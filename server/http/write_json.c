@@ -209,6 +209,8 @@ void write_head(struct work *w, const struct write_spec *spec)
         buffer_text(&w->out, spec->which == POSITIONS_ALL ? "\"all\"" : "\"last\"");
     if (spec->prompt->padding)
         buffer_format(&w->out, ",\"padding\":%" PRId64, spec->prompt->padding);
+    if (spec->prompt->batch)
+        buffer_format(&w->out, ",\"batch\":%" PRId64, spec->prompt->batch);
     if (spec->prompt->chunk_count) {
         buffer_text(&w->out, ",\"chunks\":");
         json_put_ints(&w->out, spec->prompt->chunks, spec->prompt->chunk_count);

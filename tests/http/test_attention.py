@@ -131,7 +131,7 @@ def test_unknown_ones(daemon, path, more):
 
 @BOTH
 @pytest.mark.parametrize("fields", [
-    {}, {"positions": "last"}, {"positions": [1, 6]}, {"padding": 3}, {"chunks": [5, 3]}, {"chunks": [8]},
+    {}, {"positions": "last"}, {"positions": [1, 6]}, {"padding": 3}, {"batch": 3}, {"chunks": [5, 3]}, {"chunks": [8]},
     {"padding": 2, "chunks": [1, 3, 4], "positions": "last"}])
 def test_a_trace_can_be_asked_for_again(daemon, attention, fields):
     reply = daemon.trace(["*"], BINARY, attention=attention, steps=1, **fields)
@@ -139,12 +139,13 @@ def test_a_trace_can_be_asked_for_again(daemon, attention, fields):
     positions = said["positions"]
     again = {"tokens": json.loads(said["prompt_tokens"]), "attention": said["attention"],
              "positions": positions if positions in ("all", "last") else json.loads(positions)}
-    again |= {key: json.loads(said[key]) for key in ("padding", "chunks") if key in said}
+    again |= {key: json.loads(said[key]) for key in ("padding", "batch", "chunks") if key in said}
     assert again == {"tokens": TOKENS, "attention": attention, "positions": "all"} | fields
     assert daemon.trace(["*"], BINARY, steps=1, **again).body == reply.body
     head = daemon.trace([], attention=attention, steps=1, **fields).json
     assert {key: head[key] for key in again if key != "tokens"} == {k: v for k, v in again.items() if k != "tokens"}
-    assert ("padding" in head) == ("padding" in fields) and ("chunks" in head) == ("chunks" in fields)
+    for key in ("padding", "batch", "chunks"):
+        assert (key in head) == (key in fields)
 
 
 # ---- chunks ----
@@ -213,6 +214,17 @@ def test_what_stands_in_the_padding_does_not_matter(daemon, attention):
     assert not numpy.array_equal(one["lm_head"][3:], plain["lm_head"][3:])
 
 
+def test_a_batch_takes_the_order_of_its_rows(daemon):
+    """One token's products of no more than 4096 terms are added in another order than those of 64 rows."""
+    fields = {"attention": "sdpa", "steps": 24}
+    plain = daemon.trace(["*"], BINARY, **fields).tensors
+    one = daemon.trace(["*"], BINARY, batch=1, **fields).tensors
+    many = daemon.trace(["*"], BINARY, batch=64, **fields).tensors
+    assert all(numpy.array_equal(plain[name], one[name]) for name in plain)
+    assert numpy.array_equal(plain["lm_head"], many["lm_head"])
+    assert any(not numpy.array_equal(plain[name], many[name]) for name in plain)
+
+
 def test_generate_takes_neither(daemon):
-    for field, value in (("padding", 1), ("chunks", [8])):
+    for field, value in (("padding", 1), ("batch", 2), ("chunks", [8])):
         assert daemon.post("/v1/generate", {"tokens": TOKENS, field: value}).error[:2] == (400, field)

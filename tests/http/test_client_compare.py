@@ -296,7 +296,7 @@ def test_a_file_says_how_it_was_asked(tmp_path):
                for name in ("lm_head", "model.norm")}
     tensors |= {"tokens": ("I64", numpy.array([5, 6, 7], numpy.int64)), "step_1/lm_head": ("BF16", bf16(1, 8, seed=9))}
     del tensors["chunk_1/model.norm"]
-    said = META | {"attention": "sdpa", "positions": "last", "padding": "1", "chunks": "[2, 1]"}
+    said = META | {"attention": "sdpa", "positions": "last", "padding": "1", "batch": "2", "chunks": "[2, 1]"}
     path = write(tmp_path / "file", tensors, said)
     listed = write(tmp_path / "listed", {"lm_head": ("BF16", bf16(2, 8))}, META | {"positions": "[0, 2]"})
     with stub_of(tmp_path, "a", {"lm_head": 0, "model.norm": 0} | tensors) as stub:
@@ -311,16 +311,16 @@ def test_a_file_says_how_it_was_asked(tmp_path):
         assert query == "/v1/values?attention=sdpa"
         assert sorted(body.pop("values")) == ["chunk_2/model.norm", "lm_head"]
         assert body == {"tokens": [5, 6, 7], "steps": 1, "attention": "sdpa", "positions": "last", "padding": 1,
-                        "chunks": [2, 1]}
+                        "batch": 2, "chunks": [2, 1]}
         query, body = asked(stub.url, path, "--attention", "eager")
         assert query == "/v1/values?attention=eager" and body["attention"] == "eager" and body["chunks"] == [2, 1]
-        query, body = asked(path, stub.url, "--tokens", "1,2", "--chunks", "1,1", "--padding", "1")
-        assert set(body) == {"tokens", "steps", "attention", "padding", "chunks", "values"}
+        query, body = asked(path, stub.url, "--tokens", "1,2", "--chunks", "1,1", "--padding", "1", "--batch", "3")
+        assert set(body) == {"tokens", "steps", "attention", "padding", "batch", "chunks", "values"}
         assert body["tokens"] == [1, 2] and body["chunks"] == [1, 1] and body["attention"] == "sdpa"
         assert asked(listed, stub.url)[1]["positions"] == [0, 2]
-    for option in (["--attention", "sdpa"], ["--chunks", "1,2"], ["--padding", "1"]):
+    for option in (["--attention", "sdpa"], ["--chunks", "1,2"], ["--padding", "1"], ["--batch", "2"]):
         assert "for daemons" in samebit("compare", path, listed, *option, status=TROUBLE).said
-    for option in (["--chunks", "1,2"], ["--padding", "1"]):
+    for option in (["--chunks", "1,2"], ["--padding", "1"], ["--batch", "2"]):
         assert "--prompt" in samebit("compare", path, "http://127.0.0.1:9", *option, status=TROUBLE).said
 
 

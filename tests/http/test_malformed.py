@@ -11,7 +11,7 @@ from conftest import BINARY, JSON, TOKENS
 GOOD = {
     "/v1/trace": {"tokens": TOKENS, "values": ["logits"], "steps": 1, "positions": "last", "replace": {},
                   "format": "json", "special": True, "numerics": "torch-cpu/avx512_bf16", "attention": "eager",
-                  "padding": 2, "chunks": [8]},
+                  "padding": 2, "batch": 2, "chunks": [8]},
     "/v1/logits": {"tokens": TOKENS, "positions": "all", "top_k": 3, "special": True, "attention": "sdpa", "padding": 1,
                    "chunks": [8]},
     "/v1/generate": {"tokens": TOKENS, "max_tokens": 2, "stop_at_eos": True, "stream": False, "attention": "eager"},
@@ -20,7 +20,7 @@ GOOD = {
 }
 KIND = {"tokens": list, "values": list, "steps": int, "positions": "positions", "replace": dict, "format": str,
         "special": bool, "numerics": str, "attention": str, "top_k": int, "max_tokens": int, "stop_at_eos": bool,
-        "padding": int, "chunks": list, "stream": bool, "text": str, "skip_special": bool, "prompt": str}
+        "padding": int, "batch": int, "chunks": list, "stream": bool, "text": str, "skip_special": bool, "prompt": str}
 ODD = [True, False, 0, -1, 1.5, 10**18, -10**18, 1e300, "", "x", "all", "\u0000", "\U0001f600" * 50, [], [[]], [0, "a"],
        [None], [1.5], [{}], [10**18], [-1], ["", "x"], {}, {"a": 1}, {"": []}, {"lm_head": [[1]]}, {"x": {"y": []}}]
 
@@ -236,7 +236,8 @@ def test_accept_headers(daemon):
     ("replace", {"step_2/logits": [[1.0] * 1024]}, "replace.step_2/logits"),
     ("replace", {"model.*": [[1]]}, "replace.model.*"), ("prompt", "both", "tokens"),
     ("numerics", "torch-cpu/avx2", "numerics"), ("attention", "flash", "attention"), ("attention", "", "attention"),
-    ("steps", 10**6, "steps"), ("padding", 8, "padding"), ("padding", -1, "padding"), ("chunks", [], "chunks"),
+    ("steps", 10**6, "steps"), ("padding", 8, "padding"), ("padding", -1, "padding"),
+    ("batch", 0, "batch"), ("batch", 2**20 + 1, "batch"), ("chunks", [], "chunks"),
     ("chunks", [5, 4], "chunks[1]"), ("chunks", [5, 2], "chunks"), ("chunks", [8, 0], "chunks[1]"),
     ("chunks", [5, -5, 8], "chunks[1]"), ("values", ["chunk_1/logits"], "values[0]"),
 ])

@@ -70,6 +70,8 @@ def trace_fields(feed, attention, row=0):
     fields = {"tokens": feed.rows[row], "steps": feed.steps, "values": ["*"], "positions": "all", "attention": attention}
     if feed.padding and feed.padding[row]:
         fields["padding"] = feed.padding[row]
+    if len(feed.rows) > 1:
+        fields["batch"] = len(feed.rows)
     if len(feed.chunks) > 1:
         fields["chunks"] = feed.chunks
     return fields
