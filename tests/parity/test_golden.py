@@ -49,7 +49,7 @@ def trace(server, run):
     """The digests of one run: {name: {"sha256": ...}}."""
     prompt = run["tokens"][:run["prompt"]]
     reply = server.json("/v1/trace", {"tokens": prompt, "steps": run["steps"], "values": ["*"],
-                                      "positions": "all", "format": "digest"})
+                                      "positions": "all", "attention": "eager", "format": "digest"})
     assert reply["tokens"] == run["tokens"], f"{len(prompt)} tokens: others are fed"
     return {name: value["sha256"] for name, value in reply["values"].items() if name != "tokens"}
 
