@@ -249,13 +249,13 @@ class Report:
         self.rows.append(row)
         if row["model"] != self.model:
             self.model = row["model"]
-            print(f"\n{self.model:<16}" + "".join(f"{name:>24}" for name in row["sides"]) +
-                  "".join(f"{'ratio ' + a:>20}" for a in ATTENTIONS) + f"{'of limit':>10}{'others':>8}")
+            print(f"\n{self.model:<16}" + "".join(f"{name:>27}" for name in row["sides"]) +
+                  "".join(f"{'ratio ' + a:>21}" for a in ATTENTIONS) + f"{'of limit':>10}{'others':>8}")
         cells = (f"{s['median']:.4g} ({s['least']:.4g}-{s['most']:.4g})" for s in row["sides"].values())
         ratios = (f"{r['median']:.2f} ({r['least']:.2f}-{r['most']:.2f})" for r in row["ratios"].values())
         best = next(iter(row["sides"].values()))["median"]
         share = f"{best / row['limit']:.0%}" if row["limit"] else ""
-        print(f"{row['work']:<16}" + "".join(f"{c:>24}" for c in cells) + "".join(f"{r:>20}" for r in ratios) +
+        print(f"{row['work']:<16}" + "".join(f"{c:>27}" for c in cells) + "".join(f"{r:>21}" for r in ratios) +
               f"{share:>10}{row['others']:>8.0%}", flush=True)
 
     def write(self, path):

@@ -18,6 +18,8 @@ static const size_t share = (size_t)256 << 20; /* bytes that a thread reads: mor
 struct part {
     pthread_t thread;
     pthread_barrier_t *together;
+    void (*work)(struct part *);
+    double start[ROUNDS], end[ROUNDS];
     const char *from;
     uint64_t sink;
 };
@@ -57,56 +59,68 @@ static __attribute__((target("avx512f,avx512bf16"))) void multiply(struct part *
     p->sink += (uint64_t)_mm512_reduce_add_ps(sum[0]);
 }
 
-static void *run_reading(void *part)
+static void *run(void *part)
 {
     struct part *p = part;
 
     for (int r = 0; r < ROUNDS; r++) {
         pthread_barrier_wait(p->together);
-        read_all(p);
-        pthread_barrier_wait(p->together);
+        p->start[r] = now();
+        p->work(p);
+        p->end[r] = now();
     }
     return NULL;
 }
 
-static void *run_multiplying(void *part)
+/* From when the first thread begins to when the last one ends. */
+static double round_seconds(const struct part *parts, int threads, int r)
 {
-    struct part *p = part;
+    double start = parts[0].start[r], end = parts[0].end[r];
 
-    for (int r = 0; r < ROUNDS; r++) {
-        pthread_barrier_wait(p->together);
-        multiply(p);
-        pthread_barrier_wait(p->together);
+    for (int i = 1; i < threads; i++) {
+        start = parts[i].start[r] < start ? parts[i].start[r] : start;
+        end = parts[i].end[r] > end ? parts[i].end[r] : end;
     }
-    return NULL;
+    return end - start;
 }
 
-/* The least seconds of a round in which every thread does its part; negative: failed. */
-static double best_round(void *(*run)(void *), struct part *parts, int threads)
+/* The least seconds of a round in which every thread does its part. */
+static double best_round(void (*work)(struct part *), struct part *parts, int threads)
 {
     pthread_barrier_t together;
-    double best = -1;
+    double best = 0;
 
-    pthread_barrier_init(&together, NULL, (unsigned)threads + 1);
+    pthread_barrier_init(&together, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++) {
         parts[i].together = &together;
-        if (pthread_create(&parts[i].thread, NULL, run, &parts[i]))
+        parts[i].work = work;
+        if (pthread_create(&parts[i].thread, NULL, run, &parts[i])) {
+            fprintf(stderr, "limits: no thread %d\n", i + 1);
             exit(1); /* the others wait at the barrier */
-    }
-    for (int r = 0; r < ROUNDS; r++) {
-        double start, seconds;
-
-        pthread_barrier_wait(&together);
-        start = now();
-        pthread_barrier_wait(&together);
-        seconds = now() - start;
-        if (best < 0 || seconds < best)
-            best = seconds;
+        }
     }
     for (int i = 0; i < threads; i++)
         pthread_join(parts[i].thread, NULL);
     pthread_barrier_destroy(&together);
+    for (int r = 0; r < ROUNDS; r++) {
+        const double seconds = round_seconds(parts, threads, r);
+
+        if (r == 0 || seconds < best)
+            best = seconds;
+    }
     return best;
+}
+
+static int take_memory(struct part *p)
+{
+    char *mine = aligned_alloc(2 << 20, share);
+
+    if (!mine)
+        return -1;
+    madvise(mine, share, MADV_HUGEPAGE);
+    memset(mine, 1, share);
+    p->from = mine;
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -119,20 +133,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: limits THREADS (1 to %d)\n", MOST_THREADS);
         return 2;
     }
-    for (int i = 0; i < threads; i++) {
-        char *mine = aligned_alloc(2 << 20, share);
-
-        if (!mine) {
+    for (int i = 0; i < threads; i++)
+        if (take_memory(&parts[i])) {
             fprintf(stderr, "limits: no memory for %d threads\n", threads);
             return 1;
         }
-        madvise(mine, share, MADV_HUGEPAGE);
-        memset(mine, i + 1, share);
-        parts[i].from = mine;
-    }
-    read = (double)share * threads / best_round(run_reading, parts, threads);
+    read = (double)share * threads / best_round(read_all, parts, threads);
     if (__builtin_cpu_supports("avx512bf16"))
-        flop = 64.0 * ACCUMULATORS * STEPS * threads / best_round(run_multiplying, parts, threads);
+        flop = 64.0 * ACCUMULATORS * STEPS * threads / best_round(multiply, parts, threads);
     printf("{\"read_bytes_per_s\": %.4g, \"bf16_flop_per_s\": %.4g}\n", read, flop);
     return 0;
 }
