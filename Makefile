@@ -4,11 +4,13 @@
 # make test             unit, kernel, tokenizer, golden and HTTP tests
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
+# make bench            samebitd and PyTorch side by side: tokens per second, and the machine's limits
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
-# tests/parity/parity.py; SAMEBIT_CACHE is the folder of models and Python venvs.
+# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --rounds N) to tests/bench/bench.py;
+# SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
 PYTHON ?= python3
@@ -36,7 +38,8 @@ KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
-ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C)
+ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
+             tests/bench/limits.c
 
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)';)
@@ -56,6 +59,10 @@ $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(BASE_C) $(CLIENT_C))
 	@mkdir -p $(@D)
 	$(call say,link $@)$(CC) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
+
+$(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
+	@mkdir -p $(@D)
+	$(call say,link $@)$(CC) $(SANFLAGS) $^ -lpthread $(LDFLAGS) -o $@
 
 $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
@@ -111,6 +118,12 @@ parity parity-quick parity-full golden: all
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
+bench: all $(B)/tests/bench/limits
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
+	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
+	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
+	    tests/bench/bench.py --limits $(B)/tests/bench/limits --out $(B)/bench.json $(BENCHFLAGS)
+
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 clean:
@@ -127,6 +140,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test parity parity-quick parity-full golden compdb format lint help clean
+.PHONY: all run test parity parity-quick parity-full golden bench compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

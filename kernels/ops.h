@@ -133,33 +133,42 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   shapes: [H, T, L], [G, L, D] -> [T, H*D];  products of B = scope.batch * H, M = T,
  *   N = D, K = L
  *
- * sdpa: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d]), p = softmax(by * q . k), nothing
- *   in between rounded to bf16 but p
+ * sdpa: y[t, h*D + d] = bf(sum_l p[h, t, l] * v[h / (H/G), l, d]), p = softmax(by * q . k);
+ *   nothing in between is rounded to bf16 but p
  *   shapes: q [H, T, D], k [G, L, D], v [G, L, D] -> [T, H*D];  D a multiple of 8, 16..256
  *   by:     rounded to f32
- *   keys:   those that causal_mask would let a query see.  How the others are kept out follows from
- *           the call, as transformers' sdpa_mask() decides it:
- *             no mask   T = 1 or T = L, and no hidden position among the L keys, and no window or
+ *   keys:   those that causal_mask would let a query see.  How the others are kept out follows
+ *           from the call, as transformers' sdpa_mask() decides it:
+ *             no mask   T = 1 or T = L, no hidden position among the L keys, and no window or
  *                       L < window; T > 1 is then torch's is_causal
  *             a mask    every other call: several tokens after others, padding, window reached
  *   order:  rows of a head are computed in groups of 32 (T < 192), 64 (T < 768) or 256, the last
- * one shorter: M rows.  Keys in blocks of 512: N = min(512, L - n), masked ones included; without a
- * mask a group ends with the block of its last row's key.  For every block: x = q . k     M >= 4
- * and N >= 12: CHAINS over D.  Else element d into lane d % 4, (0+2)+(1+3); but the last N % 4 keys
- * where M > 1 and N > 1: lane d % 8, lanes l += l+4, then alike x = x * by, -inf for keys not seen;
- * with a mask x = fma(x, by, 0 or -inf) m = max(m, x).  Still -inf: p = 0, go on with y e = FEXP(x
- * - m) for the first N & ~(W-1) keys, exp(x - m) rounded once for the others; p = bf(e); t = sum of
- * e: 2W lanes, key j into lane j % 2W, l += l+w for w = W .. 1, then the others in order (W:
- * avx512_bf16 16, avx2 8) c = expf(old m - m);  sum = fma(c, sum, t);  y = y * c y = y + p . v M >=
- * 4: CHAINS over N, each added to y (the first block's first one is y). M = 2, 3: one chain that
- * starts at y.  M = 1: four keys at a time, y + ((v0*p0 + v2*p2) + (v1*p1 + v3*p3)), the last N % 4
- * from the last one back y = bf(y * (1 / sum)), sum = 1 for a row that saw nothing CHAINS  of fma,
- * from 0, each of n products if n <= 192, n/2 if n <= 384, else of 192; their sums are added in
- * order FEXP    ATen's fexp_u20 (cpu/sdpa.h); expf is glibc's A row's bits thus depend on M being
- * 1, 2..3 or more, on every N and on the place of each key in its block: a prompt is no prefix of a
- * longer one, feeding it in parts or padding it changes bits.  Heads, rows of a group and threads
- * are free.  (torch itself depends on threads where a call has one head and one group; that is not
- * followed.)
+ *           one shorter: M rows.  Keys in blocks of 512: N = min(512, L - n), masked ones
+ *           included; without a mask a group ends with the block of its last row's key.
+ *           For every block:
+ *     1     x = q . k.  M >= 4 and N >= 12: CHAINS over D.  Else element d into lane d % 4,
+ *           (0+2)+(1+3); but the last N % 4 keys where M > 1 and N > 1: lane d % 8, lanes
+ *           l += l+4, then alike
+ *     2     x = x * by, -inf for keys not seen; with a mask x = fma(x, by, 0 or -inf)
+ *     3     m = max(m, x).  Still -inf: p = 0, on with 6.  A NaN is the maximum, but without a
+ *           mask not among the keys left over by whole vectors
+ *     4     e = FEXP(x - m) for the first N & ~(W-1) keys, exp(x - m) rounded once for the
+ *           others; p = bf(e); t = sum of e: 2W lanes, key j into lane j % 2W, l += l+w for
+ *           w = W .. 1, then the others in order (W: avx512_bf16 16, avx2 8)
+ *     5     c = expf(old m - m);  sum = fma(c, sum, t);  y = y * c
+ *     6     y = y + p . v.  M >= 4: CHAINS over N, each added to y.  M = 2, 3: one chain that
+ *           starts at y.  M = 1: four keys at a time,
+ *           y + ((v0*p0 + v2*p2) + (v1*p1 + v3*p3)), the last N % 4 from the last one back.
+ *           After the first block a -0 is made +0
+ *           At the end y = bf(y * (1 / sum)), sum = 1 for a row that saw nothing.
+ *     CHAINS  of fma, from 0, each of n products if n <= 192, n/2 if n <= 384, else of 192;
+ *             their sums are added in order
+ *     FEXP    ATen's fexp_u20 (cpu/sdpa.h); expf is glibc's
+ *   A row's bits thus depend on M being 1, 2..3 or more, on every N and on the place of each key
+ *   in its block: a prompt is no prefix of a longer one; feeding it in parts or padding it
+ *   changes bits.  Heads, rows of a group and threads are free.
+ *   Not followed: torch's dependence on threads where a call has one head and one group; the
+ *   sign of a zero that all products underflowed to, where M < 4 and L > 512.
  *
  * add, mul: y = bf(a + b), bf(a * b), equal shapes
  *

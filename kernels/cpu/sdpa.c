@@ -101,9 +101,11 @@ static void row_times_keys(const struct sdpa *s, int64_t rows, const bf16 *q, co
 
 /* ---- softmax of a block ---- */
 
-/* x = the scores as they enter the softmax; returns their maximum. */
+/* x = the scores as they enter the softmax; returns their maximum.  A NaN is more than anything,
+ * but without a mask those of the keys left over count as less. */
 static float row_scores(const struct sdpa *s, int64_t t, int64_t n, int64_t N, float *x)
 {
+    const int64_t whole = N / s->lanes * s->lanes;
     int64_t to, from = sdpa_seen(s, t, &to);
     float most = -INFINITY;
 
@@ -114,7 +116,7 @@ static float row_scores(const struct sdpa *s, int64_t t, int64_t n, int64_t N, f
             x[j] = fmaf(x[j], s->scale, seen ? 0.0f : -INFINITY);
         else
             x[j] = (seen ? x[j] : -INFINITY) * s->scale;
-        if (x[j] > most || x[j] != x[j])
+        if (x[j] > most || (x[j] != x[j] && (s->masked || j < whole)))
             most = x[j];
     }
     return most;
@@ -171,15 +173,14 @@ static float values_chained(const bf16 *p, const bf16 *v, int64_t step, int64_t 
 #undef V
 #undef P
 
-static float values_of_many(const bf16 *p, const bf16 *v, int64_t step, int64_t N, int first,
-                            float y)
+static float values_of_many(const bf16 *p, const bf16 *v, int64_t step, int64_t N, float y)
 {
     const int64_t chain = sdpa_chain(N);
 
     for (int64_t j = 0; j < N; j += chain) {
         const float sum = values_chained(p + j, v + j * step, step, sdpa_least(chain, N - j), 0.0f);
 
-        y = first && j == 0 ? sum : y + sum;
+        y = y + sum;
     }
     return y;
 }
@@ -190,11 +191,11 @@ static void row_times_values(const struct sdpa *s, int64_t rows, const bf16 *p, 
     const int64_t step = s->call->in[2]->stride[1];
 
     for (int64_t d = 0; d < s->width; d++) {
-        const float y = first ? 0.0f : o[d];
+        const float y = rows == 1  ? values_of_one(p, values + d, step, N, o[d])
+                        : rows < 4 ? values_chained(p, values + d, step, N, o[d])
+                                   : values_of_many(p, values + d, step, N, o[d]);
 
-        o[d] = rows == 1  ? values_of_one(p, values + d, step, N, y)
-               : rows < 4 ? values_chained(p, values + d, step, N, y)
-                          : values_of_many(p, values + d, step, N, first, y);
+        o[d] = first || rows > 1 ? 0.0f + y : y; /* a -0 becomes +0 */
     }
 }
 
@@ -207,7 +208,7 @@ static void sdpa_row(const struct sdpa *s, int64_t h, int64_t t)
     const bf16 *keys = (const bf16 *)k->data + h / s->shared * k->stride[0];
     const bf16 *values = (const bf16 *)v->data + h / s->shared * v->stride[0];
     bf16 p[SDPA_KEYS], *y = cpu_row(s->call->out, t) + h * s->width;
-    float x[SDPA_KEYS], o[SDPA_WIDEST], max = -INFINITY, sum = 0.0f, inverse;
+    float x[SDPA_KEYS], o[SDPA_WIDEST] = {0}, max = -INFINITY, sum = 0.0f, inverse;
     int64_t rows, start = sdpa_group_of(s, t, &rows), end = sdpa_group_keys(s, start, rows);
 
     for (int64_t n = 0; n < end; n += SDPA_KEYS) {
@@ -225,7 +226,7 @@ static void sdpa_row(const struct sdpa *s, int64_t h, int64_t t)
 
             sum = fmaf(old, sum, now);
             max = most;
-            for (int64_t d = 0; n && d < s->width; d++)
+            for (int64_t d = 0; d < s->width; d++)
                 o[d] = o[d] * old;
         }
         row_times_values(s, rows, p, values + n * v->stride[1], N, n == 0, o);

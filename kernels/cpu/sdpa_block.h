@@ -91,6 +91,21 @@ static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
     b->k_most = most_value(most);
 }
 
+/* For sums in lanes: k by fours of keys, then eights of d; word 4 * key + l is d = l, and l + 4
+ * above it.  Keys up to a multiple of 16 are 0. */
+static void pack_keys_in_lanes(struct block *b, int64_t step, int64_t D)
+{
+    for (int64_t j = 0; j < (b->N + 15) / 16 * 16; j++)
+        for (int64_t d = 0; d < D; d += 8) {
+            uint32_t *to = b->k + (j / 4 * (D / 8) + d / 8) * 16 + j % 4 * 4;
+            __m128i x = _mm_setzero_si128();
+
+            if (j < b->N)
+                x = _mm_loadu_si128((const __m128i *)(const void *)(b->keys + j * step + d));
+            _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi16(x, _mm_srli_si128(x, 8)));
+        }
+}
+
 static void pack_values(struct block *b, int64_t step, int64_t D)
 {
     __m256i most = _mm256_setzero_si256();

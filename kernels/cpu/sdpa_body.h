@@ -1,7 +1,7 @@
 /* sdpa_body.h - scaled_dot_product_attention in vectors, compiled once for each instruction set;
  * sdpa.c is what it must equal.
  *
- * The file that includes it has defined LANES, VECTOR, ROWS (of a register tile) and the five
+ * The file that includes it has defined LANES, VECTOR, ROWS (of a register tile) and the
  * operations.  A piece of work is some rows of one group, of some of the query heads that share a
  * key head.  It goes through the blocks of keys once; each is widened out of the way of the loops
  * ("packed") and then serves all of its rows, eight at a time.
@@ -71,6 +71,43 @@ static inline void chains(const float *restrict a, int64_t step, const uint32_t 
         }
 }
 
+/* ---- sums in lanes ---- */
+
+/* x = q . k of one row, of keys packed in lanes; rows: of its group. */
+static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct block *b,
+                         int64_t step, float *x)
+{
+    const int64_t last = b->N - (rows > 1 && b->N > 1 ? b->N % 4 : 0), line = D / 8 * 16;
+    enum { KEYS = 16, VECTORS = 4 * KEYS / LANES };
+    _Alignas(64) float s[4 * KEYS];
+
+    for (int64_t first = 0; first < last; first += KEYS) {
+        VECTOR sum[VECTORS];
+
+#pragma GCC unroll 8
+        for (int i = 0; i < VECTORS; i++)
+            sum[i] = ZERO;
+        for (int64_t d = 0; d < D; d += 8) {
+            const uint32_t *word = b->k + first / 4 * line + d * 2;
+            const VECTOR low = FOUR(q + d), high = FOUR(q + d + 4);
+
+#pragma GCC unroll 8
+            for (int i = 0; i < VECTORS; i++) {
+                const uint32_t *w = word + i * LANES / 16 * line + i * LANES % 16;
+
+                sum[i] = FMA(high, WIDEN_HIGH(w), FMA(low, WIDEN_LOW(w), sum[i]));
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < VECTORS; i++)
+            STORE(s + i * LANES, sum[i]);
+        for (int i = 0; i < KEYS; i++)
+            x[first + i] = (s[4 * i] + s[4 * i + 2]) + (s[4 * i + 1] + s[4 * i + 3]);
+    }
+    for (int64_t j = last; j < b->N; j++)
+        x[j] = key_in_wide_lanes(q, b->keys + j * step, D);
+}
+
 /* ---- one row of a group of three or less ---- */
 
 static void few_block(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile)
@@ -80,6 +117,8 @@ static void few_block(const struct sdpa *s, const struct block *b, int64_t rows,
     row_in_lanes(tile->q, s->width, rows, b, s->call->in[1]->stride[1], tile->x);
     row_softmax(s, b, from, to, s->masked, tile->x, tile->max, tile->sum, tile->o);
     row_times_values(s, b, rows, tile->x, tile->o);
+    if (b->n == 0 || rows > 1)
+        clear_minus_zeros(tile->o, s->width);
 }
 
 /* ---- eight rows ---- */
@@ -148,7 +187,7 @@ static void tile_values(const struct block *b, const struct tile *tile, int64_t 
                 float *o = tile->o + r * width + d;
 
                 for (int c = 0; c < STRIP; c++)
-                    o[c] = b->n || j ? o[c] + sum[r * STRIP + c] : sum[r * STRIP + c];
+                    o[c] = o[c] + sum[r * STRIP + c];
             }
         }
 }
@@ -156,7 +195,7 @@ static void tile_values(const struct block *b, const struct tile *tile, int64_t 
 /* Scores of the tile's rows; returns whether those of keys that are not seen are there too. */
 static int tile_scores(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile)
 {
-    const int all = s->masked && !scores_are_finite(s, b, tile);
+    int all;
 
     if (sdpa_in_lanes(rows, b->N)) {
         for (int64_t r = 0; r < tile->rows; r++)
@@ -164,6 +203,7 @@ static int tile_scores(const struct sdpa *s, const struct block *b, int64_t rows
                          tile->x + r * SDPA_KEYS);
         return s->masked;
     }
+    all = s->masked && !scores_are_finite(s, b, tile);
     tile_products(s, b, tile, all ? 0 : tile->from, all ? b->N : tile->to);
     return all;
 }
@@ -275,11 +315,13 @@ static void block_open(const struct sdpa *s, const struct piece *p, int64_t n, s
     b->N = sdpa_least(SDPA_KEYS, s->keys - n);
     b->keys = (const bf16 *)k->data + g * k->stride[0] + n * k->stride[1];
     b->values = (const bf16 *)v->data + g * v->stride[0] + n * v->stride[1];
-    if (p->group_rows < 4)
-        return;
     seen_in(s, b, p->t + p->rows - 1, &to);
-    pack_keys(b, k->stride[1], s->width, s->masked ? b->N : to);
-    pack_values(b, v->stride[1], s->width);
+    if (sdpa_in_lanes(p->group_rows, b->N))
+        pack_keys_in_lanes(b, k->stride[1], s->width);
+    else
+        pack_keys(b, k->stride[1], s->width, s->masked ? b->N : to);
+    if (p->group_rows > 3)
+        pack_values(b, v->stride[1], s->width);
 }
 
 static void piece_finish(const struct sdpa *s, const struct piece *p, const struct sums *sums)
@@ -332,7 +374,7 @@ static struct plan plan_of(const struct op_call *call)
     plan.heads = sdpa_least(s->shared, PIECE_SUMS / (width * plan.rows));
     plan.heads = sdpa_least(plan.heads, PIECE_ROWS / plan.rows);
     while (plan.heads > 1 &&
-           plan.tiles * G * cpu_pieces(s->shared, plan.heads) < 3 * call->backend->threads)
+           plan.tiles * G * cpu_pieces(s->shared, plan.heads) < 2 * call->backend->threads)
         plan.heads = (plan.heads + 1) / 2;
     plan.parts = cpu_pieces(s->shared, plan.heads);
     return plan;

@@ -8,23 +8,9 @@
 #include "kernels/cpu/finish.h"
 #include "kernels/cpu/sdpa_block.h"
 
-/* ---- sums in lanes, for calls of few rows or keys ---- */
+/* ---- one key in eight lanes ---- */
 
-static float key_in_lanes(const float *q, const bf16 *key, int64_t D)
-{
-    __m128 s = _mm_setzero_ps();
-
-    for (int64_t d = 0; d < D; d += 4) {
-        const __m128i words =
-            _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(key + d)));
-
-        s = _mm_fmadd_ps(_mm_loadu_ps(q + d), _mm_castsi128_ps(_mm_slli_epi32(words, 16)), s);
-    }
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-static float key_in_wide_lanes(const float *q, const bf16 *key, int64_t D)
+static inline float key_in_wide_lanes(const float *q, const bf16 *key, int64_t D)
 {
     float s[8] = {0};
 
@@ -36,19 +22,13 @@ static float key_in_wide_lanes(const float *q, const bf16 *key, int64_t D)
     return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
-/* rows: of the group. */
-static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct block *b,
-                         int64_t step, float *x)
-{
-    const int64_t wide = rows > 1 && b->N > 1 ? b->N % 4 : 0;
-
-    for (int64_t j = 0; j < b->N - wide; j++)
-        x[j] = key_in_lanes(q, b->keys + j * step, D);
-    for (int64_t j = b->N - wide; j < b->N; j++)
-        x[j] = key_in_wide_lanes(q, b->keys + j * step, D);
-}
-
 /* ---- values, for groups of three rows or less ---- */
+
+static inline void clear_minus_zeros(float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = 0.0f + y[i];
+}
 
 static void row_times_values(const struct sdpa *s, const struct block *b, int64_t rows,
                              const float *restrict p, float *restrict y)
@@ -98,6 +78,33 @@ static float row_scale(float *restrict x, int64_t n, float scale)
         most = key > most ? key : most;
     }
     return nan ? NAN : f32_from_bits((uint32_t)(most ^ (most >> 31 & 0x7fffffff)));
+}
+
+/* Likewise, but a NaN is less than anything. */
+static float row_scale_left_over(float *x, int64_t n, float scale)
+{
+    float most = -INFINITY;
+
+    for (int64_t j = 0; j < n; j++) {
+        x[j] = x[j] * scale;
+        most = x[j] > most ? x[j] : most;
+    }
+    return most;
+}
+
+/* The maximum of [from, to), scaled. */
+static float row_most(const struct sdpa *s, int64_t N, int64_t from, int64_t to, float *x)
+{
+    const int64_t whole = s->masked ? N : N / s->lanes * s->lanes;
+    const int64_t end = sdpa_least(to, whole), left = from > whole ? from : whole;
+    float most = -INFINITY, other;
+
+    if (from < end)
+        most = row_scale(x + from, end - from, s->scale);
+    if (left >= to)
+        return most;
+    other = row_scale_left_over(x + left, to - left, s->scale);
+    return other > most ? other : most;
 }
 
 /* Whether a masked score is NaN instead of -inf. */
@@ -162,7 +169,7 @@ static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float mo
 static void row_softmax(const struct sdpa *s, const struct block *b, int64_t from, int64_t to,
                         int looked, float *x, float *max, float *sum, float *o)
 {
-    float most = row_scale(x + from, to - from, s->scale), old, now;
+    float most = row_most(s, b->N, from, to, x), old, now;
 
     if (looked && (row_spoilt(x, from, s->scale) || row_spoilt(x + to, b->N - to, s->scale)))
         most = NAN;

@@ -290,7 +290,8 @@ def check_sdpa(tally):
                                     (300, 0, 0, 0), (300, 0, 0, 11), (300, 0, 90, 0), (700, 0, 0, 0), (1, 700, 0, 0)]:
         for _ in range(times(20)):
             sdpa_case(tally, T, past, 1, 2, 32, window, hidden, values=spoilt)
-            sdpa_case(tally, T, past, 1, 2, 32, window, hidden, last=underflowing, spread=100.0)
+            if T > 3 or T + past <= 512:  # ops.h: the sign of a zero of few rows and many keys is not known
+                sdpa_case(tally, T, past, 1, 2, 32, window, hidden, last=underflowing, spread=100.0)
     for _ in range(times(300)):
         T = pick(1, 12) if pick(0, 3) == 0 else pick(1, 400)
         past = 0 if pick(0, 2) else pick(1, 900)

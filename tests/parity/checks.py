@@ -50,11 +50,11 @@ def prompt(model, folder, length, seed=0):
     return ids
 
 
-def feed(model, folder, case):
+def feed(model, folder, case, seed=0):
     """The rows of a case: {"length", "steps"}, and "chunks": [lengths], "padding": [of each row],
-    each another prompt."""
+    each another prompt.  seed: of the first row's."""
     length, padding = case["length"], case.get("padding")
-    rows = [[0] * left + prompt(model, folder, length - left, row * 1000)
+    rows = [[0] * left + prompt(model, folder, length - left, seed + row * 1000)
             for row, left in enumerate(padding or [0])]
     return reference.Feed(rows, case["steps"], padding, case.get("chunks"))
 

@@ -3,7 +3,7 @@
 
     parity.py [--quick | --full] [--acceptance] [--only MODEL,...]
               [--numerics NAME] [--attention NAME]
-    parity.py --golden             records golden/*.json from PyTorch alone
+    parity.py --golden             records golden/<attention>/*.json from PyTorch alone
 
 For each model, numerics, attention and number of threads the server runs the prompts, and every value it
 knows, of prefill and of every cached decode step, is compared with the same value in PyTorch: 0
@@ -219,7 +219,7 @@ def main():
     p.add_argument("--quick", action="store_true", help="the small models and a few prompts: minutes")
     p.add_argument("--full", action="store_true", help="also a real model of 1.5 billion parameters")
     p.add_argument("--acceptance", action="store_true", help="only what the acceptance table needs")
-    p.add_argument("--golden", action="store_true", help="record golden/*.json from PyTorch")
+    p.add_argument("--golden", action="store_true", help="record golden/<attention>/*.json from PyTorch")
     p.add_argument("--only", help="names of models, comma separated")
     p.add_argument("--numerics", choices=reference.NUMERICS)
     p.add_argument("--attention", choices=reference.ATTENTIONS)
@@ -227,7 +227,8 @@ def main():
     if arguments.golden:
         import golden
 
-        return golden.record(arguments.only.split(",") if arguments.only else None)
+        return golden.record(arguments.only.split(",") if arguments.only else None,
+                             [arguments.attention] if arguments.attention else None)
     return compare(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The server's values against digests of PyTorch's (golden/*.json, recorded by `make golden`).
+"""The server's values against digests of PyTorch's (golden/<attention>/*.json, recorded by `make golden`).
 
 Needs neither PyTorch nor the CPU that the digests were recorded on: the bits of a numerics are the
 same everywhere.  SAMEBITD names the daemon, build/samebitd otherwise.
@@ -14,16 +14,18 @@ import daemon
 import models
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
-GOLDENS = sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(FOLDER, "*.json")))
+ATTENTIONS = ["sdpa", "eager"]
+GOLDENS = [(attention, os.path.basename(path)[:-5]) for attention in ATTENTIONS
+           for path in sorted(glob.glob(os.path.join(FOLDER, attention, "*.json")))]
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
 # Threads and instructions (None: the best that the CPU has) change no bits.
 WAYS = [(1, None), (3, "plain"), (2, "avx2")]
-CASES = [(name, numerics, *way) for name in GOLDENS for numerics in NUMERICS
+CASES = [(attention, name, numerics, *way) for attention, name in GOLDENS for numerics in NUMERICS
          for way in (WAYS if name.startswith("tiny-") else [(2, None)])]
 
 
-def golden(name):
-    with open(os.path.join(FOLDER, name + ".json"), encoding="utf-8") as file:
+def golden(attention, name):
+    with open(os.path.join(FOLDER, attention, name + ".json"), encoding="utf-8") as file:
         return json.load(file)
 
 
@@ -39,44 +41,61 @@ def folder_of(name):
     return folder
 
 
+def prefix(run, call):
+    """What stands before the names of a call."""
+    chunks = len(run.get("chunks", [0]))
+    if call >= chunks:
+        return f"step_{call - chunks + 1}/"
+    return f"chunk_{call + 1}/" if chunks > 1 else ""
+
+
 def expected(values, run):
     """{name in a trace: digest}, in the order of execution."""
-    return {name if call == 0 else f"step_{call}/{name}": digest
+    return {prefix(run, call) + name: digest
             for call, digests in enumerate(run["calls"]) for name, digest in zip(values, digests)}
 
 
-def trace(server, run):
+def trace(server, attention, run):
     """The digests of one run: {name: {"sha256": ...}}."""
-    prompt = run["tokens"][:run["prompt"]]
-    reply = server.json("/v1/trace", {"tokens": prompt, "steps": run["steps"], "values": ["*"],
-                                      "positions": "all", "format": "digest"})
+    prompt, more = run["tokens"][:run["prompt"]], {key: run[key] for key in ("padding", "chunks") if key in run}
+    reply = server.json("/v1/trace", {"tokens": prompt, "steps": run["steps"], "values": ["*"], "positions": "all",
+                                      "attention": attention, **more, "format": "digest"})
     assert reply["tokens"] == run["tokens"], f"{len(prompt)} tokens: others are fed"
     return {name: value["sha256"] for name, value in reply["values"].items() if name != "tokens"}
 
 
-def check_run(server, values, run):
-    want, got = expected(values, run), trace(server, run)
-    where = f"{run['prompt']} tokens"
+def where(run):
+    return f"{run['prompt']} tokens" + "".join(f", {key} {run[key]}" for key in ("padding", "chunks") if key in run)
+
+
+def check_run(server, attention, values, run):
+    want, got = expected(values, run), trace(server, attention, run)
     missing, more = [n for n in want if n not in got], [n for n in got if n not in want]
-    assert not missing and not more, f"{where}: missing {missing[:4]}, unknown {more[:4]}"
+    assert not missing and not more, f"{where(run)}: missing {missing[:4]}, unknown {more[:4]}"
     wrong = [name for name in want if got[name][:len(want[name])] != want[name]]
-    assert not wrong, f"{where}: {len(wrong)} of {len(want)} differ, first {wrong[:4]}"
+    assert not wrong, f"{where(run)}: {len(wrong)} of {len(want)} differ, first {wrong[:4]}"
 
 
-def check_sweep(server, values, run):
+def check_sweep(server, attention, values, run):
     """One digest for all values of a call."""
-    got = trace(server, run)
+    got = trace(server, attention, run)
+    assert len(got) == len(run["calls"]) * len(values), f"{where(run)}: {len(got)} values"
     for call, want in enumerate(run["calls"]):
-        names = [name if call == 0 else f"step_{call}/{name}" for name in values]
+        names = [prefix(run, call) + name for name in values]
         joined = hashlib.sha256("".join(got[name] for name in names).encode()).hexdigest()
-        assert joined[:len(want)] == want, f"{run['prompt']} tokens: values of call {call} differ"
+        assert joined[:len(want)] == want, f"{where(run)}: values of call {call} differ"
 
 
 def test_there_are_goldens():
-    """Of every small model, each with both numerics."""
-    assert set(models.tiny_names()) <= set(GOLDENS)
-    for name in GOLDENS:
-        assert list(golden(name)["numerics"]) == NUMERICS
+    """Of every small model, each with both attentions and numerics; some in calls, some padded."""
+    for attention in ATTENTIONS:
+        assert set(models.tiny_names()) <= {name for a, name in GOLDENS if a == attention}
+    for attention, name in GOLDENS:
+        found = golden(attention, name)["numerics"]
+        assert list(found) == NUMERICS
+        if (attention, name) == ("sdpa", "tiny-qwen2"):
+            runs = [run for part in found.values() for run in part["runs"]]
+            assert any("chunks" in run for run in runs) and any("padding" in run for run in runs)
 
 
 def cpu_flags():
@@ -84,15 +103,15 @@ def cpu_flags():
         return set(next((line for line in file if line.startswith("flags")), "").split())
 
 
-@pytest.mark.parametrize("name,numerics,threads,isa", CASES)
-def test_values(name, numerics, threads, isa):
+@pytest.mark.parametrize("attention,name,numerics,threads,isa", CASES)
+def test_values(attention, name, numerics, threads, isa):
     """Every value of every call has PyTorch's digest, and there is no other."""
     if isa == "avx2" and not {"avx2", "fma"} <= cpu_flags():
         pytest.skip("skip: this CPU lacks avx2")
-    g, folder = golden(name), folder_of(name)
+    g, folder = golden(attention, name), folder_of(name)
     with daemon.Daemon(folder, numerics, threads, isa) as server:
         assert server.json("/v1/model")["weights"] == g["weights"], "the model is another one"
         for run in g["numerics"][numerics]["runs"]:
-            check_run(server, g["values"], run)
+            check_run(server, attention, g["values"], run)
         for run in g["numerics"][numerics]["sweeps"]:
-            check_sweep(server, g["values"], run)
+            check_sweep(server, attention, g["values"], run)

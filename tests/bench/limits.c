@@ -1,0 +1,146 @@
+/* limits.c - what this machine can do at most, with as many threads as the program is given: bytes
+ * read from memory, and floating-point operations of vdpbf16ps where the CPU has it.
+ *
+ *     limits THREADS     prints {"read_bytes_per_s": ..., "bf16_flop_per_s": ...}; 0: not there */
+#include <immintrin.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { MOST_THREADS = 256, ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
+
+static const size_t share = (size_t)256 << 20; /* bytes that a thread reads: more than any cache */
+
+struct part {
+    pthread_t thread;
+    pthread_barrier_t *together;
+    void (*work)(struct part *);
+    double start[ROUNDS], end[ROUNDS];
+    const char *from;
+    uint64_t sink;
+};
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static __attribute__((target("avx2"))) void read_all(struct part *p)
+{
+    __m256i sum = _mm256_setzero_si256();
+
+    for (size_t i = 0; i < share; i += 256)
+        for (size_t j = 0; j < 256; j += 32)
+            sum = _mm256_xor_si256(
+                sum, _mm256_load_si256((const __m256i *)(const void *)(p->from + i + j)));
+    p->sink += (uint64_t)_mm256_extract_epi64(sum, 0);
+}
+
+static __attribute__((target("avx512f,avx512bf16"))) void multiply(struct part *p)
+{
+    const __m512bh x = (__m512bh)_mm512_set1_epi32((int)(p->sink & 1) + 0x3f803f80);
+    __m512 sum[ACCUMULATORS];
+
+    for (int a = 0; a < ACCUMULATORS; a++)
+        sum[a] = _mm512_setzero_ps();
+    for (int i = 0; i < STEPS; i++)
+#pragma GCC unroll 24
+        for (int a = 0; a < ACCUMULATORS; a++)
+            sum[a] = _mm512_dpbf16_ps(sum[a], x, x);
+    for (int a = 1; a < ACCUMULATORS; a++)
+        sum[0] = _mm512_add_ps(sum[0], sum[a]);
+    p->sink += (uint64_t)_mm512_reduce_add_ps(sum[0]);
+}
+
+static void *run(void *part)
+{
+    struct part *p = part;
+
+    for (int r = 0; r < ROUNDS; r++) {
+        pthread_barrier_wait(p->together);
+        p->start[r] = now();
+        p->work(p);
+        p->end[r] = now();
+    }
+    return NULL;
+}
+
+/* From when the first thread begins to when the last one ends. */
+static double round_seconds(const struct part *parts, int threads, int r)
+{
+    double start = parts[0].start[r], end = parts[0].end[r];
+
+    for (int i = 1; i < threads; i++) {
+        start = parts[i].start[r] < start ? parts[i].start[r] : start;
+        end = parts[i].end[r] > end ? parts[i].end[r] : end;
+    }
+    return end - start;
+}
+
+/* The least seconds of a round in which every thread does its part. */
+static double best_round(void (*work)(struct part *), struct part *parts, int threads)
+{
+    pthread_barrier_t together;
+    double best = 0;
+
+    pthread_barrier_init(&together, NULL, (unsigned)threads);
+    for (int i = 0; i < threads; i++) {
+        parts[i].together = &together;
+        parts[i].work = work;
+        if (pthread_create(&parts[i].thread, NULL, run, &parts[i])) {
+            fprintf(stderr, "limits: no thread %d\n", i + 1);
+            exit(1); /* the others wait at the barrier */
+        }
+    }
+    for (int i = 0; i < threads; i++)
+        pthread_join(parts[i].thread, NULL);
+    pthread_barrier_destroy(&together);
+    for (int r = 0; r < ROUNDS; r++) {
+        const double seconds = round_seconds(parts, threads, r);
+
+        if (r == 0 || seconds < best)
+            best = seconds;
+    }
+    return best;
+}
+
+static int take_memory(struct part *p)
+{
+    char *mine = aligned_alloc(2 << 20, share);
+
+    if (!mine)
+        return -1;
+    madvise(mine, share, MADV_HUGEPAGE);
+    memset(mine, 1, share);
+    p->from = mine;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const int threads = argc == 2 ? atoi(argv[1]) : 0;
+    static struct part parts[MOST_THREADS];
+    double read, flop = 0;
+
+    if (threads < 1 || threads > MOST_THREADS) {
+        fprintf(stderr, "usage: limits THREADS (1 to %d)\n", MOST_THREADS);
+        return 2;
+    }
+    for (int i = 0; i < threads; i++)
+        if (take_memory(&parts[i])) {
+            fprintf(stderr, "limits: no memory for %d threads\n", threads);
+            return 1;
+        }
+    read = (double)share * threads / best_round(read_all, parts, threads);
+    if (__builtin_cpu_supports("avx512bf16"))
+        flop = 64.0 * ACCUMULATORS * STEPS * threads / best_round(multiply, parts, threads);
+    printf("{\"read_bytes_per_s\": %.4g, \"bf16_flop_per_s\": %.4g}\n", read, flop);
+    return 0;
+}
