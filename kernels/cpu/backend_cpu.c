@@ -107,11 +107,11 @@ static int64_t row_offset(const struct tensor *t, int64_t r)
 {
     int64_t offset = 0;
 
-    for (int i = t->rank - 2; i >= 0; i--) {
+    for (int i = t->rank - 2; i > 0; i--) {
         offset += r % t->shape[i] * t->stride[i];
         r /= t->shape[i];
     }
-    return offset;
+    return t->rank > 1 ? offset + r * t->stride[0] : 0; /* a division less, for each row */
 }
 
 bf16 *cpu_row(const struct tensor *t, int64_t r)
