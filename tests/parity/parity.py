@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import mirror_lines
 import models
 import reference
 
@@ -195,8 +196,16 @@ def find_folders(jobs, report):
     return out
 
 
+def check_lines(report):
+    """The source lines of transformers that the families cite."""
+    for family, wrong in mirror_lines.checks():
+        print(f"{family + '.json':<20} source lines: {'FAILED: ' + '; '.join(wrong) if wrong else 'as cited'}")
+        report.count(not wrong)
+
+
 def compare(arguments):
     started, report, checks = time.monotonic(), Report(), {}
+    check_lines(report)
     jobs = plan(arguments)
     if arguments.only:
         jobs = [j for j in jobs if j["model"] in arguments.only.split(",")]

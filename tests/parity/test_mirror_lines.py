@@ -1,85 +1,41 @@
-"""The source lines that configs/families/*.json cite are the lines of transformers that compute the
-rows.  Needs transformers of the cited version, but runs nothing of it."""
-import glob
-import importlib.util
+"""mirror_lines.py: the cited lines are right, and a wrong one is noticed.  `make parity` asks the
+first too, with the transformers that it installs."""
 import json
 import os
-import re
+import sys
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FAMILIES = sorted(glob.glob(os.path.join(ROOT, "configs", "families", "*.json")))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-# What the line of a row must show, by op; {last} is the last part of the row's name.
-SHOWS = {
-    "embedding": r"= self\.{last}\(",
-    "linear": r"self\.{last}\(",
-    "rms_norm": r"self\.{last}\(",
-    "silu": r"self\.{last}\(self\.gate_proj\(",
-    "mul": r"self\.act_fn\(.*\) \* self\.up_proj\(",
-    "rotary": r"^ *{last} = emb\.{last}\(\) \* self\.attention_scaling",
-    "rope": r"^ *{last}_embed = \({last} \* cos\) \+ \(rotate_half\({last}\) \* sin\)",
-    "cache_append": r"= past_key_values\.update\(key_states, value_states, self\.layer_idx\)",
-    "matmul_qk": r"torch\.matmul\(query, key_states\.transpose\(2, 3\)\)",
-    "scale": r"torch\.matmul\(query, .*\) \* scaling",
-    "causal_mask": r"attn_weights \+ attention_mask",
-    "softmax": r"attn_weights = nn\.functional\.softmax\(attn_weights, dim=-1, dtype=torch\.float32\)",
-    "matmul_pv": r"torch\.matmul\(attn_weights, value_states\)",
-    "add": r"hidden_states = residual \+ hidden_states",
-}
+from mirror_lines import FAMILIES, faults, source  # noqa: E402
 
 
-def source(family):
-    spec = importlib.util.find_spec("transformers")
-    if spec is None:
-        pytest.skip("transformers is not installed")
-    folder = os.path.dirname(spec.origin)
-    with open(os.path.join(folder, "__init__.py"), encoding="utf-8") as file:
-        version = re.search(r'^__version__ = "(.*)"', file.read(), re.M).group(1)
-    if version != family["mirror"]["transformers"]:
-        pytest.skip(f"transformers is {version}, cited is {family['mirror']['transformers']}")
-    with open(os.path.join(folder, family["mirror"]["file"]), encoding="utf-8") as file:
-        return file.read().split("\n")
-
-
-def faults(family, text):
-    """Rows whose line is missing, outside the file, or shows something else."""
-    lines, out = family["mirror"]["lines"], []
-    for section in ("before", "layer", "after"):
-        for name, op, *_ in family[section]:
-            last = name.split(".")[-1].removesuffix("_rope")
-            line = lines.get(name, 0)
-            if not 0 < line <= len(text):
-                out.append(f"{name}: no line {line}")
-            elif not re.search(SHOWS[op].replace("{last}", last), text[line - 1]):
-                out.append(f"{name}: line {line} is {text[line - 1].strip()!r}")
-    # the two sums of a layer read alike
-    order = [lines[name] for name in ("input_layernorm", "attn_residual",
-                                      "post_attention_layernorm", "x")]
-    if order != sorted(set(order)):
-        out.append(f"the layer's lines are out of order: {order}")
-    return out
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        family = json.load(file)
+    try:
+        return family, source(family)
+    except LookupError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize("path", FAMILIES, ids=os.path.basename)
 def test_lines(path):
-    with open(path, encoding="utf-8") as file:
-        family = json.load(file)
-    found = faults(family, source(family))
+    found = faults(*read(path))
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("path", FAMILIES, ids=os.path.basename)
 def test_a_wrong_line_is_noticed(path):
-    with open(path, encoding="utf-8") as file:
-        family = json.load(file)
-    text, lines = source(family), family["mirror"]["lines"]
-    for name, line in list(lines.items()):
-        for wrong in (0, line + 1, line - 1, len(text) + 1):
-            lines[name] = wrong
-            assert faults(family, text), f"{name}: line {wrong} passed for {line}"
-        lines[name] = line
+    family, text = read(path)
+    lines = family["mirror"]["lines"]
+    for name, given in list(lines.items()):
+        for attention, line in (given if isinstance(given, dict) else {None: given}).items():
+            for wrong in (0, line + 1, line - 1, len(text) + 1):
+                lines[name] = given | {attention: wrong} if attention else wrong
+                assert faults(family, text), f"{name}: line {wrong} passed for {line}"
+        lines[name] = given
 
 
 def test_there_are_families():
