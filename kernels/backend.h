@@ -6,6 +6,10 @@
 #include "kernels/ops.h"
 #include "server/base/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One device under one numerics.  Immutable once opened; ops may be called from any number of
  * threads at once (they share the device's pool of workers, and a call that finds it busy does its
  * work alone: bits do not depend on it). */
@@ -37,5 +41,9 @@ struct backend {
 struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
                              int threads, struct error *err);
 void backend_close(struct backend *b);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,9 +5,16 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Kernels for a GPU call these too. */
+#ifdef __CUDACC__
+#define BF16_INLINE static inline __host__ __device__
+#else
+#define BF16_INLINE static inline
+#endif
+
 typedef uint16_t bf16;
 
-static inline uint32_t f32_bits(float f)
+BF16_INLINE uint32_t f32_bits(float f)
 {
     uint32_t u;
 
@@ -15,7 +22,7 @@ static inline uint32_t f32_bits(float f)
     return u;
 }
 
-static inline float f32_from_bits(uint32_t u)
+BF16_INLINE float f32_from_bits(uint32_t u)
 {
     float f;
 
@@ -23,14 +30,14 @@ static inline float f32_from_bits(uint32_t u)
     return f;
 }
 
-static inline float bf16_to_f32(bf16 b)
+BF16_INLINE float bf16_to_f32(bf16 b)
 {
     return f32_from_bits((uint32_t)b << 16);
 }
 
 /* Round to nearest even; overflow goes to infinity, denormals are kept, every NaN becomes 0x7fc0
  * (c10/util/BFloat16.h: round_to_nearest_even). */
-static inline bf16 bf16_from_f32(float f)
+BF16_INLINE bf16 bf16_from_f32(float f)
 {
     uint32_t u = f32_bits(f);
 

@@ -2,6 +2,10 @@
 #ifndef SAMEBIT_NUMERICS_H
 #define SAMEBIT_NUMERICS_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum numerics {
     NUMERICS_TORCH_CPU_AVX512_BF16, /* PyTorch 2.13 on a CPU with AVX512_BF16 (no AMX) */
     NUMERICS_TORCH_CPU_AVX2,        /* PyTorch 2.13 on any CPU with AVX2, told to use no more */
@@ -36,5 +40,9 @@ int numerics_find(const char *name);
  *
  * inv_freq: pow() of whole blocks of 32 (avx512_bf16) or 16 (avx2) entries is SLEEF's, the rest
  *   libm's powf */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -10,6 +10,10 @@
 
 #include "kernels/tensor.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum op {
 #define OP(name, least, most, mirror) OP_##name,
 #include "kernels/ops.def"
@@ -174,5 +178,9 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * silu: y = bf(x / (1 + EXP(-x)))
  */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -7,6 +7,10 @@
 #include "kernels/bf16.h"
 #include "kernels/numerics.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
 
 /* config.json's rope_theta and rope_scaling (rope_parameters). */
@@ -26,5 +30,9 @@ void rotary_inv_freq(const struct rope_config *rope, int64_t dim, enum numerics 
 /* torch.cos(x), torch.sin(x) of an f32, rounded to bf16, for 0 <= x <= 2^17. */
 bf16 rotary_cos(float x);
 bf16 rotary_sin(float x);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum dtype { DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_I64 };
 
 enum { TENSOR_MAX_RANK = 4 };
@@ -32,5 +36,9 @@ int tensor_is_contiguous(const struct tensor *t);
 struct tensor tensor_slice(const struct tensor *t, int axis, int64_t first, int64_t count);
 /* "[2, 3]" into out; returns out. */
 char *tensor_shape_text(const struct tensor *t, char *out, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

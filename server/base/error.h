@@ -8,6 +8,10 @@
 #ifndef SAMEBIT_ERROR_H
 #define SAMEBIT_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct error {
     int code;       /* 0: no error */
     char param[96]; /* the request field, file key or value at fault; "" when there is none */
@@ -25,5 +29,9 @@ int error_param(struct error *err, int code, const char *param, const char *form
 
 /* Puts text before the message: error_prefix(err, "%s: ", path).  Returns -1. */
 int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

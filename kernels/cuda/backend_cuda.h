@@ -1,0 +1,23 @@
+/* backend_cuda.h - the CUDA backend's own state, and the operations it is made of. */
+#ifndef SAMEBIT_CUDA_BACKEND_CUDA_H
+#define SAMEBIT_CUDA_BACKEND_CUDA_H
+
+#include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* device: "cuda:0", "cuda:1", ...  See backend_open and backend_close. */
+struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err);
+void backend_cuda_close(struct backend *b);
+
+/* ---- the operations; ops.h has their contracts ---- */
+#define OP(name, least, most, mirror) __attribute__((weak)) op_fn cuda_##name;
+#include "kernels/ops.def"
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
