@@ -9,7 +9,8 @@
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
-# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --rounds N) to tests/bench/bench.py;
+# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME,
+# --rounds N) to tests/bench/bench.py;
 # SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
