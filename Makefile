@@ -79,7 +79,7 @@ FLAGS_dots_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_avx512 := $(AVX512) $(LOOPS)
 FLAGS_rows_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_plain := $(LOOPS)
-FLAGS_sdpa_avx512 := $(AVX512) $(LOOPS)
+FLAGS_sdpa_avx512 := $(AVX512) -mavx512bf16 $(LOOPS)
 FLAGS_sdpa_avx2 := -mavx2 -mfma $(LOOPS)
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
