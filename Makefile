@@ -9,7 +9,8 @@
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
-# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --rounds N) to tests/bench/bench.py;
+# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME,
+# --rounds N) to tests/bench/bench.py;
 # SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
@@ -93,7 +94,7 @@ FLAGS_dots_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_avx512 := $(AVX512) $(LOOPS)
 FLAGS_rows_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_plain := $(LOOPS)
-FLAGS_sdpa_avx512 := $(AVX512) $(LOOPS)
+FLAGS_sdpa_avx512 := $(AVX512) -mavx512bf16 $(LOOPS)
 FLAGS_sdpa_avx2 := -mavx2 -mfma $(LOOPS)
 
 # Debian's packages, installed where they are missing; the marker says that they are there.

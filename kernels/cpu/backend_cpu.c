@@ -114,7 +114,7 @@ static int64_t row_offset(const struct tensor *t, int64_t r)
     return t->rank > 1 ? offset + r * t->stride[0] : 0; /* a division less, for each row */
 }
 
-bf16 *cpu_row(const struct tensor *t, int64_t r)
+bf16 *cpu_row_of_any(const struct tensor *t, int64_t r)
 {
     return (bf16 *)t->data + row_offset(t, r);
 }

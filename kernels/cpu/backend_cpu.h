@@ -49,7 +49,11 @@ static inline int64_t cpu_pieces(int64_t rows, int64_t per_piece)
 }
 
 /* Row r (over all axes but the last) of a bf16 tensor. */
-bf16 *cpu_row(const struct tensor *t, int64_t r);
+bf16 *cpu_row_of_any(const struct tensor *t, int64_t r);
+static inline bf16 *cpu_row(const struct tensor *t, int64_t r)
+{
+    return t->rank == 2 ? (bf16 *)t->data + r * t->stride[0] : cpu_row_of_any(t, r);
+}
 /* Number of such rows. */
 int64_t cpu_row_count(const struct tensor *t);
 

@@ -14,16 +14,25 @@ static inline __m512bh pair_of(const bf16 *x, int64_t p)
     return (__m512bh)_mm512_set1_epi32(pair);
 }
 
-static inline void step(__m512 (*acc)[VECTORS], const __m512bh *x, const int rows,
-                        const uint32_t *panel)
+/* One pair of every row: the pairs are loaded one by one, since 24 sums and 4 columns leave four
+ * registers.  last: the pair is x's single last element. */
+static inline __attribute__((always_inline)) void step(__m512 (*acc)[VECTORS],
+                                                       const bf16 *const *x, const int rows,
+                                                       int64_t p, int last, const uint32_t *panel)
 {
     __m512bh w[VECTORS];
 
     for (int v = 0; v < VECTORS; v++)
         w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
-    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        const __m512bh pair =
+            last ? (__m512bh)_mm512_set1_epi32(x[r][2 * p]) : pair_of(x[r], p);
+
+#pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
-            acc[r][v] = _mm512_dpbf16_ps(acc[r][v], x[r], w[v]);
+            acc[r][v] = _mm512_dpbf16_ps(acc[r][v], pair, w[v]);
+    }
 }
 
 /* `rows` is a constant at every call. */
@@ -34,7 +43,6 @@ static inline __attribute__((always_inline)) void block_of(const bf16 *const *ro
 {
     const bf16 *x[PANEL_ROWS];
     __m512 acc[PANEL_ROWS][VECTORS];
-    __m512bh pair[PANEL_ROWS];
 
     for (int r = 0; r < rows; r++) {
         x[r] = rows_of_x[r];
@@ -45,15 +53,10 @@ static inline __attribute__((always_inline)) void block_of(const bf16 *const *ro
         if (rows == 1)
             for (int v = 0; v < VECTORS; v++)
                 _mm_prefetch((const char *)(panel + AHEAD + 16 * v), _MM_HINT_T0);
-        for (int r = 0; r < rows; r++)
-            pair[r] = pair_of(x[r], p);
-        step(acc, pair, rows, panel);
+        step(acc, x, rows, p, 0, panel);
     }
-    if (K % 2) {
-        for (int r = 0; r < rows; r++)
-            pair[r] = (__m512bh)_mm512_set1_epi32(x[r][K - 1]);
-        step(acc, pair, rows, panel);
-    }
+    if (K % 2)
+        step(acc, x, rows, K / 2, 1, panel);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++) {
             float *to = &sum[r][16 * v];

@@ -9,6 +9,9 @@ enum { LANES = 16, ROWS = 8 };
 #define ALL(x) _mm512_set1_ps(x)
 #define FOUR(from) _mm512_broadcast_f32x4(_mm_loadu_ps(from)) /* again and again */
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define DOT(pair, words, sum)                                                                      \
+    _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)(pair)),                                \
+                     (__m512bh)_mm512_load_si512(words))
 #define STORE(to, x) _mm512_storeu_ps(to, x)
 #define WIDEN_LOW(from) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(from), 16))
 #define WIDEN_HIGH(from)                                                                           \

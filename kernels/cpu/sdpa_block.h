@@ -1,4 +1,4 @@
-/* sdpa_block.h - a block of keys and values, widened and turned so that a pass over it reads one
+/* sdpa_block.h - a block of keys and values, paired and turned so that a pass over it reads one
  * vector after the other.  For sdpa_body.h, with AVX2 or more. */
 #ifndef SAMEBIT_CPU_SDPA_BLOCK_H
 #define SAMEBIT_CPU_SDPA_BLOCK_H
@@ -8,87 +8,109 @@
 
 #include "kernels/cpu/sdpa.h"
 
-enum {
-    STRIP = 32,       /* columns of a pass */
-    HALF = STRIP / 2, /* words of packed columns: column l, and column HALF + l above it */
+/* The greatest and the least magnitude but zero, as bf16 without sign. */
+struct extremes {
+    int most, least;
 };
 
-/* A block of keys and values: k by strips of keys, then d; v by strips of d, then keys. */
+enum {
+    STRIP = 32,                        /* columns of a pass */
+    BLOCK_PAIRS = SDPA_KEYS / 2 + 8,   /* most pairs of keys: each chain may end in half a one */
+};
+
+/* A block of keys and values.  A word is a pair along the chain that it is summed in, the earlier
+ * element in the upper half: of d for k, of keys for v, whose pairs start anew with every chain and
+ * end, where it is odd, with a zero.
+ *   k  [strip of keys][D / 2][STRIP]
+ *   v  [strip of d][BLOCK_PAIRS][STRIP] */
 struct block {
     int64_t n, N;
-    int k_most, v_most; /* greatest magnitudes, as bf16 */
+    struct extremes k_size, v_size;
     const bf16 *keys;
     const bf16 *values;
-    _Alignas(64) uint32_t k[SDPA_KEYS / STRIP * SDPA_WIDEST * HALF];
-    _Alignas(64) uint32_t v[SDPA_WIDEST / STRIP * SDPA_KEYS * HALF];
+    _Alignas(64) uint32_t k[SDPA_KEYS / STRIP * SDPA_WIDEST / 2 * STRIP];
+    _Alignas(64) uint32_t v[SDPA_WIDEST / STRIP * BLOCK_PAIRS * STRIP];
 };
 
-static __m256i load_pair(const bf16 *low, const bf16 *high)
+static __m128i load_eight(const bf16 *from)
 {
-    const __m128i zero = _mm_setzero_si128();
-    const __m128i a = low ? _mm_loadu_si128((const __m128i *)(const void *)low) : zero;
-    const __m128i b = high ? _mm_loadu_si128((const __m128i *)(const void *)high) : zero;
-
-    return _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+    return from ? _mm_loadu_si128((const __m128i *)(const void *)from) : _mm_setzero_si128();
 }
 
-static __m256i most_of(__m256i most, __m256i pairs)
+/* ---- magnitudes seen ---- */
+
+struct seen_sizes {
+    __m256i most, least; /* least: minus one, so that a zero is the greatest */
+};
+
+static struct seen_sizes no_sizes(void)
 {
-    return _mm256_max_epu16(most, _mm256_and_si256(pairs, _mm256_set1_epi16(0x7fff)));
+    return (struct seen_sizes){_mm256_setzero_si256(), _mm256_set1_epi16(-1)};
 }
 
-static int most_value(__m256i most)
+static inline void see_sizes(struct seen_sizes *seen, __m256i x)
 {
-    uint16_t each[16];
-    int value = 0;
+    const __m256i size = _mm256_and_si256(x, _mm256_set1_epi16(0x7fff));
 
-    memcpy(each, &most, sizeof(each));
-    for (int i = 0; i < 16; i++)
-        value = each[i] > value ? each[i] : value;
-    return value;
+    seen->most = _mm256_max_epu16(seen->most, size);
+    seen->least = _mm256_min_epu16(seen->least, _mm256_sub_epi16(size, _mm256_set1_epi16(1)));
 }
 
-/* to[i * HALF + l] = word i of a[l]. */
-static inline void store_turned(__m256i *a, uint32_t *to)
+static struct extremes extremes_of(const struct seen_sizes *seen)
 {
-    __m256i b[8];
+    struct extremes e = {0, 0x7fff};
+    uint16_t most[16], least[16];
 
-    for (int i = 0; i < 8; i += 2) {
-        b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
-        b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+    memcpy(most, &seen->most, sizeof(most));
+    memcpy(least, &seen->least, sizeof(least));
+    for (int i = 0; i < 16; i++) {
+        e.most = most[i] > e.most ? most[i] : e.most;
+        e.least = least[i] < e.least ? least[i] + 1 : e.least;
     }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
-            a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
-        }
-    for (int i = 0; i < 4; i++) {
-        __m256i *low = (__m256i *)(void *)(to + i * HALF);
-        __m256i *high = (__m256i *)(void *)(to + (i + 4) * HALF);
+    return e;
+}
 
-        _mm256_store_si256(low, _mm256_permute2x128_si256(a[i], a[i + 4], 0x20));
-        _mm256_store_si256(high, _mm256_permute2x128_si256(a[i], a[i + 4], 0x31));
-    }
+/* ---- packing ---- */
+
+/* Words of eight rows, four of each, one row beside the other: to[i * STRIP + r]. */
+static inline void store_turned(const __m256i *a, uint32_t *to)
+{
+    const __m256i low01 = _mm256_unpacklo_epi32(a[0], a[1]);
+    const __m256i high01 = _mm256_unpackhi_epi32(a[0], a[1]);
+    const __m256i low23 = _mm256_unpacklo_epi32(a[2], a[3]);
+    const __m256i high23 = _mm256_unpackhi_epi32(a[2], a[3]);
+    const __m256i word[4] = {
+        _mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
+        _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23)};
+
+    for (int i = 0; i < 4; i++)
+        _mm256_store_si256((__m256i *)(void *)(to + i * STRIP), word[i]);
 }
 
 /* Keys [0, count) of the block, by whole strips. */
 static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
 {
-    __m256i a[8], most = _mm256_setzero_si256();
+    const __m256i swap = _mm256_set1_epi32(0x01000302), quad = _mm256_set_epi32(
+        0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+    const __m256i halves = _mm256_add_epi8(swap, quad);
+    struct seen_sizes seen = no_sizes();
+    __m256i a[4];
 
     for (int64_t first = 0; first < count; first += STRIP)
         for (int64_t d = 0; d < D; d += 8)
-            for (int64_t l = 0; l < HALF; l += 8) {
-                for (int i = 0; i < 8; i++) {
-                    const int64_t low = first + l + i, high = low + HALF;
+            for (int64_t l = 0; l < STRIP; l += 8) {
+                for (int i = 0; i < 4; i++) {
+                    const int64_t low = first + l + i, high = low + 4;
+                    const bf16 *from = b->keys + low * step + d;
 
-                    a[i] = load_pair(low < b->N ? b->keys + low * step + d : NULL,
-                                     high < b->N ? b->keys + high * step + d : NULL);
-                    most = most_of(most, a[i]);
+                    a[i] = _mm256_set_m128i(load_eight(high < b->N ? from + 4 * step : NULL),
+                                            load_eight(low < b->N ? from : NULL));
+                    see_sizes(&seen, a[i]);
+                    a[i] = _mm256_shuffle_epi8(a[i], halves);
                 }
-                store_turned(a, b->k + (first / STRIP * D + d) * HALF + l);
+                store_turned(a, b->k + (first * D + d * STRIP) / 2 + l);
             }
-    b->k_most = most_value(most);
+    b->k_size = extremes_of(&seen);
 }
 
 /* For sums in lanes: k by fours of keys, then eights of d; word 4 * key + l is d = l, and l + 4
@@ -106,22 +128,37 @@ static void pack_keys_in_lanes(struct block *b, int64_t step, int64_t D)
         }
 }
 
+/* Keys j and j + 1 of all strips; odd: there is no j + 1. */
+static inline void pack_pair(struct block *b, int64_t j, int odd, int64_t step, int64_t D,
+                             uint32_t *to, struct seen_sizes *seen)
+{
+    const bf16 *from = b->values + j * step;
+
+    for (int64_t d = 0; d < (D + STRIP - 1) / STRIP * STRIP; d += 8) {
+        const __m128i first = load_eight(d < D ? from + d : NULL);
+        const __m128i second = load_eight(d < D && !odd ? from + step + d : NULL);
+        const __m256i pairs = _mm256_set_m128i(_mm_unpackhi_epi16(second, first),
+                                               _mm_unpacklo_epi16(second, first));
+
+        see_sizes(seen, pairs);
+        _mm256_store_si256((__m256i *)(void *)(to + d / STRIP * BLOCK_PAIRS * STRIP + d % STRIP),
+                           pairs);
+    }
+}
+
 static void pack_values(struct block *b, int64_t step, int64_t D)
 {
-    __m256i most = _mm256_setzero_si256();
+    const int64_t chain = sdpa_chain(b->N);
+    struct seen_sizes seen = no_sizes();
+    uint32_t *to = b->v;
 
-    for (int64_t j = 0; j < b->N; j++)
-        for (int64_t d = 0; d < D; d += STRIP)
-            for (int64_t l = 0; l < HALF; l += 8) {
-                const int64_t low = d + l, high = low + HALF;
-                const __m256i pairs = load_pair(low < D ? b->values + j * step + low : NULL,
-                                                high < D ? b->values + j * step + high : NULL);
-                uint32_t *to = b->v + (d / STRIP * SDPA_KEYS + j) * HALF + l;
+    for (int64_t first = 0; first < b->N; first += chain) {
+        const int64_t end = sdpa_least(first + chain, b->N);
 
-                most = most_of(most, pairs);
-                _mm256_store_si256((__m256i *)(void *)to, pairs);
-            }
-    b->v_most = most_value(most);
+        for (int64_t j = first; j < end; j += 2, to += STRIP)
+            pack_pair(b, j, j + 1 == end, step, D, to, &seen);
+    }
+    b->v_size = extremes_of(&seen);
 }
 
 #endif

@@ -2,7 +2,7 @@
  * sdpa.c is what it must equal.
  *
  * The file that includes it has defined LANES, VECTOR, ROWS (of a register tile) and the
- * operations.  A piece of work is some rows of one group, of some of the query heads that share a
+ * operations, DOT among them where there is vdpbf16ps.  A piece of work is some rows of one group, of some of the query heads that share a
  * key head.  It goes through the blocks of keys once; each is widened out of the way of the loops
  * ("packed") and then serves all of its rows, eight at a time.
  *
@@ -30,10 +30,12 @@ struct sums {
 struct tile {
     int64_t t, rows;
     float *max, *sum, *o;
-    int q_most;
+    struct extremes q_size, p_size;
     int64_t from, to; /* keys of the block that a row of the tile sees, or more of them */
     _Alignas(64) float q[TILE * SDPA_WIDEST];
     _Alignas(64) float x[TILE * SDPA_KEYS]; /* scores, then weights */
+    /* q and weights in pairs, as the block's */
+    uint32_t q_pairs[TILE * SDPA_WIDEST / 2], p_pairs[TILE * BLOCK_PAIRS];
 };
 
 /* ---- chains ---- */
@@ -44,31 +46,76 @@ static inline void chains(const float *restrict a, int64_t step, const uint32_t 
                           int64_t n, float *restrict y, int64_t y_step)
 {
     for (int r = 0; r < TILE; r += ROWS)
-        for (int c = 0; c < HALF; c += LANES) {
+        for (int c = 0; c < STRIP; c += 2 * LANES) {
             const float *rows = a + r * step;
             const uint32_t *word = b + c;
-            VECTOR low[ROWS], high[ROWS];
+            VECTOR left[ROWS], right[ROWS];
+            int64_t k = 0;
 
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
-                low[i] = high[i] = ZERO;
-            for (int64_t k = 0; k < n; k++, word += HALF) {
-                const VECTOR even = WIDEN_LOW(word), odd = WIDEN_HIGH(word);
+                left[i] = right[i] = ZERO;
+            for (; k + 1 < n; k += 2, word += STRIP) {
+                const VECTOR l0 = WIDEN_HIGH(word), r0 = WIDEN_HIGH(word + LANES);
+                const VECTOR l1 = WIDEN_LOW(word), r1 = WIDEN_LOW(word + LANES);
 
 #pragma GCC unroll 8
                 for (int i = 0; i < ROWS; i++) {
-                    const VECTOR x = ALL(rows[i * step + k]);
+                    const VECTOR x0 = ALL(rows[i * step + k]), x1 = ALL(rows[i * step + k + 1]);
 
-                    low[i] = FMA(x, even, low[i]);
-                    high[i] = FMA(x, odd, high[i]);
+                    left[i] = FMA(x1, l1, FMA(x0, l0, left[i]));
+                    right[i] = FMA(x1, r1, FMA(x0, r0, right[i]));
                 }
             }
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++) {
-                STORE(&y[(r + i) * y_step + c], low[i]);
-                STORE(&y[(r + i) * y_step + HALF + c], high[i]);
+                if (k < n) {
+                    left[i] = FMA(ALL(rows[i * step + k]), WIDEN_HIGH(word), left[i]);
+                    right[i] = FMA(ALL(rows[i * step + k]), WIDEN_HIGH(word + LANES), right[i]);
+                }
+                STORE(&y[(r + i) * y_step + c], left[i]);
+                STORE(&y[(r + i) * y_step + c + LANES], right[i]);
             }
         }
+}
+
+#ifdef DOT
+/* The same of pairs, with both steps of a chain in one instruction.  It takes denormals as zeros and
+ * flushes results to them: only for operands that are_far_from_tiny(). */
+static inline void chains_of_pairs(const uint32_t *restrict a, int64_t step,
+                                   const uint32_t *restrict b, int64_t pairs, float *restrict y,
+                                   int64_t y_step)
+{
+    for (int r = 0; r < TILE; r += ROWS) {
+        const uint32_t *rows = a + r * step, *word = b;
+        VECTOR left[ROWS], right[ROWS];
+
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++)
+            left[i] = right[i] = ZERO;
+        for (int64_t k = 0; k < pairs; k++, word += STRIP)
+#pragma GCC unroll 8
+            for (int i = 0; i < ROWS; i++) {
+                left[i] = DOT(rows[i * step + k], word, left[i]);
+                right[i] = DOT(rows[i * step + k], word + LANES, right[i]);
+            }
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) {
+            STORE(&y[(r + i) * y_step], left[i]);
+            STORE(&y[(r + i) * y_step + LANES], right[i]);
+        }
+    }
+}
+#endif
+
+/* Whether no sum of products of these can be denormal.  Each product is a multiple of the product of
+ * the last places of the least two, 2^(e + f - 14), and so is every sum of them, however rounded;
+ * where that is 2^-126 or more, a sum is zero or no less.  Neither may be denormal itself. */
+static int are_far_from_tiny(const struct extremes *a, const struct extremes *b)
+{
+    const int e = a->least >> 7, f = b->least >> 7; /* biased by 127 */
+
+    return e && f && e - 127 + f - 127 - 14 >= -126;
 }
 
 /* ---- sums in lanes ---- */
@@ -126,26 +173,43 @@ static void few_block(const struct sdpa *s, const struct block *b, int64_t rows,
 /* Whether every score is finite, and stays so when it is scaled. */
 static int scores_are_finite(const struct sdpa *s, const struct block *b, const struct tile *tile)
 {
-    const double q = (double)bf16_to_f32((bf16)tile->q_most);
-    const double k = (double)bf16_to_f32((bf16)b->k_most);
+    const double q = (double)bf16_to_f32((bf16)tile->q_size.most);
+    const double k = (double)bf16_to_f32((bf16)b->k_size.most);
     const double scale = fabs((double)s->scale);
 
     return q * k * (double)s->width * (scale > 1 ? scale : 1) < 0x1p126;
 }
 
+/* y = chain over d in [d, d + n) of q . k, for a strip of keys. */
+static inline void chain_of_keys(const struct tile *tile, const uint32_t *k, int64_t d, int64_t n,
+                                 int paired, float *y, int64_t y_step)
+{
+#ifdef DOT
+    if (paired) {
+        chains_of_pairs(tile->q_pairs + d / 2, SDPA_WIDEST / 2, k + d / 2 * STRIP, n / 2, y,
+                        y_step);
+        return;
+    }
+#endif
+    (void)paired;
+    chains(tile->q + d, SDPA_WIDEST, k + d / 2 * STRIP, n, y, y_step);
+}
+
+/* Chains over D are even: D is a multiple of 8. */
 static void tile_products(const struct sdpa *s, const struct block *b, struct tile *tile,
                           int64_t from, int64_t to)
 {
     const int64_t D = s->width, chain = sdpa_chain(D);
+    const int paired = are_far_from_tiny(&tile->q_size, &b->k_size);
     _Alignas(64) float sum[TILE * STRIP];
 
     for (int64_t first = from / STRIP * STRIP; first < to; first += STRIP) {
-        const uint32_t *k = b->k + first / STRIP * D * HALF;
+        const uint32_t *k = b->k + first * D / 2;
         float *x = tile->x + first;
 
-        chains(tile->q, SDPA_WIDEST, k, chain, x, SDPA_KEYS);
+        chain_of_keys(tile, k, 0, chain, paired, x, SDPA_KEYS);
         for (int64_t d = chain; d < D; d += chain) {
-            chains(tile->q + d, SDPA_WIDEST, k + d * HALF, sdpa_least(chain, D - d), sum, STRIP);
+            chain_of_keys(tile, k, d, sdpa_least(chain, D - d), paired, sum, STRIP);
             for (int r = 0; r < TILE; r++)
                 for (int c = 0; c < STRIP; c++)
                     x[r * SDPA_KEYS + c] = x[r * SDPA_KEYS + c] + sum[r * STRIP + c];
@@ -153,11 +217,64 @@ static void tile_products(const struct sdpa *s, const struct block *b, struct ti
     }
 }
 
-/* sum: TILE rows of a strip. */
-static void chain_of_values(const struct tile *tile, const uint32_t *v, int64_t from, int64_t to,
-                            float *sum)
+/* A chain of keys [j, end) of the block, whose pairs begin at `pair`. */
+struct chain {
+    int64_t j, end, pair;
+};
+
+/* sum: TILE rows of a strip, over the keys [from, to) of the chain and at most one before. */
+static void chain_of_values(const struct tile *tile, const struct chain *c, const uint32_t *v,
+                            int64_t from, int64_t to, int paired, float *sum)
 {
-    chains(tile->x + from, SDPA_KEYS, v + from * HALF, to - from, sum, STRIP);
+    const int64_t skipped = from > c->j ? (from - c->j) / 2 : 0, first = c->j + 2 * skipped;
+
+    v += (c->pair + skipped) * STRIP;
+#ifdef DOT
+    if (paired) {
+        chains_of_pairs(tile->p_pairs + c->pair + skipped, BLOCK_PAIRS, v, (to - first + 1) / 2,
+                        sum, STRIP);
+        return;
+    }
+#endif
+    (void)paired;
+    chains(tile->x + first, SDPA_KEYS, v, to - first, sum, STRIP);
+}
+
+/* Pairs of n weights; the least magnitude less one, as f32, goes into *least. */
+static inline void pair_weights(const float *restrict x, int64_t n, uint32_t *restrict pairs,
+                                uint32_t *least)
+{
+    uint32_t low = *least;
+
+    for (int64_t i = 0; i < n / 2; i++) {
+        const uint32_t first = f32_bits(x[2 * i]), second = f32_bits(x[2 * i + 1]);
+
+        pairs[i] = (first & 0xffff0000u) | second >> 16;
+        low = first - 1 < low ? first - 1 : low;
+        low = second - 1 < low ? second - 1 : low;
+    }
+    if (n % 2) {
+        const uint32_t last = f32_bits(x[n - 1]);
+
+        pairs[n / 2] = last & 0xffff0000u;
+        low = last - 1 < low ? last - 1 : low;
+    }
+    *least = low;
+}
+
+/* The tile's weights as pairs.  They are positive; a NaN is no least one. */
+static void tile_weights(const struct block *b, struct tile *tile)
+{
+    const int64_t chain = sdpa_chain(b->N);
+    uint32_t least = 0x7fffffffu;
+
+    for (int r = 0; r < TILE; r++) {
+        uint32_t *pairs = tile->p_pairs + r * BLOCK_PAIRS;
+
+        for (int64_t j = 0; j < b->N; j += chain, pairs += (chain + 1) / 2)
+            pair_weights(tile->x + r * SDPA_KEYS + j, sdpa_least(chain, b->N - j), pairs, &least);
+    }
+    tile->p_size.least = (int)(least >> 16);
 }
 
 static int has_minus_zero(const float *sum)
@@ -171,25 +288,30 @@ static int has_minus_zero(const float *sum)
 
 static void tile_values(const struct block *b, const struct tile *tile, int64_t width)
 {
-    const int64_t chain = sdpa_chain(b->N);
+    const int64_t length = sdpa_chain(b->N);
+    const int paired = are_far_from_tiny(&tile->p_size, &b->v_size);
     _Alignas(64) float sum[TILE * STRIP];
 
-    for (int64_t d = 0; d < width; d += STRIP)
-        for (int64_t j = 0; j < b->N; j += chain) {
-            const uint32_t *v = b->v + d / STRIP * SDPA_KEYS * HALF;
-            const int64_t end = sdpa_least(j + chain, b->N), to = sdpa_least(end, tile->to);
-            const int64_t from = j > tile->from ? j : tile->from;
+    for (int64_t d = 0; d < width; d += STRIP) {
+        const uint32_t *v = b->v + d * BLOCK_PAIRS;
+        struct chain c = {0};
 
-            chain_of_values(tile, v, from, to, sum);
-            if (to < end && has_minus_zero(sum))
-                chain_of_values(tile, v, j, end, sum);
+        for (; c.j < b->N; c.j = c.end, c.pair += (length + 1) / 2) {
+            int64_t to;
+
+            c.end = sdpa_least(c.j + length, b->N);
+            to = sdpa_least(c.end, tile->to);
+            chain_of_values(tile, &c, v, tile->from, to, paired, sum);
+            if (to < c.end && has_minus_zero(sum))
+                chain_of_values(tile, &c, v, c.j, c.end, 0, sum);
             for (int r = 0; r < TILE; r++) {
                 float *o = tile->o + r * width + d;
 
-                for (int c = 0; c < STRIP; c++)
-                    o[c] = o[c] + sum[r * STRIP + c];
+                for (int l = 0; l < STRIP; l++)
+                    o[l] = o[l] + sum[r * STRIP + l];
             }
         }
+    }
 }
 
 /* Scores of the tile's rows; returns whether those of keys that are not seen are there too. */
@@ -224,10 +346,11 @@ static void many_block(const struct sdpa *s, const struct block *b, int64_t rows
     }
     memset(tile->x + tile->rows * SDPA_KEYS, 0,
            (size_t)((TILE - tile->rows) * SDPA_KEYS) * sizeof(*tile->x));
-    if (b->v_most >= 0x7f80) {
+    if (b->v_size.most >= 0x7f80) {
         tile->from = 0;
         tile->to = b->N;
     }
+    tile_weights(b, tile);
     tile_values(b, tile, width);
 }
 
@@ -264,22 +387,29 @@ static struct piece piece_of(const struct plan *plan, int64_t piece)
 static void tile_queries(const struct sdpa *s, int64_t h, struct tile *tile)
 {
     const struct tensor *q = s->call->in[0];
-    uint32_t most = 0;
+    uint32_t most = 0, least = 0x7ffe; /* less one */
 
     for (int64_t r = 0; r < TILE; r++) {
         const bf16 *from = (const bf16 *)q->data + h * q->stride[0] + (tile->t + r) * q->stride[1];
         float *to = tile->q + r * SDPA_WIDEST;
+        uint32_t *pairs = tile->q_pairs + r * SDPA_WIDEST / 2;
 
-        if (r >= tile->rows)
+        if (r >= tile->rows) {
             memset(to, 0, (size_t)s->width * sizeof(*to));
-        for (int64_t d = 0; r < tile->rows && d < s->width; d++) {
-            const uint32_t magnitude = from[d] & 0x7fffu;
+            memset(pairs, 0, (size_t)s->width / 2 * sizeof(*pairs));
+            continue;
+        }
+        for (int64_t d = 0; d < s->width; d++) {
+            const uint32_t size = from[d] & 0x7fffu;
 
             to[d] = bf16_to_f32(from[d]);
-            most = magnitude > most ? magnitude : most;
+            most = size > most ? size : most;
+            least = size - 1 < least ? size - 1 : least;
         }
+        for (int64_t p = 0; p < s->width / 2; p++)
+            pairs[p] = (uint32_t)from[2 * p] << 16 | from[2 * p + 1];
     }
-    tile->q_most = (int)most;
+    tile->q_size = (struct extremes){(int)most, (int)least + 1};
 }
 
 static void piece_block(const struct sdpa *s, const struct piece *p, const struct block *b,

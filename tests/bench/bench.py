@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures samebitd and PyTorch side by side and prints a table of medians; see also `make bench`.
 
-    bench.py [--only MODEL,...] [--work NAME,...] [--rounds N] [--threads N] [--limits PROGRAM] [--out FILE]
+    bench.py [--only MODEL,...] [--work NAME,...] [--attention NAME,...] [--rounds N] [--threads N] [--limits PROGRAM] [--out FILE]
 
 Every round measures each side once, in turn: while one runs the others sleep, and what drifts with
 time (clocks, neighbours) meets all alike.  Ratios are taken within a round.  samebitd is asked over
@@ -64,9 +64,9 @@ class Samebit:
 class PyTorch:
     """One process with the models of all attentions; a side for each of them."""
 
-    def __init__(self, folder, threads):
+    def __init__(self, folder, threads, attentions):
         self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "peer.py"), folder, str(threads), ",".join(ATTENTIONS)],
+            [sys.executable, os.path.join(HERE, "peer.py"), folder, str(threads), ",".join(attentions)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
         self.version = self.answer()["torch"]
@@ -222,9 +222,9 @@ def measure_model(name, arguments, limits, report):
         return
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
         model = {"name": name, "folder": folder, "config": json.load(f)}
-    with daemon.Daemon(folder, numerics, arguments.threads) as server, PyTorch(folder, arguments.threads) as peer:
+    with daemon.Daemon(folder, numerics, arguments.threads) as server, PyTorch(folder, arguments.threads, arguments.attention) as peer:
         report.about(torch=peer.version)
-        sides = [made for a in ATTENTIONS for made in (Samebit(server, a), PyTorchSide(peer, a))]
+        sides = [made for a in arguments.attention for made in (Samebit(server, a), PyTorchSide(peer, a))]
         for work in arguments.work:
             report.add(measure_work(work, sides, model, limits, arguments.rounds))
 
@@ -232,7 +232,8 @@ def measure_model(name, arguments, limits, report):
 # ---- the report ----
 
 class Report:
-    def __init__(self, threads, limits):
+    def __init__(self, threads, attentions, limits):
+        self.attentions = attentions
         self.facts = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads, "limits": limits,
                       "date": time.strftime("%Y-%m-%d", time.gmtime()), "load": os.getloadavg()[0]}
         self.rows, self.model = [], None
@@ -250,7 +251,7 @@ class Report:
         if row["model"] != self.model:
             self.model = row["model"]
             print(f"\n{self.model:<16}" + "".join(f"{name:>27}" for name in row["sides"]) +
-                  "".join(f"{'ratio ' + a:>21}" for a in ATTENTIONS) + f"{'of limit':>10}{'others':>8}")
+                  "".join(f"{'ratio ' + a:>21}" for a in self.attentions) + f"{'of limit':>10}{'others':>8}")
         cells = (f"{s['median']:.4g} ({s['least']:.4g}-{s['most']:.4g})" for s in row["sides"].values())
         ratios = (f"{r['median']:.2f} ({r['least']:.2f}-{r['most']:.2f})" for r in row["ratios"].values())
         best = next(iter(row["sides"].values()))["median"]
@@ -279,13 +280,14 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", type=listed(MODELS), default=MODELS, help="names of models, comma separated")
     p.add_argument("--work", type=listed(list(WORKS)), default=list(WORKS), help="comma separated")
+    p.add_argument("--attention", type=listed(ATTENTIONS), default=ATTENTIONS, help="comma separated")
     p.add_argument("--rounds", type=int, default=0, help="of each work (0: as many as its length allows)")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--limits", help="the program that measures the machine's limits")
     p.add_argument("--out", help="where the figures go, as JSON")
     arguments = p.parse_args()
     limits = limits_of(arguments.limits, arguments.threads)
-    report = Report(arguments.threads, limits)
+    report = Report(arguments.threads, arguments.attention, limits)
     for name in arguments.only:
         measure_model(name, arguments, limits, report)
     if arguments.out:

@@ -451,6 +451,59 @@ static void case_sdpa_minus(struct random *r, struct tally *tally, int64_t T, in
     finish(&c, tally);
 }
 
+/* Numbers of magnitudes [least, least + spread), of either sign. */
+static void fill_sizes(struct random *r, struct tensor *t, uint32_t least, uint32_t spread)
+{
+    for (int64_t i = 0; i < tensor_count(t); i++)
+        ((bf16 *)t->data)[i] =
+            (bf16)(least + random_below(r, spread)) | (bf16)(random_next(r) & 0x8000u);
+}
+
+/* Products on both sides of the least normal f32, made visible by a large scale; and denormals times
+ * the largest numbers.  size: of q; k's is such that the least product is about 2^(power). */
+static void case_sdpa_tiny_scores(struct random *r, struct tally *tally, int64_t T, int64_t past,
+                                  uint32_t size, int power)
+{
+    struct inputs c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 64, 0, 0);
+    struct tensor k = c.in[1];
+
+    k.shape[1] += 3; /* all of the cache */
+    fill_sizes(r, &c.in[0], size, 2 << 7);
+    fill_sizes(r, &k, (uint32_t)(127 + power - ((int)(size >> 7) - 127)) << 7, 2 << 7);
+    c.attrs.by = ldexp(1.0, -power);
+    finish(&c, tally);
+}
+
+/* Values from denormals up to where no product with a weight can be denormal. */
+static void case_sdpa_tiny_values(struct random *r, struct tally *tally, int64_t T, int64_t past,
+                                  uint32_t size, uint32_t spread)
+{
+    struct inputs c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 64, 0, 0);
+    struct tensor v = c.in[2];
+
+    v.shape[1] += 3;
+    fill_sizes(r, &v, size, spread);
+    finish(&c, tally);
+}
+
+static void cases_sdpa_tiny(struct random *r, struct tally *tally, int64_t T, int64_t past)
+{
+    for (uint32_t e = 0; e < 24; e += 2)
+        case_sdpa_tiny_values(r, tally, T, past, (e << 7) + (e ? 0 : 1), 3 << 7);
+    for (int power = -132; power < -100; power += 3)
+        case_sdpa_tiny_scores(r, tally, T, past, 64 << 7, power < -126 ? -126 : power);
+    for (uint32_t e = 0; e < 4; e++) {
+        struct inputs c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 64, 0, 0);
+        struct tensor k = c.in[1];
+
+        k.shape[1] += 3;
+        fill_sizes(r, &c.in[0], (e << 7) + (e ? 0 : 1), 64);
+        fill_sizes(r, &k, 240 << 7, 2 << 7);
+        c.attrs.by = 256;
+        finish(&c, tally);
+    }
+}
+
 /* A prompt, one token, and several tokens after others, each with every kind of mask. */
 static void cases_sdpa_masks(struct random *r, struct tally *tally, int64_t T, int64_t past,
                              int turn)
@@ -486,6 +539,8 @@ static void cases_sdpa(struct random *r, struct tally *tally)
         case_sdpa(r, tally, (enum fill)f, 300, 0, 1, 2, 32, 0, 0);
         case_sdpa(r, tally, (enum fill)f, 1, 600, 1, 7, 64, 0, 0);
     }
+    cases_sdpa_tiny(r, tally, 40, 0);
+    cases_sdpa_tiny(r, tally, 9, 200);
     for (int i = 0; i < 4; i++) {
         case_sdpa_minus(r, tally, T[i], 5, 0);
         case_sdpa_minus(r, tally, 20, 0, 0);
