@@ -37,14 +37,17 @@ CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(
 NVCC     ?= nvcc
 GENCODE  := $(foreach a,80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) \
             -gencode arch=compute_120,code=compute_120
-CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
+CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
+            $(if $(WERROR),-Werror) -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
 NVFLAGS_  = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g --fmad=false $(GENCODE) -Xptxas -v -DSAMEBIT_CUDA
 CU_CC     = $(if $(filter emulated,$(CUDA)),$(CXX) -x c++ $(CXXFLAGS_),$(NVCC) $(NVFLAGS_))
 
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
-KERNELS_CU := $(if $(CUDA),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
+KERNELS_CU := $(if $(CUDA),$(filter-out $(if $(filter 1,$(CUDA)),%/cublas_emulated.cu,%/cublas_real.cu), \
+              $(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu)))
+KERNELS_CU += $(if $(filter emulated,$(CUDA)),$(wildcard kernels/cuda/emulated/*.cpp))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
@@ -54,7 +57,7 @@ ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)';)
 
-obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1)))
+obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1))))
 TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
 
 all: $(B)/samebitd $(B)/samebit
@@ -82,6 +85,10 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 $(B)/obj/%.cu.o: %.cu Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cu $<)$(CU_CC) $(CUFLAGS_$(notdir $*)) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(B)/obj/%.cpp.o: %.cpp Makefile | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,cpp $<)$(CXX) $(CXXFLAGS_) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
 # flags, which nobody reads, would keep loops out of vectors.
