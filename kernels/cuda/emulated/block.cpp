@@ -134,56 +134,91 @@ static const char *place_name(const struct cuda_thread *t)
     return place_text;
 }
 
-/* Whether b is where a waits for it. */
-static void demand_same_primitive(struct runner *r, const struct cuda_thread *a,
-                                  const struct cuda_thread *b)
+static int at_same_place(const struct cuda_thread *a, const struct cuda_thread *b)
 {
-    r->running = (struct cuda_thread *)(a);
-    if (b->state != AT_PRIMITIVE || b->primitive != a->primitive || b->line != a->line ||
-        strcmp(b->file, a->file) != 0)
-        emulated_fault("%s:%d: a warp primitive waits for lane %d, which is at %s", a->file,
-                       a->line, (int)(b - r->threads) % WARP, place_name(b));
-    if (b->mask != a->mask)
-        emulated_fault("%s:%d: masks %08x and %08x (lane %d) at one warp primitive", a->file,
-                       a->line, a->mask, b->mask, (int)(b - r->threads) % WARP);
+    return a->state == b->state && a->line == b->line && strcmp(a->file, b->file) == 0;
 }
 
-static uint64_t result_of(struct runner *r, const struct cuda_thread *t,
-                          const struct cuda_thread *warp, unsigned mask, unsigned ballot)
+/* Whether lane a can have what it waits for from lane b. */
+static int meets(const struct cuda_thread *a, const struct cuda_thread *b)
+{
+    return at_same_place(a, b) && a->primitive == b->primitive && a->mask == b->mask;
+}
+
+/* The first lane of its mask that lane a waits for, or -1. */
+static int missing_lane(const struct cuda_thread *a, const struct cuda_thread *warp, int lanes)
+{
+    for (int lane = 0; lane < lanes; lane++)
+        if ((a->mask >> lane & 1) && !meets(a, &warp[lane]))
+            return lane;
+    return -1;
+}
+
+static uint64_t result_of(struct runner *r, struct cuda_thread *t, const struct cuda_thread *warp,
+                          unsigned mask, unsigned ballot)
 {
     if (t->primitive != EMULATED_SHUFFLE)
         return t->primitive == EMULATED_BALLOT ? ballot : 0;
-    r->running = (struct cuda_thread *)(t);
+    r->running = t;
     if (t->source < 0 || t->source >= WARP || !(mask >> t->source & 1))
         emulated_fault("%s:%d: a shuffle reads lane %d, outside its mask %08x or the block",
                        t->file, t->line, t->source, mask);
     return warp[t->source].value;
 }
 
-/* All lanes of the warp wait or have ended: gives those of lane `first`'s mask their results. */
-static unsigned complete_primitive(struct runner *r, struct cuda_thread *warp, int lanes, int first)
+/* Gives the lanes of a mask, which have met, their results. */
+static void complete_primitive(struct runner *r, struct cuda_thread *warp, unsigned mask)
 {
-    const unsigned there = lanes == WARP ? 0xffffffffu : (1u << lanes) - 1;
-    const unsigned mask = warp[first].mask & there;
     unsigned ballot = 0;
 
-    r->running = &warp[first];
-    if (!(mask >> first & 1))
-        emulated_fault("%s:%d: a warp primitive's mask %08x leaves out the calling lane %d",
-                       warp[first].file, warp[first].line, mask, first);
-    for (int lane = 0; lane < lanes; lane++) {
-        if (mask >> lane & 1) {
-            demand_same_primitive(r, &warp[first], &warp[lane]);
+    for (int lane = 0; lane < WARP; lane++)
+        if (mask >> lane & 1)
             ballot |= (unsigned)(warp[lane].value != 0) << lane;
-        }
-    }
-    for (int lane = 0; lane < lanes; lane++)
+    for (int lane = 0; lane < WARP; lane++)
         if (mask >> lane & 1)
             warp[lane].result = result_of(r, &warp[lane], warp, mask, ballot);
-    for (int lane = 0; lane < lanes; lane++)
+    for (int lane = 0; lane < WARP; lane++)
         if (mask >> lane & 1)
             warp[lane].state = RUNS;
-    return mask;
+}
+
+/* No lane of the warp can go on and some wait: says for whom. */
+[[noreturn]] static void stuck(struct runner *r, struct cuda_thread *t, struct cuda_thread *warp,
+                               int lanes)
+{
+    const int lane = missing_lane(t, warp, lanes);
+
+    r->running = t;
+    emulated_fault("%s:%d: a warp primitive with mask %08x waits for lane %d, which is at %s",
+                   t->file, t->line, t->mask, lane, place_name(&warp[lane]));
+}
+
+/* All lanes of a warp wait or have ended: completes what has met.  Returns whether any has. */
+static int complete_primitives(struct runner *r, struct cuda_thread *warp, int lanes)
+{
+    const unsigned there = lanes == WARP ? 0xffffffffu : (1u << lanes) - 1;
+    struct cuda_thread *waiting = NULL;
+    int completed = 0;
+
+    for (int lane = 0; lane < lanes; lane++) {
+        struct cuda_thread *t = &warp[lane];
+
+        if (t->state != AT_PRIMITIVE)
+            continue;
+        r->running = t;
+        if (!(t->mask >> lane & 1))
+            emulated_fault("%s:%d: a warp primitive's mask %08x leaves out the calling lane %d",
+                           t->file, t->line, t->mask, lane);
+        if (missing_lane(t, warp, lanes) < 0) {
+            complete_primitive(r, warp, t->mask & there);
+            completed = 1;
+        } else if (!waiting) {
+            waiting = t;
+        }
+    }
+    if (waiting && !completed)
+        stuck(r, waiting, warp, lanes);
+    return completed;
 }
 
 static unsigned random_below(struct runner *r, unsigned n)
@@ -211,17 +246,13 @@ static int run_warp(struct runner *r, int index)
 {
     struct cuda_thread *warp = &r->threads[index * WARP];
     const int lanes = lanes_of(r, index);
-    unsigned completed = 0;
     int order[WARP];
 
     fill_order(r, order, lanes);
     for (int i = 0; i < lanes; i++)
         if (warp[order[i]].state == RUNS)
             resume(r, &warp[order[i]]);
-    for (int lane = 0; lane < lanes; lane++)
-        if (warp[lane].state == AT_PRIMITIVE && !(completed >> lane & 1))
-            completed |= complete_primitive(r, warp, lanes, lane);
-    return completed != 0;
+    return complete_primitives(r, warp, lanes);
 }
 
 /* ---- blocks ---- */
@@ -261,7 +292,7 @@ static int pass_barrier(struct runner *r)
     for (int i = 0; i < r->count; i++) {
         struct cuda_thread *t = &r->threads[i];
 
-        if (t->state != AT_BARRIER || t->line != first->line || strcmp(t->file, first->file) != 0)
+        if (!at_same_place(t, first))
             emulated_fault("%s:%d: __syncthreads waits for thread %u,%u,%u, which is at %s",
                            first->file, first->line, t->index.x, t->index.y, t->index.z,
                            place_name(t));

@@ -133,11 +133,7 @@ void count_launch(const char *name, dim3 g, dim3 b, size_t shared)
 
 static int device_count(void)
 {
-    static int count = -1;
-
-    if (count < 0)
-        count = min(environment_number("SAMEBIT_EMULATED_DEVICES", 1), (int)DEVICES_MOST);
-    return count;
+    return min(environment_number("SAMEBIT_EMULATED_DEVICES", 1), (int)DEVICES_MOST);
 }
 
 int current_device(void)
