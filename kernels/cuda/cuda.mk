@@ -1,0 +1,59 @@
+# cuda.mk - what the Makefile adds for CUDA.
+#
+# CUDA=emulated  the .cu through the C++ compiler, kernels on the CPU (kernels/cuda/emulated/)
+# CUDA=1         nvcc: NVCC=PROGRAM, else the one in PATH, else the one of PyPI's wheels (NVCC=wheel);
+#                cuBLAS: the toolkit's where it has one, else the wheel that PyTorch takes
+#                (CUBLAS=wheel).  See toolkit.sh.
+#
+# kernels/cuda/NAME_real.cu is compiled for CUDA=1 only, NAME_emulated.cu for CUDA=emulated only.
+# FMAD_NAME := true lets nvcc contract in kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...);
+# CUFLAGS_NAME goes to either compiler.
+NVCC     ?=
+CUBLAS   ?=
+EMULATED := $(filter emulated,$(CUDA))
+CUDA_DEFINES := -DSAMEBIT_CUDA $(if $(EMULATED),-DSAMEBIT_CUDA_EMULATED)
+
+KERNELS_CU := $(filter-out $(if $(EMULATED),%_real.cu,%_emulated.cu), \
+              $(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
+KERNELS_CU += $(if $(EMULATED),$(wildcard kernels/cuda/emulated/*.cpp))
+# The other tests have nothing to do with the device; tools are for Python's.
+TEST_C := $(filter tests/unit/tool_%,$(TEST_C)) $(wildcard tests/unit/test_cuda_*.c \
+          tests/kernels/test_cuda_*.c tests/kernels/test_cuda_*.cu) \
+          $(if $(EMULATED),$(wildcard tests/kernels/test_emulat*.cu tests/kernels/test_cudart.cu))
+
+CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
+            $(if $(WERROR),-Werror) -mfma -ffp-contract=off $(SANFLAGS) $(CUDA_DEFINES)
+
+$(B)/obj/%.cpp.o: %.cpp Makefile kernels/cuda/cuda.mk | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,c++ $<)$(CXX) $(CXXFLAGS_) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+file = $(patsubst kernels/cuda/%,%,$*)
+ifneq ($(EMULATED),)
+$(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,c++ $<)$(CXX) -x c++ $(CXXFLAGS_) $(CUFLAGS_$(file)) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+else
+TOOLKIT := $(B)/toolkit$(addprefix -,$(CUBLAS)).mk
+$(TOOLKIT): kernels/cuda/toolkit.sh $(wildcard kernels/cuda/*.txt)
+	@mkdir -p $(@D)
+	@kernels/cuda/toolkit.sh '$(CACHE)' '$(NVCC)' '$(CUBLAS)' >$@.part
+	@mv $@.part $@
+include $(TOOLKIT)
+
+ARCHITECTURES := 80 86 89 90 100 120
+# PTX of the newest, for what comes later.
+GENCODE  := $(foreach a,$(ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
+            -gencode arch=compute_120,code=compute_120
+NVFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -lineinfo --threads 2 $(GENCODE) $(CUDA_INCLUDE) \
+           -Xcompiler -Wall,-Wextra,-Wshadow $(if $(WERROR),--Werror all-warnings) \
+           -Xptxas -v,--warn-on-spills $(CUDA_DEFINES)
+
+# What ptxas tells of each kernel stays beside the object; warnings are shown.
+$(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,nvcc $<)if $(CUDA_NVCC) $(NVFLAGS_) --fmad=$(or $(FMAD_$(file)),false) $(CUFLAGS_$(file)) \
+	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1; then \
+	    grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas); true; else \
+	    cat $(@:.o=.ptxas); exit 1; fi
+endif
