@@ -25,6 +25,7 @@ LISTEN ?= 127.0.0.1:8642
 WERROR ?=
 CUDA   ?=
 
+.DEFAULT_GOAL := all
 comma := ,
 B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
@@ -36,6 +37,10 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-fr
 FPFLAGS := -ffp-contract=off -fno-fast-math
 PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
 CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
+
+# One short line a file; V=1 shows the commands.
+say = $(if $(V),,@echo '$(1)';)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1))))
 
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
@@ -50,10 +55,6 @@ endif
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
 
-# One short line a file; V=1 shows the commands.
-say = $(if $(V),,@echo '$(1)';)
-
-obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1))))
 TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 
 all: $(B)/samebitd $(B)/samebit

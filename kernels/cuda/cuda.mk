@@ -56,4 +56,22 @@ $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1; then \
 	    grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas); true; else \
 	    cat $(@:.o=.ptxas); exit 1; fi
+
+# The same once more with contraction allowed, for two architectures: nothing may change.
+UNFUSED := $(foreach f,$(filter %.cu,$(KERNELS_CU)),$(if $(FMAD_$(f:kernels/cuda/%.cu=%)),,$(f)))
+FUSED_FLAGS = $(filter-out --threads 2 -gencode arch=%,$(NVFLAGS_)) $(foreach a,80 120,-gencode arch=compute_$(a),code=sm_$(a))
+$(B)/fused/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,nvcc --fmad=true $<)$(CUDA_NVCC) $(FUSED_FLAGS) --fmad=true $(CUFLAGS_$(file)) \
+	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas); exit 1; }
+
+cuda-report: $(call obj,$(filter %.cu,$(KERNELS_CU))) $(UNFUSED:%=$(B)/fused/%.o)
+	@cuobjdump=$$(command -v cuobjdump) || { \
+	    configs/models/venv.sh '$(CACHE)/cuda-report-venv' kernels/cuda/report.txt && \
+	    cuobjdump=$$(ls '$(CACHE)'/cuda-report-venv/lib/python*/site-packages/nvidia/cu13/bin/cuobjdump); } && \
+	$(PYTHON) tests/kernels/cuda_report.py --cuobjdump "$$cuobjdump" --fused $(B)/fused \
+	    --expected tests/kernels/cuda_expected.txt $(filter $(B)/obj/%,$^) >$(B)/report.txt; \
+	status=$$?; cat $(B)/report.txt; exit $$status
 endif
+.PHONY: cuda-report cuda-mutations
+-include $(shell find $(B)/fused -name '*.d' 2>/dev/null)
