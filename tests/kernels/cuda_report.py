@@ -6,13 +6,14 @@ whether arithmetic is fused only where the source says so.
 
 Beside each OBJECT lies its .ptxas, what `ptxas -v` said.  FOLDER holds the same objects compiled with
 --fmad=true: a kernel whose counts of FFMA, FMUL, FADD (and of doubles) differ there leaves
-contraction to the compiler.  FILE says which instructions a kernel must or must not have.
+contraction to the compiler.  FILE says which instructions, or a STACK, a kernel must or must not have.
 Closes with one line and fails when a kernel spills or is not as it should be.
 """
 import argparse
 import collections
 import fnmatch
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def expected_faults(rows, sass_by_source, name):
         found = False
         for path, sass in sass_by_source.items():
             for (mangled, arch), (_, counts) in sass.items():
-                if not fnmatch.fnmatchcase(path, source) or not fnmatch.fnmatchcase(name(mangled), kernel):
+                if not pathlib.PurePosixPath(path).match(source) or not fnmatch.fnmatchcase(name(mangled), kernel):
                     continue
                 found = True
                 for word in words:
@@ -104,7 +105,7 @@ def demangle(names):
     names = sorted(names)
     out = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True, check=True)
     # without the parameters and the namespace that nvcc wraps static kernels in
-    return {m: re.sub(r"^void |\(anonymous namespace\)::", "", d).split("(")[0]
+    return {m: re.sub(r"^void |\(anonymous namespace\)::", "", d)
             for m, d in zip(names, out.stdout.splitlines())}
 
 
@@ -154,8 +155,11 @@ def main():
         kernels += len({k for k, _ in ptxas[source]})
         print(f"\n{source}{' (compared with --fmad=true)' if source in fused else ''}")
         print("\n".join(table(ptxas[source], sass[source], name)))
-        faults += [f"{name(k)}, {a}: {f['spills']} bytes of spills, {f['stack']} of stack"
-                   for (k, a), f in sorted(ptxas[source].items()) if f["spills"] or f["stack"]]
+        faults += [f"{name(k)}, {a}: {f['spills']} bytes of spills"
+                   for (k, a), f in sorted(ptxas[source].items()) if f["spills"]]
+        for key, f in ptxas[source].items():
+            if key in sass[source]:
+                sass[source][key][1]["STACK"] = f["stack"]
         if source in fused:
             faults += fused_faults(name, sass[source], fused[source])
     with open(arguments.expected, encoding="utf-8") as file:
