@@ -75,3 +75,6 @@ cuda-report: $(call obj,$(filter %.cu,$(KERNELS_CU))) $(UNFUSED:%=$(B)/fused/%.o
 endif
 .PHONY: cuda-report cuda-mutations
 -include $(shell find $(B)/fused -name '*.d' 2>/dev/null)
+
+cuda-mutations: all $(TESTS)
+	@$(PYTHON) tests/kernels/remove_barriers.py --build $(B) $(MUTATIONFLAGS)
