@@ -67,7 +67,7 @@ $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
 	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
-ALL_OBJ := $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C) $(CLIENT_C))
+ALL_OBJ := $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@

@@ -6,8 +6,9 @@
 #                (CUBLAS=wheel).  See toolkit.sh.
 #
 # kernels/cuda/NAME_real.cu is compiled for CUDA=1 only, NAME_emulated.cu for CUDA=emulated only.
-# FMAD_NAME := true lets nvcc contract in kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...);
-# CUFLAGS_NAME goes to either compiler.
+# nvcc may contract in kernels/cuda/aten only, as in PyTorch's build; FMAD_NAME := true or false says
+# otherwise for kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...).  CUFLAGS_NAME goes to either
+# compiler.
 NVCC     ?=
 CUBLAS   ?=
 EMULATED := $(filter emulated,$(CUDA))
@@ -20,6 +21,8 @@ KERNELS_CU += $(if $(EMULATED),$(wildcard kernels/cuda/emulated/*.cpp))
 TEST_C := $(filter tests/unit/tool_%,$(TEST_C)) $(wildcard tests/unit/test_cuda_*.c \
           tests/kernels/test_cuda_*.c tests/kernels/test_cuda_*.cu) \
           $(if $(EMULATED),$(wildcard tests/kernels/test_emulat*.cu tests/kernels/test_cudart.cu))
+# What tests share.
+TEST_CU := $(if $(EMULATED),$(filter-out tests/kernels/test_%,$(wildcard tests/kernels/*.cu)))
 
 CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
             $(if $(WERROR),-Werror) -mfma -ffp-contract=off $(SANFLAGS) $(CUDA_DEFINES)
@@ -29,6 +32,7 @@ $(B)/obj/%.cpp.o: %.cpp Makefile kernels/cuda/cuda.mk | $(B)/.deps
 	$(call say,c++ $<)$(CXX) $(CXXFLAGS_) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 file = $(patsubst kernels/cuda/%,%,$*)
+fmad = $(or $(FMAD_$(1)),$(if $(filter aten/%,$(1)),true,false))
 ifneq ($(EMULATED),)
 $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk | $(B)/.deps
 	@mkdir -p $(@D)
@@ -52,13 +56,13 @@ NVFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -lineinfo --threads 2 $(GENCOD
 # What ptxas tells of each kernel stays beside the object; warnings are shown.
 $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
 	@mkdir -p $(@D)
-	$(call say,nvcc $<)if $(CUDA_NVCC) $(NVFLAGS_) --fmad=$(or $(FMAD_$(file)),false) $(CUFLAGS_$(file)) \
+	$(call say,nvcc $<)if $(CUDA_NVCC) $(NVFLAGS_) --fmad=$(call fmad,$(file)) $(CUFLAGS_$(file)) \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1; then \
 	    grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas); true; else \
 	    cat $(@:.o=.ptxas); exit 1; fi
 
 # The same once more with contraction allowed, for two architectures: nothing may change.
-UNFUSED := $(foreach f,$(filter %.cu,$(KERNELS_CU)),$(if $(FMAD_$(f:kernels/cuda/%.cu=%)),,$(f)))
+UNFUSED := $(foreach f,$(filter %.cu,$(KERNELS_CU)),$(if $(filter false,$(call fmad,$(f:kernels/cuda/%.cu=%))),$(f)))
 FUSED_FLAGS = $(filter-out --threads 2 -gencode arch=%,$(NVFLAGS_)) $(foreach a,80 120,-gencode arch=compute_$(a),code=sm_$(a))
 $(B)/fused/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
 	@mkdir -p $(@D)
