@@ -5,6 +5,10 @@
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
 # make bench            samebitd and PyTorch side by side: tokens per second, and the machine's limits
+# make CUDA=emulated    the same for a GPU that is emulated, in build/emulated; also with test, SAN
+# make CUDA=1           for NVIDIA GPUs, in build/cuda: nvcc in PATH or PyPI's, see kernels/cuda/cuda.mk
+# make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
+# make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
@@ -22,6 +26,7 @@ LISTEN ?= 127.0.0.1:8642
 WERROR ?=
 CUDA   ?=
 
+.DEFAULT_GOAL := all
 comma := ,
 B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
@@ -32,45 +37,46 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-fr
 # Results must not depend on the compiler's mood: no contraction that we did not write.
 FPFLAGS := -ffp-contract=off -fno-fast-math
 PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
-CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(if $(CUDA),-DSAMEBIT_CUDA) $(CFLAGS)
+CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
-# CUDA=emulated: the .cu through the C++ compiler, kernels on the CPU.  CUDA=1: nvcc.
-NVCC     ?= nvcc
-GENCODE  := $(foreach a,80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) \
-            -gencode arch=compute_120,code=compute_120
-CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
-NVFLAGS_  = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g --fmad=false $(GENCODE) -Xptxas -v -DSAMEBIT_CUDA
-CU_CC     = $(if $(filter emulated,$(CUDA)),$(CXX) -x c++ $(CXXFLAGS_),$(NVCC) $(NVFLAGS_))
+# One short line a file; V=1 shows the commands.
+say = $(if $(V),,@echo '$(1)';)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1))))
 
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
-KERNELS_CU := $(if $(CUDA),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
+TEST_C    := $(filter-out tests/unit/test_cuda_% tests/kernels/test_cuda_%,$(TEST_C))
+ifneq ($(CUDA),)
+include kernels/cuda/cuda.mk
+endif
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
 
-# One short line a file; V=1 shows the commands.
-say = $(if $(V),,@echo '$(1)';)
-
-obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1)))
-TESTS := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_C))
+TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 
 all: $(B)/samebitd $(B)/samebit
 
-LINK = $(if $(filter 1,$(CUDA)),$(NVCC),$(if $(CUDA),$(CXX),$(CC)))
+LINK = $(if $(CUDA),$(CXX),$(CC))
 SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
-	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
 	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
-$(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C) $(CLIENT_C))
+ALL_OBJ := $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
+define link_test
 	@mkdir -p $(@D)
-	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
+endef
+$(B)/tests/%: $(B)/obj/tests/%.o $(ALL_OBJ)
+	$(link_test)
+$(B)/tests/%: $(B)/obj/tests/%.cu.o $(ALL_OBJ)
+	$(link_test)
 
 $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 	@mkdir -p $(@D)
@@ -79,10 +85,6 @@ $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
-
-$(B)/obj/%.cu.o: %.cu Makefile | $(B)/.deps
-	@mkdir -p $(@D)
-	$(call say,cu $<)$(CU_CC) $(CUFLAGS_$(notdir $*)) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
 # flags, which nobody reads, would keep loops out of vectors.
@@ -150,7 +152,7 @@ compdb:
 	  printf '%s\n{"directory":"$(CURDIR)","file":"%s","command":"$(CC) $(CFLAGS_) -c %s"}' \
 	         "$$sep" $$f $$f; sep=,; done; printf '\n]\n'; } > compile_commands.json
 	@echo compile_commands.json
-SOURCES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+SOURCES := $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' 2>/dev/null)
 format:
 	clang-format -i $(SOURCES)
 lint:

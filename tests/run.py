@@ -168,7 +168,7 @@ def main():
 
     # a binary whose source is gone is from an older build
     binaries = [b for b in sorted(glob.glob(os.path.join(build, "tests", "*", "test_*")))
-                if os.path.exists(os.path.join(ROOT, os.path.relpath(b, build) + ".c"))]
+                if any(os.path.exists(os.path.join(ROOT, os.path.relpath(b, build) + end)) for end in (".c", ".cu"))]
     folders = sorted({os.path.dirname(f) for f in glob.glob(os.path.join(ROOT, "tests", "*", "test_*.py"))})
     runners = [(b, lambda path: run_binary(path, environment)) for b in binaries]
     runners += [(f, lambda path: run_pytest(path, environment, arguments)) for f in folders]

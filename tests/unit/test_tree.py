@@ -29,7 +29,7 @@ def sources():
     for top in ("server", "kernels", "client"):
         for folder, _, names in os.walk(os.path.join(ROOT, top)):
             for name in names:
-                if name.endswith((".c", ".h", ".def", ".cu", ".cuh")):
+                if name.endswith((".c", ".h", ".def", ".cu", ".cuh", ".cpp")):
                     yield os.path.relpath(os.path.join(folder, name), ROOT)
 
 

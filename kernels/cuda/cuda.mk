@@ -1,0 +1,84 @@
+# cuda.mk - what the Makefile adds for CUDA.
+#
+# CUDA=emulated  the .cu through the C++ compiler, kernels on the CPU (kernels/cuda/emulated/)
+# CUDA=1         nvcc: NVCC=PROGRAM, else the one in PATH, else the one of PyPI's wheels (NVCC=wheel);
+#                cuBLAS: the toolkit's where it has one, else the wheel that PyTorch takes
+#                (CUBLAS=wheel).  See toolkit.sh.
+#
+# kernels/cuda/NAME_real.cu is compiled for CUDA=1 only, NAME_emulated.cu for CUDA=emulated only.
+# nvcc may contract in kernels/cuda/aten only, as in PyTorch's build; FMAD_NAME := true or false says
+# otherwise for kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...).  CUFLAGS_NAME goes to either
+# compiler.
+NVCC     ?=
+CUBLAS   ?=
+EMULATED := $(filter emulated,$(CUDA))
+CUDA_DEFINES := -DSAMEBIT_CUDA $(if $(EMULATED),-DSAMEBIT_CUDA_EMULATED)
+
+KERNELS_CU := $(filter-out $(if $(EMULATED),%_real.cu,%_emulated.cu), \
+              $(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
+KERNELS_CU += $(if $(EMULATED),$(wildcard kernels/cuda/emulated/*.cpp))
+# The other tests have nothing to do with the device; tools are for Python's.
+TEST_C := $(filter tests/unit/tool_%,$(TEST_C)) $(wildcard tests/unit/test_cuda_*.c \
+          tests/kernels/test_cuda_*.c tests/kernels/test_cuda_*.cu) \
+          $(if $(EMULATED),$(wildcard tests/kernels/test_emulat*.cu tests/kernels/test_cudart.cu))
+# What tests share.
+TEST_CU := $(if $(EMULATED),$(filter-out tests/kernels/test_%,$(wildcard tests/kernels/*.cu)))
+
+CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
+            $(if $(WERROR),-Werror) -mfma -ffp-contract=off $(SANFLAGS) $(CUDA_DEFINES)
+
+$(B)/obj/%.cpp.o: %.cpp Makefile kernels/cuda/cuda.mk | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,c++ $<)$(CXX) $(CXXFLAGS_) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+file = $(patsubst kernels/cuda/%,%,$*)
+fmad = $(or $(FMAD_$(1)),$(if $(filter aten/%,$(1)),true,false))
+ifneq ($(EMULATED),)
+$(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,c++ $<)$(CXX) -x c++ $(CXXFLAGS_) $(CUFLAGS_$(file)) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+else
+TOOLKIT := $(B)/toolkit$(addprefix -,$(CUBLAS)).mk
+$(TOOLKIT): kernels/cuda/toolkit.sh $(wildcard kernels/cuda/*.txt)
+	@mkdir -p $(@D)
+	@kernels/cuda/toolkit.sh '$(CACHE)' '$(NVCC)' '$(CUBLAS)' >$@.part
+	@mv $@.part $@
+include $(TOOLKIT)
+
+ARCHITECTURES := 80 86 89 90 100 120
+# PTX of the newest, for what comes later.
+GENCODE  := $(foreach a,$(ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
+            -gencode arch=compute_120,code=compute_120
+NVFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -lineinfo --threads 2 $(GENCODE) $(CUDA_INCLUDE) \
+           -Xcompiler -Wall,-Wextra,-Wshadow $(if $(WERROR),--Werror all-warnings) \
+           -Xptxas -v,--warn-on-spills $(CUDA_DEFINES)
+
+# What ptxas tells of each kernel stays beside the object; warnings are shown.
+$(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,nvcc $<)if $(CUDA_NVCC) $(NVFLAGS_) --fmad=$(call fmad,$(file)) $(CUFLAGS_$(file)) \
+	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1; then \
+	    grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas); true; else \
+	    cat $(@:.o=.ptxas); exit 1; fi
+
+# The same once more with contraction allowed, for two architectures: nothing may change.
+UNFUSED := $(foreach f,$(filter %.cu,$(KERNELS_CU)),$(if $(filter false,$(call fmad,$(f:kernels/cuda/%.cu=%))),$(f)))
+FUSED_FLAGS = $(filter-out --threads 2 -gencode arch=%,$(NVFLAGS_)) $(foreach a,80 120,-gencode arch=compute_$(a),code=sm_$(a))
+$(B)/fused/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,nvcc --fmad=true $<)$(CUDA_NVCC) $(FUSED_FLAGS) --fmad=true $(CUFLAGS_$(file)) \
+	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas); exit 1; }
+
+cuda-report: $(call obj,$(filter %.cu,$(KERNELS_CU))) $(UNFUSED:%=$(B)/fused/%.o)
+	@cuobjdump=$$(command -v cuobjdump) || { \
+	    configs/models/venv.sh '$(CACHE)/cuda-report-venv' kernels/cuda/report.txt && \
+	    cuobjdump=$$(ls '$(CACHE)'/cuda-report-venv/lib/python*/site-packages/nvidia/cu13/bin/cuobjdump); } && \
+	$(PYTHON) tests/kernels/cuda_report.py --cuobjdump "$$cuobjdump" --fused $(B)/fused \
+	    --expected tests/kernels/cuda_expected.txt $(filter $(B)/obj/%,$^) >$(B)/report.txt; \
+	status=$$?; cat $(B)/report.txt; exit $$status
+endif
+.PHONY: cuda-report cuda-mutations
+-include $(shell find $(B)/fused -name '*.d' 2>/dev/null)
+
+cuda-mutations: all $(TESTS)
+	@$(PYTHON) tests/kernels/remove_barriers.py --build $(B) $(MUTATIONFLAGS)
