@@ -53,7 +53,7 @@ static bf16 *numbers(int64_t n)
 
     assert_non_null(x);
     for (int64_t i = 0; i < n; i++)
-        x[i] = (bf16)((i * 40503) >> 3 & 0x7f7f);
+        x[i] = (bf16)((i * 2654435761) >> 13 & 0x7f7f);
     return x;
 }
 
@@ -262,6 +262,30 @@ static void views_are_closed_up(void **state)
     cuda->reader_close(cuda, r);
 }
 
+/* Whole vectors that begin anywhere. */
+static void views_may_begin_anywhere(void **state)
+{
+    static const int64_t shape[] = {2, 3, 4, 24};
+    struct error err = {0};
+    struct reader *r;
+    struct tensor whole;
+    bf16 *x;
+
+    needs_cuda(state);
+    r = cuda->reader_open(cuda, 1 << 16, &err);
+    assert_non_null(r);
+    x = numbers(2 * 3 * 4 * 24);
+    whole = on_device(DTYPE_BF16, 4, shape, x);
+    for (int64_t first = 0; first <= 8; first++) {
+        const struct tensor view = tensor_slice(&whole, 3, first, 16);
+
+        put_and_check(r, &whole, x, &view, (size_t)first * 16);
+    }
+    cuda->reader_close(cuda, r);
+    cuda->free(cuda, whole.data);
+    free(x);
+}
+
 /* What is put keeps its value though its memory is written again before anybody waits. */
 static void what_was_put_is_kept(void **state)
 {
@@ -433,6 +457,7 @@ int main(void)
         cmocka_unit_test(copies_follow_strides),
         cmocka_unit_test(copies_round_as_the_cpus),
         cmocka_unit_test(views_are_closed_up),
+        cmocka_unit_test(views_may_begin_anywhere),
         cmocka_unit_test(what_was_put_is_kept),
         cmocka_unit_test(tables_are_the_hosts),
         cmocka_unit_test(embedding_gives_rows),

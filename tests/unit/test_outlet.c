@@ -151,7 +151,7 @@ static bf16 *numbers(int64_t n)
 
     assert_non_null(x);
     for (int64_t i = 0; i < n; i++)
-        x[i] = (bf16)(i * 40503 >> 3);
+        x[i] = (bf16)(i * 2654435761 >> 13);
     return x;
 }
 
