@@ -6,10 +6,10 @@
 
 #include "kernels/bf16.h"
 
-/* Caches begin where a backend's memory does: a multiple of 64 bytes. */
+/* Caches begin at multiples of 512 bytes, as what PyTorch allocates on a GPU. */
 static uint64_t cache_elements(const struct cache_spec *c, int64_t capacity)
 {
-    const uint64_t unit = 64 / sizeof(bf16);
+    const uint64_t unit = 512 / sizeof(bf16);
 
     return ((uint64_t)(c->heads * capacity * c->width) + unit - 1) / unit * unit;
 }
