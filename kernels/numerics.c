@@ -6,6 +6,7 @@
 static const char *const names[NUMERICS_COUNT] = {
     [NUMERICS_TORCH_CPU_AVX512_BF16] = "torch-cpu/avx512_bf16",
     [NUMERICS_TORCH_CPU_AVX2] = "torch-cpu/avx2",
+    [NUMERICS_TORCH_CUDA] = "torch-cuda",
 };
 
 const char *numerics_name(enum numerics numerics)
@@ -19,4 +20,14 @@ int numerics_find(const char *name)
         if (strcmp(names[i], name) == 0)
             return i;
     return -1;
+}
+
+int numerics_runs_on(enum numerics numerics, const char *device)
+{
+    return numerics < NUMERICS_CPU_COUNT || strncmp(device, "cuda:", 5) == 0;
+}
+
+enum numerics numerics_of_host(enum numerics numerics)
+{
+    return numerics == NUMERICS_TORCH_CUDA ? NUMERICS_TORCH_CPU_AVX512_BF16 : numerics;
 }

@@ -9,6 +9,8 @@ extern "C" {
 enum numerics {
     NUMERICS_TORCH_CPU_AVX512_BF16, /* PyTorch 2.13 on a CPU with AVX512_BF16 (no AMX) */
     NUMERICS_TORCH_CPU_AVX2,        /* PyTorch 2.13 on any CPU with AVX2, told to use no more */
+    NUMERICS_CPU_COUNT,             /* so many run on any device; those that follow on CUDA only */
+    NUMERICS_TORCH_CUDA = NUMERICS_CPU_COUNT, /* PyTorch 2.13.0+cu130 on the same GPU */
     NUMERICS_COUNT
 };
 
@@ -16,8 +18,21 @@ enum numerics {
 const char *numerics_name(enum numerics numerics);
 /* Returns the numerics of that name, or -1. */
 int numerics_find(const char *name);
+/* Whether a device ("cpu", "cuda:0") can have it. */
+int numerics_runs_on(enum numerics numerics, const char *device);
+/* The one of what is computed on the host: itself, and for torch-cuda that of PyTorch's CPU side. */
+enum numerics numerics_of_host(enum numerics numerics);
 
-/* ---- what differs between them -----------------------------------------------------------------
+/* ---- torch-cuda ----
+ *
+ * PyTorch's own kernels on a GPU, so its orders of sums and its launch parameters, and cuBLAS called
+ * with PyTorch's arguments: bits are those of PyTorch on a GPU of the same architecture and number
+ * of multiprocessors with the same cuBLAS.  Only on "cuda:N", only eager attention: sdpa's flash
+ * kernels are not followed.  kernels/cuda/aten has the contracts.  On the host, as
+ * torch-cpu/avx512_bf16: inv_freq, which PyTorch too computes there, and the log_softmax of
+ * /v1/logits, which PyTorch would compute on the GPU; that reply says so.
+ *
+ * ---- what differs between the others ----
  *
  * products (linear, matmul_qk, matmul_pv): B matrices of M x K times K x N
  *   avx512_bf16  B*M*N*K > 4096: PAIRS, in blocks of 512 k where M = 1 or K <= 1024, else of 1024

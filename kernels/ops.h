@@ -63,7 +63,7 @@ struct op_call {
     struct op_scope scope;
 };
 
-/* 0, or -1 for what the backend cannot do. */
+/* 0, or -1 for what the backend cannot do, or where it failed. */
 typedef int op_fn(const struct op_call *call);
 
 const char *op_name(enum op op);
@@ -97,7 +97,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
  *
  * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]))
- *   shapes: positions I64 [T] -> [T, D]
+ *   shapes: positions I64 [T], position[t] = past + t -> [T, D]
  *   order:  one f32 product, then torch.cos / torch.sin as rounded to bf16 (rotary.h)
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))

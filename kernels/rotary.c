@@ -10,7 +10,8 @@
 /* theta ** (arange(0, dim, 2) / dim): ATen calls SLEEF for whole blocks, libm for what is left. */
 static void rotary_powers(double theta, int64_t dim, enum numerics numerics, float *power)
 {
-    const int64_t count = dim / 2, block = numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 32 : 16;
+    const int wide = numerics_of_host(numerics) == NUMERICS_TORCH_CPU_AVX512_BF16;
+    const int64_t count = dim / 2, block = wide ? 32 : 16;
     const float base = (float)theta;
 
     for (int64_t i = 0; i < count; i++) {

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/bf16.h"
+
 static const struct {
     const char *name;
     size_t size;
@@ -80,6 +82,81 @@ struct tensor tensor_slice(const struct tensor *t, int axis, int64_t first, int6
     s.shape[axis] = count;
     s.data = (char *)t->data + (size_t)(first * t->stride[axis]) * dtype_size(t->dtype);
     return s;
+}
+
+int64_t tensor_piece(const struct tensor *t)
+{
+    int64_t n = 1;
+
+    for (int i = t->rank - 1; i >= 0 && (t->shape[i] == 1 || t->stride[i] == n); i--)
+        n *= t->shape[i];
+    return n;
+}
+
+int64_t tensor_offset(const struct tensor *t, int64_t i)
+{
+    int64_t offset = 0;
+
+    for (int axis = t->rank - 1; axis >= 0; axis--) {
+        offset += i % t->shape[axis] * t->stride[axis];
+        i /= t->shape[axis];
+    }
+    return offset;
+}
+
+int tensor_can_copy(const struct tensor *dst, const struct tensor *src)
+{
+    const int rounds =
+        dst->dtype == DTYPE_BF16 && (src->dtype == DTYPE_F16 || src->dtype == DTYPE_F32);
+
+    if (dst->rank != src->rank || (dst->dtype != src->dtype && !rounds))
+        return 0;
+    for (int i = 0; i < dst->rank; i++)
+        if (dst->shape[i] != src->shape[i])
+            return 0;
+    return 1;
+}
+
+static float f16_to_f32(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, low = h & 1023;
+
+    if (exponent == 31)
+        return f32_from_bits(sign | 0x7f800000u | low << 13);
+    if (exponent)
+        return f32_from_bits(sign | (exponent + 112) << 23 | low << 13);
+    return f32_from_bits(sign | f32_bits((float)low * 0x1p-24f));
+}
+
+static void convert_f32(bf16 *to, const char *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float f;
+
+        memcpy(&f, from + i * 4, sizeof(f));
+        to[i] = bf16_from_f32(f);
+    }
+}
+
+static void convert_f16(bf16 *to, const char *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h;
+
+        memcpy(&h, from + i * 2, sizeof(h));
+        to[i] = bf16_from_f32(f16_to_f32(h));
+    }
+}
+
+void tensor_convert(enum dtype to_dtype, void *to, enum dtype from_dtype, const void *from,
+                    int64_t n)
+{
+    if (to_dtype == from_dtype)
+        memcpy(to, from, (size_t)n * dtype_size(to_dtype));
+    else if (from_dtype == DTYPE_F32)
+        convert_f32(to, from, n);
+    else
+        convert_f16(to, from, n);
 }
 
 char *tensor_shape_text(const struct tensor *t, char *out, size_t size)

@@ -133,51 +133,15 @@ static char *copy_row(const struct tensor *t, int64_t r)
     return (char *)t->data + row_offset(t, r) * (int64_t)dtype_size(t->dtype);
 }
 
-static float f16_to_f32(uint16_t h)
-{
-    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, low = h & 1023;
-
-    if (exponent == 31)
-        return f32_from_bits(sign | 0x7f800000u | low << 13);
-    if (exponent)
-        return f32_from_bits(sign | (exponent + 112) << 23 | low << 13);
-    return f32_from_bits(sign | f32_bits((float)low * 0x1p-24f));
-}
-
-static void copy_rounded(bf16 *to, const char *from, enum dtype dtype, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float f;
-        uint16_t h;
-
-        if (dtype == DTYPE_F32) {
-            memcpy(&f, from + i * 4, sizeof(f));
-        } else {
-            memcpy(&h, from + i * 2, sizeof(h));
-            f = f16_to_f32(h);
-        }
-        to[i] = bf16_from_f32(f);
-    }
-}
-
 static int cpu_copy(struct backend *b, const struct tensor *dst, const struct tensor *src)
 {
-    const int rounds =
-        dst->dtype == DTYPE_BF16 && (src->dtype == DTYPE_F16 || src->dtype == DTYPE_F32);
     const int64_t n = dst->rank ? dst->shape[dst->rank - 1] : 1, rows = cpu_row_count(dst);
 
     (void)b;
-    if (dst->rank != src->rank || (dst->dtype != src->dtype && !rounds))
+    if (!tensor_can_copy(dst, src))
         return -1;
-    for (int i = 0; i < dst->rank; i++)
-        if (dst->shape[i] != src->shape[i])
-            return -1;
-    for (int64_t r = 0; r < rows; r++) {
-        if (rounds)
-            copy_rounded((bf16 *)(void *)copy_row(dst, r), copy_row(src, r), src->dtype, n);
-        else
-            memcpy(copy_row(dst, r), copy_row(src, r), (size_t)n * dtype_size(dst->dtype));
-    }
+    for (int64_t r = 0; r < rows; r++)
+        tensor_convert(dst->dtype, copy_row(dst, r), src->dtype, copy_row(src, r), n);
     return 0;
 }
 

@@ -1,99 +1,282 @@
-/* backend_cuda.cu - the CUDA backend: which version of each operation runs, memory and copies. */
+/* backend_cuda.cu - the CUDA backend: which version of each operation runs, memory and weights. */
 #include "kernels/cuda/cuda_state.cuh"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "kernels/cuda/aten/aten.h"
+#include "kernels/cuda/copy.cuh"
+#include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/reader.cuh"
+#include "kernels/cuda/rotary.cuh"
+#include "kernels/cuda/staging.cuh"
 
 static op_fn *const ops[OP_COUNT] = {
 #define OP(name, least, most, mirror) cuda_##name,
 #include "kernels/ops.def"
 };
 
+/* ---- failures ---- */
+
+static thread_local cudaError_t last_failure = cudaSuccess;
+
+int cuda_check(cudaError_t error)
+{
+    if (error == cudaSuccess)
+        return 0;
+    last_failure = error;
+    cudaGetLastError(); /* it has been told; the next launch starts clean */
+    return -1;
+}
+
+const char *cuda_trouble(void)
+{
+    return last_failure == cudaSuccess ? NULL : cudaGetErrorString(last_failure);
+}
+
+static const char *trouble(struct backend *b)
+{
+    (void)b;
+    return cuda_trouble();
+}
+
+int cuda_enter(const struct cuda *cuda)
+{
+    return cuda_check(cudaSetDevice(cuda->ordinal));
+}
+
+static int enter(struct backend *b)
+{
+    last_failure = cudaSuccess;
+    return cuda_enter((const struct cuda *)b->state);
+}
+
+/* ---- memory ---- */
+
 static void *cuda_alloc(struct backend *b, size_t bytes)
 {
     const struct cuda *cuda = (const struct cuda *)b->state;
     void *ptr;
 
-    if (cudaMalloc(&ptr, bytes ? bytes : 1) != cudaSuccess)
+    if (cuda_enter(cuda) || cuda_check(cudaMalloc(&ptr, bytes ? bytes : 1)))
         return NULL;
-    cudaMemsetAsync(ptr, 0, bytes, cuda->stream);
-    return ptr;
+    if (cuda_check(cudaMemsetAsync(ptr, 0, bytes, cuda->stream)) == 0)
+        return ptr;
+    cudaFree(ptr);
+    return NULL;
 }
 
 static void cuda_free(struct backend *b, void *ptr)
 {
-    (void)b;
-    cudaFree(ptr);
-}
-
-static int cuda_copy(struct backend *b, const struct tensor *dst, const struct tensor *src)
-{
     const struct cuda *cuda = (const struct cuda *)b->state;
 
-    /* contiguous only, so far */
-    return cudaMemcpyAsync(dst->data, src->data, (size_t)tensor_count(dst) * dtype_size(dst->dtype),
-                           cudaMemcpyDefault, cuda->stream)
-               ? -1
-               : 0;
+    if (!ptr || cuda_enter(cuda))
+        return;
+    /* after an error, operations on it may be under way */
+    cuda_check(cudaStreamSynchronize(cuda->stream));
+    cuda_check(cudaFree(ptr));
 }
 
-static int cuda_read(struct backend *b, void *host, const struct tensor *src)
-{
-    const struct cuda *cuda = (const struct cuda *)b->state;
-    const struct tensor dst = tensor_make(src->dtype, src->rank, src->shape, host);
+/* ---- weights ---- */
 
-    return cuda_copy(b, &dst, src) || cudaStreamSynchronize(cuda->stream) ? -1 : 0;
+static int no_memory(const struct backend *b, size_t bytes, struct error *err)
+{
+    const char *why = cuda_trouble();
+
+    return error_set(err, 500, "no memory on %s for %zu bytes of weight (%s)", b->device, bytes,
+                     why ? why : "none left");
 }
 
-static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
-                            struct weight *out, struct error *err)
+static int weight_upload(struct backend *b, struct weight *w, const struct tensor *plain,
+                         struct error *err)
 {
-    (void)op;
-    *out = weight{*plain, NULL};
-    out->plain.data = cuda_alloc(b, (size_t)tensor_count(plain) * dtype_size(plain->dtype));
-    if (!out->plain.data)
-        return error_set(err, 500, "no memory on %s for a weight", b->device);
-    return cuda_copy(b, &out->plain, plain);
+    w->plain = *plain;
+    w->plain.data = cuda_alloc(b, tensor_bytes(plain));
+    if (!w->plain.data)
+        return no_memory(b, tensor_bytes(plain), err);
+    if (cuda_copy(b, &w->plain, plain))
+        return error_set(err, 500, "a weight did not reach %s (%s)", b->device, cuda_trouble());
+    return 0;
+}
+
+/* The products read the packed form alone. */
+static int weight_pack(struct backend *b, struct weight *w, struct error *err)
+{
+    const size_t bytes = cuda_pack_linear_bytes(&w->plain);
+    int rc = -1;
+
+    w->packed = cuda_alloc(b, bytes);
+    if (!w->packed)
+        no_memory(b, bytes, err);
+    else if (cuda_pack_linear((const struct cuda *)b->state, &w->plain, w->packed))
+        error_set(err, 500, "a weight could not be packed on %s (%s)", b->device, cuda_trouble());
+    else
+        rc = 0;
+    cuda_free(b, w->plain.data);
+    w->plain.data = NULL;
+    return rc;
 }
 
 static void cuda_weight_close(struct backend *b, struct weight *w)
 {
     cuda_free(b, w->plain.data);
-    w->plain.data = NULL;
+    cuda_free(b, w->packed);
+    w->plain.data = w->packed = NULL;
 }
 
-struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)
+static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
+                            struct weight *out, struct error *err)
 {
-    struct backend *b = (struct backend *)calloc(1, sizeof(*b));
-    struct cuda *cuda = (struct cuda *)calloc(1, sizeof(*cuda));
+    const int packs =
+        op == OP_linear && plain->rank == 2 && b->numerics != NUMERICS_TORCH_CUDA;
 
-    if (!b || !cuda || cudaStreamCreate(&cuda->stream) != cudaSuccess) {
-        error_set(err, 500, "no memory for a backend");
-        free(b);
-        free(cuda);
-        return NULL;
+    memset(out, 0, sizeof(*out));
+    if (weight_upload(b, out, plain, err) || (packs && weight_pack(b, out, err))) {
+        cuda_weight_close(b, out);
+        return -1;
     }
-    b->device = strdup(device);
-    b->numerics = numerics;
-    b->isa = "cuda";
-    b->threads = 1;
+    return 0;
+}
+
+/* ---- torch-cuda ---- */
+
+static int aten_prepare(struct backend *b, enum op op, const struct op_call *call,
+                        struct error *err)
+{
+    const size_t bytes = aten_scratch_bytes(op, call);
+
+    if (bytes == 0)
+        return 0;
+    return cuda_enter((const struct cuda *)b->state) || aten_reserve(b, bytes, err)
+               ? error_set(err, 503, "no memory on %s for %s", b->device, op_name(op))
+               : 0;
+}
+
+/* ---- opening ---- */
+
+/* The number in "cuda:N", or -1. */
+static int read_ordinal(const char *device, struct error *err)
+{
+    const char *digits = device + strlen("cuda:");
+    const size_t length = strspn(digits, "0123456789");
+    int count = 0;
+
+    if (length < 1 || length > 4 || digits[length])
+        return error_param(err, 400, "device", "device \"%.40s\": \"cuda:0\" or another number is expected", device);
+    if (cuda_check(cudaGetDeviceCount(&count)))
+        return error_param(err, 400, "device", "device \"%.40s\": CUDA does not start (%s)", device,
+                           cuda_trouble());
+    if (atoi(digits) >= count)
+        return error_param(err, 400, "device", "there is no %s: this machine has %d CUDA device%s",
+                           device, count, count == 1 ? "" : "s");
+    return atoi(digits);
+}
+
+static int read_properties(struct cuda *cuda)
+{
+    struct cudaDeviceProp properties;
+
+    if (cuda_check(cudaGetDeviceProperties(&properties, cuda->ordinal)))
+        return -1;
+    snprintf(cuda->isa, sizeof(cuda->isa), "sm_%d%d", properties.major, properties.minor);
+    snprintf(cuda->name, sizeof(cuda->name), "%.255s", properties.name);
+    return 0;
+}
+
+static int open_state(struct cuda *cuda)
+{
+    if (cuda_enter(cuda) || read_properties(cuda) ||
+        cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)))
+        return -1;
+    cuda->staging = staging_open(cuda->stream);
+    cuda->rotary = rotary_tables_open();
+    cuda->readers = reader_pool_open();
+    return cuda->staging && cuda->rotary && cuda->readers ? 0 : -1;
+}
+
+static int check_table(const struct backend *b, struct error *err)
+{
+    for (int i = 0; i < OP_COUNT; i++)
+        if (!b->op[i] && !(i == OP_sdpa && b->numerics == NUMERICS_TORCH_CUDA))
+            return error_param(err, 400, "numerics", "numerics %s has no operation %s on %s",
+                               numerics_name(b->numerics), op_name((enum op)i), b->device);
+    return 0;
+}
+
+static int fill_table(struct backend *b, struct error *err)
+{
+    memcpy(b->op, ops, sizeof(ops));
+    if (b->numerics == NUMERICS_TORCH_CUDA) {
+        b->prepare = aten_prepare;
+        if (aten_open(b, err))
+            return -1;
+    }
+    return check_table(b, err);
+}
+
+static void fill_functions(struct backend *b)
+{
     b->alloc = cuda_alloc;
     b->free = cuda_free;
     b->copy = cuda_copy;
     b->read = cuda_read;
     b->weight_open = cuda_weight_open;
     b->weight_close = cuda_weight_close;
+    b->enter = enter;
+    b->trouble = trouble;
+    b->reader_open = cuda_reader_open;
+    b->reader_close = cuda_reader_close;
+    b->reader_put = cuda_reader_put;
+    b->reader_send = cuda_reader_send;
+    b->reader_wait = cuda_reader_wait;
+}
+
+struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)
+{
+    const int ordinal = read_ordinal(device, err);
+    struct backend *b;
+    struct cuda *cuda;
+
+    if (ordinal < 0)
+        return NULL;
+    b = (struct backend *)calloc(1, sizeof(*b));
+    cuda = (struct cuda *)calloc(1, sizeof(*cuda));
+    if (!b || !cuda || !(b->device = strdup(device))) {
+        error_set(err, 500, "no memory for a backend");
+        free(b);
+        free(cuda);
+        return NULL;
+    }
+    b->numerics = numerics;
+    b->isa = cuda->isa;
+    b->hardware = cuda->name;
     b->state = cuda;
-    memcpy(b->op, ops, sizeof(ops));
-    return b;
+    cuda->ordinal = ordinal;
+    fill_functions(b);
+    if (open_state(cuda))
+        error_set(err, 500, "%s cannot be opened (%s)", device,
+                  cuda_trouble() ? cuda_trouble() : "no memory");
+    else if (fill_table(b, err) == 0)
+        return b;
+    backend_cuda_close(b);
+    return NULL;
 }
 
 void backend_cuda_close(struct backend *b)
 {
     struct cuda *cuda = (struct cuda *)b->state;
 
-    cudaStreamDestroy(cuda->stream);
-    free((void *)b->device);
+    cuda_enter(cuda);
+    aten_close(b);
+    reader_pool_close(cuda->readers);
+    rotary_tables_close(cuda->rotary);
+    if (cuda->stream)
+        cudaStreamSynchronize(cuda->stream);
+    staging_close(cuda->staging);
+    if (cuda->stream)
+        cudaStreamDestroy(cuda->stream);
+    free((void *)(uintptr_t)b->device);
     free(cuda);
     free(b);
 }

@@ -1,4 +1,4 @@
-/* cuda_state.cuh - what every .cu of the backend shares: its state, and where a tensor's rows lie. */
+/* cuda_state.cuh - what every .cu of the backend shares: its state, and how failures are told. */
 #ifndef SAMEBIT_CUDA_STATE_CUH
 #define SAMEBIT_CUDA_STATE_CUH
 
@@ -9,6 +9,11 @@
 struct cuda {
     int ordinal;
     cudaStream_t stream; /* all operations, in order */
+    struct blas *blas;   /* torch-cuda: cuBLAS and memory for copies; else NULL (aten/aten.h) */
+    struct staging *staging;
+    struct rotary_tables *rotary;
+    struct reader_pool *readers;
+    char isa[16], name[256];
 };
 
 static inline const struct cuda *cuda_of(const struct op_call *call)
@@ -16,10 +21,17 @@ static inline const struct cuda *cuda_of(const struct op_call *call)
     return (const struct cuda *)call->backend->state;
 }
 
+/* 0, or -1 where CUDA failed; what it said is kept for this thread. */
+int cuda_check(cudaError_t error);
+/* That, or NULL. */
+const char *cuda_trouble(void);
+/* Makes the device the calling thread's. */
+int cuda_enter(const struct cuda *cuda);
+
 /* 0, or -1 where a launch was refused. */
 static inline int cuda_launched(void)
 {
-    return cudaGetLastError() == cudaSuccess ? 0 : -1;
+    return cuda_check(cudaGetLastError());
 }
 
 #endif

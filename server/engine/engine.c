@@ -51,7 +51,6 @@ static char *folder_name(const char *folder)
 
 static int open_families(struct engine *e, const struct engine_options *o, struct error *err)
 {
-    e->attention = o->attention;
     for (int a = 0; a < ATTENTION_COUNT; a++) {
         e->family[a] = family_for(o->families, e->config, (enum attention)a, err);
         if (!e->family[a])
@@ -60,17 +59,52 @@ static int open_families(struct engine *e, const struct engine_options *o, struc
     return 0;
 }
 
+/* Whether the backend has every operation of a family's rows. */
+static int can_run(const struct backend *b, const struct family *f)
+{
+    for (int section = 0; section < FAMILY_SECTIONS; section++)
+        for (int i = 0; i < f->count[section]; i++)
+            if (!b->op[f->rows[section][i].op])
+                return 0;
+    return 1;
+}
+
+static int check_attention(const struct engine *e, enum attention attention, struct error *err)
+{
+    if (e->program[attention])
+        return 0;
+    return error_param(err, 400, "attention", "attention '%s' is not there under numerics %s; %s is",
+                       attention_name(attention), numerics_name(e->backend->numerics),
+                       attention_name(ATTENTION_EAGER));
+}
+
+static int choose_attention(struct engine *e, enum attention wanted, struct error *err)
+{
+    e->attention = wanted < ATTENTION_COUNT         ? wanted
+                   : e->program[ATTENTION_SDPA] ? ATTENTION_SDPA
+                                                : ATTENTION_EAGER;
+    return check_attention(e, e->attention, err);
+}
+
+int engine_attention(const struct engine *e, const char *name, enum attention *out,
+                     struct error *err)
+{
+    return attention_read(name, out, err) || check_attention(e, *out, err) ? -1 : 0;
+}
+
 static int open_programs(struct engine *e, const struct engine_options *o, struct error *err)
 {
     e->parameters = parameters_create(e->weights, e->backend, o->progress, o->user, err);
     if (!e->parameters)
         return -1;
     for (int a = 0; a < ATTENTION_COUNT; a++) {
+        if (!can_run(e->backend, e->family[a]))
+            continue;
         e->program[a] = program_open(e->family[a], e->config, e->parameters, e->backend, err);
         if (!e->program[a])
             return -1;
     }
-    return 0;
+    return choose_attention(e, o->attention, err);
 }
 
 static int open_parts(struct engine *e, const struct engine_options *o, struct digest_job *digest,

@@ -12,9 +12,10 @@
 struct engine_options {
     const char *folder;   /* Hugging Face folder */
     const char *families; /* configs/families */
-    const char *device;   /* "cpu" */
+    const char *device;   /* "cpu", "cuda:0" */
     enum numerics numerics;
-    enum attention attention; /* where a request names none */
+    enum attention attention; /* where a request names none; ATTENTION_COUNT: sdpa, or eager under
+                                 numerics that have no sdpa */
     const char *isa;          /* NULL: the best of this CPU */
     int threads;              /* 0: one per core */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
@@ -31,7 +32,8 @@ struct engine {
     struct tokenizer *tokenizer;
     struct backend *backend;
     struct parameters *parameters;
-    struct program *program[ATTENTION_COUNT]; /* one for each attention, of the same parameters */
+    struct program *program[ATTENTION_COUNT]; /* one for each attention, of the same parameters;
+                                                 NULL: the numerics have no such attention */
     enum attention attention;                 /* where a request names none */
     int64_t vocab_size;                       /* rows of the embedding */
     int64_t max_positions;                    /* max_position_embeddings */
@@ -39,5 +41,9 @@ struct engine {
 
 struct engine *engine_open(const struct engine_options *options, struct error *err);
 void engine_close(struct engine *e);
+
+/* The attention of that name, or a 400 of param "attention" that lists those served. */
+int engine_attention(const struct engine *e, const char *name, enum attention *out,
+                     struct error *err);
 
 #endif

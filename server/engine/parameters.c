@@ -66,7 +66,7 @@ static int open_tensor(struct parameters *p, struct parameter *e, const struct t
 {
     if (p->backend->weight_open(p->backend, e->op, plain, &e->weight, err))
         return error_prefix(err, "%s: ", e->name);
-    if (e->weight.packed)
+    if (e->weight.packed || e->weight.plain.data != plain->data)
         weights_release(p->weights, plain);
     p->done += tensor_bytes(plain);
     if (p->progress)

@@ -37,6 +37,30 @@ static int replace(const struct op_call *call, const struct tap *tap, int by_row
     return call->backend->copy(call->backend, call->out, &part);
 }
 
+static int step_failed(const struct program *p, const struct step *s, struct error *err)
+{
+    const char *why = p->backend->trouble ? p->backend->trouble(p->backend) : NULL;
+
+    return error_set(err, 500, "%s: %s failed on %s%s%s", s->name, op_name(s->op),
+                     p->backend->device, why ? ": " : "", why ? why : "");
+}
+
+int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
+                    struct error *err)
+{
+    for (int i = 0; p->backend->prepare && i < p->count; i++) {
+        const struct step *s = &p->steps[i];
+        const int64_t rows = scope->tokens < PROGRAM_ROWS ? scope->tokens : PROGRAM_ROWS;
+        struct op_call call;
+        struct tensor in, out;
+
+        bind(p, s, scope, values, &in, &out, 0, rows, &call);
+        if (p->backend->prepare(p->backend, s->op, &call, err))
+            return error_prefix(err, "%s: ", s->name);
+    }
+    return 0;
+}
+
 /* The engine.  Tracing, replacing and step errors live here and nowhere else. */
 int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
                 struct tensor *values, const struct trace *trace, struct error *err)
@@ -55,8 +79,7 @@ int program_run(const struct program *p, int first, int last, const struct op_sc
 
             bind(p, s, scope, values, &in, &out, r, left < rows ? left : rows, &call);
             if (tap->replace ? replace(&call, tap, s->by_rows, r) : p->backend->op[s->op](&call))
-                return error_set(err, 500, "%s: %s failed on %s", s->name, op_name(s->op),
-                                 p->backend->device);
+                return step_failed(p, s, err);
             if (tap->observe && trace->emit(trace->user, i, r, call.out, err))
                 return error_set(err, 499, "%s: the reader of the trace went away", s->name);
         }

@@ -84,6 +84,10 @@ struct trace {
 
 enum { PROGRAM_ROWS = 16 }; /* rows at a time of a by_rows step */
 
+/* Takes what the backend needs of its own for such a call.  values: shaped for it.  Errors: 503. */
+int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
+                    struct error *err);
+
 /* Runs steps [first, last) over values (PROGRAM_INPUTS + count of them, shaped for this call). */
 int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
                 struct tensor *values, const struct trace *trace, struct error *err);

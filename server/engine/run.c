@@ -89,9 +89,9 @@ static int find_elsewhere(const struct run *r, const char *name)
     for (int a = 0; a < ATTENTION_COUNT; a++) {
         const struct program *p = r->engine->program[a];
 
-        if (program_find(p, name) >= 0)
+        if (p && program_find(p, name) >= 0)
             return a;
-        for (int i = 0; has_glob(name) && i < p->count; i++)
+        for (int i = 0; p && has_glob(name) && i < p->count; i++)
             if (matches(p, i, name))
                 return a;
     }

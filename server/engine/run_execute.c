@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/engine/outlet.h"
 #include "server/engine/run_private.h"
 #include "server/engine/sampler.h"
 #include "server/engine/sequence.h"
@@ -10,6 +11,7 @@
 struct execution {
     struct run *run;
     const struct run_sink *sink;
+    struct outlet outlet;
     struct sequence sequence;
     struct tap *taps;
     int64_t call;
@@ -21,25 +23,8 @@ static int write_rows(struct execution *x, const struct tensor *value, int axis,
                       int64_t count, struct error *err)
 {
     const struct tensor part = tensor_slice(value, axis, first, count);
-    const size_t size = dtype_size(part.dtype);
-    int64_t outer = 1, inner = 1, at[TENSOR_MAX_RANK] = {0};
 
-    for (int i = 0; i < axis; i++)
-        outer *= part.shape[i];
-    for (int i = axis; i < part.rank; i++)
-        inner *= part.shape[i];
-    for (int64_t o = 0; o < outer; o++) {
-        int64_t offset = 0;
-
-        for (int i = 0; i < axis; i++)
-            offset += at[i] * part.stride[i];
-        if (x->sink->write(x->sink->user, x->entry, (char *)part.data + (size_t)offset * size,
-                           (size_t)inner * size, err))
-            return -1;
-        for (int i = axis - 1; i >= 0 && ++at[i] == part.shape[i]; i--)
-            at[i] = 0;
-    }
-    return 0;
+    return outlet_write(&x->outlet, x->entry, &part, err);
 }
 
 /* Rows that are wanted leave in runs of neighbours where the axis is outermost; where other axes
@@ -81,6 +66,18 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
     return write_rows(x, value, axis, 0, count, err);
 }
 
+/* The greedy choice of the last row. */
+static int choose(struct execution *x, const struct tensor *logits, struct error *err)
+{
+    const struct tensor last = tensor_slice(logits, 0, logits->shape[0] - 1, 1);
+    const bf16 *row = outlet_read(&x->outlet, &last, err);
+
+    if (!row)
+        return -1;
+    x->next = sampler_argmax(row, last.shape[1]);
+    return 0;
+}
+
 static int emit(void *user, int step, int64_t first, const struct tensor *value, struct error *err)
 {
     struct execution *x = user;
@@ -89,16 +86,11 @@ static int emit(void *user, int step, int64_t first, const struct tensor *value,
     const int64_t end = x->run->state->first_entry[x->call + 1];
     const struct op_scope scope = x->run->state->scope[x->call];
 
-    if (step == p->logits && first + value->shape[0] == scope.tokens) {
-        const struct tensor last = tensor_slice(value, 0, value->shape[0] - 1, 1);
-
-        x->next = sampler_argmax(last.data, last.shape[1]);
-    }
     while (x->entry < end && e[x->entry].step < step)
         x->entry++;
-    if (x->entry == end || e[x->entry].step != step)
-        return 0;
-    return write_value(x, step, first, value, err);
+    if (x->entry < end && e[x->entry].step == step && write_value(x, step, first, value, err))
+        return -1;
+    return step == p->logits && first + value->shape[0] == scope.tokens ? choose(x, value, err) : 0;
 }
 
 static int poll_sink(void *user, struct error *err)
@@ -145,8 +137,12 @@ static int run_call(struct execution *x, struct error *err)
     set_taps(x);
     trace.rows_from = rows_from(x, scope.tokens);
     x->taps[p->logits].observe = 1;
-    sequence_shape(&x->sequence, &scope, x->run->tokens + scope.past);
-    return program_run(p, 0, p->count, &scope, x->sequence.values, &trace, err);
+    sequence_shape(&x->sequence, &scope);
+    return sequence_feed(&x->sequence, x->run->tokens + scope.past, err) ||
+                   program_run(p, 0, p->count, &scope, x->sequence.values, &trace, err) ||
+                   outlet_flush(&x->outlet, err)
+               ? -1
+               : 0;
 }
 
 static int run_calls(struct execution *x, struct error *err)
@@ -169,6 +165,40 @@ static int run_calls(struct execution *x, struct error *err)
     return 0;
 }
 
+/* Calls grow, so the last of the prompt's and of the steps take the most; a chunk may be longer. */
+static int prepare(struct execution *x, struct error *err)
+{
+    const struct run *r = x->run;
+
+    if (!r->program->backend->prepare)
+        return 0;
+    for (int64_t call = 0; call < r->calls; call++) {
+        const struct op_scope *scope = &r->state->scope[call];
+
+        if (call >= r->prompt_calls && call < r->calls - 1)
+            continue;
+        sequence_shape(&x->sequence, scope);
+        if (program_prepare(r->program, scope, x->sequence.values, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int open_parts(struct execution *x, struct error *err)
+{
+    const struct run *r = x->run;
+    const struct program *p = r->program;
+    struct backend *b = p->backend;
+    const size_t row = (size_t)r->engine->vocab_size * sizeof(bf16);
+
+    if (b->enter && b->enter(b))
+        return error_set(err, 500, "%s does not answer", b->device);
+    return sequence_open(&x->sequence, p, r->state->slot_bytes, r->token_count + r->steps, err) ||
+                   outlet_open(&x->outlet, b, x->sink, row, err) || prepare(x, err)
+               ? -1
+               : 0;
+}
+
 int run_execute(struct run *r, const struct run_sink *sink, struct error *err)
 {
     const struct program *p = r->program;
@@ -178,10 +208,10 @@ int run_execute(struct run *r, const struct run_sink *sink, struct error *err)
     x.taps = calloc((size_t)p->count, sizeof(*x.taps));
     if (!x.taps)
         return error_set(err, 500, "out of memory");
-    if (sequence_open(&x.sequence, p, r->state->slot_bytes, r->token_count + r->steps, err) == 0) {
+    if (open_parts(&x, err) == 0)
         rc = run_calls(&x, err);
-        sequence_close(&x.sequence);
-    }
+    outlet_close(&x.outlet);
+    sequence_close(&x.sequence);
     free(x.taps);
     return rc;
 }

@@ -21,7 +21,7 @@ int64_t sampler_argmax(const bf16 *logits, int64_t count)
 
 void sampler_log_softmax(const bf16 *logits, int64_t count, enum numerics numerics, float *out)
 {
-    const int lanes = numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
+    const int lanes = numerics_of_host(numerics) == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
     float max, log_sum;
 
     if (count < 1)

@@ -6,6 +6,52 @@
 
 #include "kernels/bf16.h"
 
+/* Caches begin at multiples of 512 bytes, as what PyTorch allocates on a GPU. */
+static uint64_t cache_elements(const struct cache_spec *c, int64_t capacity)
+{
+    const uint64_t unit = 512 / sizeof(bf16);
+
+    return ((uint64_t)(c->heads * capacity * c->width) + unit - 1) / unit * unit;
+}
+
+static int open_caches(struct sequence *s)
+{
+    const struct program *p = s->program;
+    uint64_t all = 0;
+
+    for (int i = 0; i < p->cache_count; i++)
+        all += cache_elements(&p->caches[i], s->capacity);
+    s->cache_memory = p->backend->alloc(p->backend, all * sizeof(bf16));
+    if (!s->cache_memory)
+        return -1;
+    all = 0;
+    for (int i = 0; i < p->cache_count; i++) {
+        s->cache[i] = s->cache_memory + all;
+        all += cache_elements(&p->caches[i], s->capacity);
+    }
+    return 0;
+}
+
+/* Tokens and positions. */
+static int open_ids(struct sequence *s)
+{
+    struct backend *b = s->program->backend;
+    const size_t bytes = (size_t)s->capacity * sizeof(int64_t);
+    int64_t *count = malloc(bytes);
+    struct tensor to, from;
+    int rc;
+
+    s->positions = b->alloc(b, bytes);
+    s->tokens = b->alloc(b, bytes);
+    for (int64_t i = 0; count && i < s->capacity; i++)
+        count[i] = i;
+    to = tensor_make(DTYPE_I64, 1, &s->capacity, s->positions);
+    from = tensor_make(DTYPE_I64, 1, &s->capacity, count);
+    rc = count && s->positions && s->tokens ? b->copy(b, &to, &from) : -1;
+    free(count);
+    return rc;
+}
+
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
                   int64_t capacity, struct error *err)
 {
@@ -16,37 +62,33 @@ int sequence_open(struct sequence *s, const struct program *p, const uint64_t *s
     *s = (struct sequence){.program = p, .capacity = capacity};
     s->offset = calloc((size_t)p->slots + 1, sizeof(*s->offset));
     s->cache = calloc((size_t)p->cache_count + 1, sizeof(*s->cache));
-    s->positions = calloc((size_t)capacity, sizeof(*s->positions));
     s->values = calloc((size_t)p->count + PROGRAM_INPUTS, sizeof(*s->values));
-    ok = s->offset && s->cache && s->positions && s->values;
+    ok = s->offset && s->cache && s->values;
     for (int i = 0; ok && i < p->slots; i++) {
         s->offset[i] = arena;
         arena += slot_bytes[i];
     }
     ok = ok && (s->arena = b->alloc(b, arena + 1));
-    for (int i = 0; ok && i < p->cache_count; i++)
-        ok = (s->cache[i] =
-                  b->alloc(b, (size_t)(p->caches[i].heads * capacity * p->caches[i].width) *
-                                  sizeof(bf16))) != NULL;
-    if (!ok) {
+    if (!ok || open_caches(s) || open_ids(s)) {
         sequence_close(s);
         return error_set(err, 503, "no memory for a sequence of %lld tokens", (long long)capacity);
     }
-    for (int64_t i = 0; i < capacity; i++)
-        s->positions[i] = i;
     return 0;
 }
 
 void sequence_close(struct sequence *s)
 {
-    struct backend *b = s->program->backend;
+    struct backend *b;
 
-    for (int i = 0; s->cache && i < s->program->cache_count; i++)
-        b->free(b, s->cache[i]);
+    if (!s->program)
+        return;
+    b = s->program->backend;
+    b->free(b, s->cache_memory);
     b->free(b, s->arena);
+    b->free(b, s->positions);
+    b->free(b, s->tokens);
     free(s->offset);
     free(s->cache);
-    free(s->positions);
     free(s->values);
     memset(s, 0, sizeof(*s));
 }
@@ -61,11 +103,11 @@ static void shape_cache(const struct sequence *s, const struct step *step, struc
     value->data = s->cache[step->cache] + first * value->shape[2];
 }
 
-void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t *tokens)
+void sequence_shape(struct sequence *s, const struct op_scope *scope)
 {
     const struct program *p = s->program;
 
-    s->values[PROGRAM_TOKENS] = tensor_make(DTYPE_I64, 1, &scope->tokens, tokens);
+    s->values[PROGRAM_TOKENS] = tensor_make(DTYPE_I64, 1, &scope->tokens, s->tokens);
     s->values[PROGRAM_POSITIONS] =
         tensor_make(DTYPE_I64, 1, &scope->tokens, s->positions + scope->past);
     for (int i = 0; i < p->count; i++) {
@@ -80,4 +122,13 @@ void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t *t
         if (step->by_rows && value->shape[0] > PROGRAM_ROWS)
             value->shape[0] = PROGRAM_ROWS;
     }
+}
+
+int sequence_feed(struct sequence *s, int64_t *tokens, struct error *err)
+{
+    struct backend *b = s->program->backend;
+    const struct tensor *to = &s->values[PROGRAM_TOKENS];
+    const struct tensor from = tensor_make(DTYPE_I64, 1, to->shape, tokens);
+
+    return b->copy(b, to, &from) ? error_set(err, 500, "tokens did not reach %s", b->device) : 0;
 }

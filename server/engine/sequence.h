@@ -11,17 +11,21 @@ struct sequence {
     int64_t capacity;      /* positions the cache holds */
     char *arena;           /* the slots, one after the other */
     uint64_t *offset;      /* [slots] into arena */
+    bf16 *cache_memory;    /* of all caches */
     bf16 **cache;          /* [cache_count], each [heads, capacity, width] */
-    int64_t *positions;    /* 0, 1, 2, ... capacity - 1 */
+    int64_t *positions;    /* 0, 1, 2, ... capacity - 1, on the device */
+    int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
 };
 
 /* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
                   int64_t capacity, struct error *err);
-void sequence_close(struct sequence *s);
+void sequence_close(struct sequence *s); /* an all-zero one too */
 
-/* Points values at their memory, shaped for this call.  tokens: [scope->tokens]; borrowed. */
-void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t *tokens);
+/* Points values at their memory, shaped for this call. */
+void sequence_shape(struct sequence *s, const struct op_scope *scope);
+/* Sets the tokens of the call that values are shaped for. */
+int sequence_feed(struct sequence *s, int64_t *tokens, struct error *err);
 
 #endif

@@ -8,7 +8,7 @@
 #include "server/base/version.h"
 #include "server/http/json.h"
 
-static char host[256];
+static char host[256]; /* of the CPU */
 static pthread_once_t host_once = PTHREAD_ONCE_INIT;
 
 static void host_read(void)
@@ -32,14 +32,20 @@ static void host_read(void)
 
 enum { FACTS = 9 };
 
-struct fact {
-    const char *key, *value;
+struct facts {
+    struct fact {
+        const char *key, *value;
+    } at[FACTS];
+    char host[600]; /* the CPU, and the GPU where it computes */
 };
 
-static void collect(const struct engine *e, enum attention attention, struct fact facts[FACTS])
+static void collect(const struct engine *e, enum attention attention, struct facts *facts)
 {
+    const char *gpu = e->backend->hardware;
+
     pthread_once(&host_once, host_read);
-    memcpy(facts,
+    snprintf(facts->host, sizeof(facts->host), "%s%s%s", host, gpu ? " + " : "", gpu ? gpu : "");
+    memcpy(facts->at,
            (struct fact[FACTS]){{"model", e->name},
                                 {"family", e->family[attention]->name},
                                 {"weights", e->digest},
@@ -47,19 +53,19 @@ static void collect(const struct engine *e, enum attention attention, struct fac
                                 {"attention", attention_name(attention)},
                                 {"device", e->backend->device},
                                 {"isa", e->backend->isa},
-                                {"host", host},
+                                {"host", facts->host},
                                 {"version", SAMEBIT_VERSION}},
            sizeof(struct fact[FACTS]));
 }
 
 void facts_json(struct buffer *out, const struct engine *e, enum attention attention)
 {
-    struct fact facts[FACTS];
+    struct facts facts;
 
-    collect(e, attention, facts);
+    collect(e, attention, &facts);
     for (int i = 0; i < FACTS; i++) {
-        buffer_format(out, "\"%s\":", facts[i].key);
-        json_put_name(out, facts[i].value);
+        buffer_format(out, "\"%s\":", facts.at[i].key);
+        json_put_name(out, facts.at[i].value);
         buffer_text(out, ",");
     }
     buffer_format(out, "\"threads\":%d", e->backend->threads);
@@ -67,13 +73,13 @@ void facts_json(struct buffer *out, const struct engine *e, enum attention atten
 
 int facts_metadata(json_t *object, const struct engine *e, enum attention attention)
 {
-    struct fact facts[FACTS];
+    struct facts facts;
     char threads[16];
     int rc = 0;
 
-    collect(e, attention, facts);
+    collect(e, attention, &facts);
     for (int i = 0; i < FACTS; i++)
-        rc |= json_object_set_new(object, facts[i].key, json_string(facts[i].value));
+        rc |= json_object_set_new(object, facts.at[i].key, json_string(facts.at[i].value));
     snprintf(threads, sizeof(threads), "%d", e->backend->threads);
     rc |= json_object_set_new(object, "threads", json_string(threads));
     return rc ? -1 : 0;

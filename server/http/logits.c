@@ -94,6 +94,16 @@ static void top_free(void *user)
     free(t);
 }
 
+/* Log probabilities are computed on the host: said where that is another arithmetic. */
+static void put_logprob_numerics(struct work *w)
+{
+    const enum numerics numerics = w->engine->backend->numerics;
+
+    if (numerics_of_host(numerics) != numerics)
+        buffer_format(&w->out, ",\"logprob_numerics\":\"%s\"",
+                      numerics_name(numerics_of_host(numerics)));
+}
+
 static int write_top(struct work *w, const struct write_spec *spec, int64_t k, struct error *err)
 {
     static const struct writer writer = {.value = top_value, .close = top_close, .free = top_free};
@@ -111,6 +121,7 @@ static int write_top(struct work *w, const struct write_spec *spec, int64_t k, s
     if (!t->row || !t->logprob || !t->index)
         return error_set(err, 500, "no memory for the reply");
     write_head(w, spec);
+    put_logprob_numerics(w);
     buffer_text(&w->out, ",\"top_k\":[");
     return 0;
 }

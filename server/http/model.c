@@ -43,11 +43,14 @@ static void put_tokenizer(const struct engine *e, struct buffer *out)
     buffer_text(out, "]}");
 }
 
-static void put_attentions(struct buffer *out)
+static void put_attentions(const struct engine *e, struct buffer *out)
 {
+    int count = 0;
+
     buffer_text(out, ",\"attentions\":[");
     for (int a = 0; a < ATTENTION_COUNT; a++)
-        buffer_format(out, "%s\"%s\"", a ? "," : "", attention_name((enum attention)a));
+        if (e->program[a])
+            buffer_format(out, "%s\"%s\"", count++ ? "," : "", attention_name((enum attention)a));
     buffer_text(out, "]");
 }
 
@@ -61,7 +64,7 @@ int model_get(const struct request *r, struct reply *reply, struct error *err)
         return -1;
     buffer_text(out, "{");
     facts_json(out, e, e->attention);
-    put_attentions(out);
+    put_attentions(e, out);
     buffer_format(out, ",\"architecture\":\"%s\"", hf_config_architecture(e->config));
     buffer_format(out, ",\"vocab_size\":%" PRId64 ",\"max_positions\":%" PRId64, e->vocab_size,
                   e->max_positions);

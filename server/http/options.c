@@ -19,12 +19,16 @@ const char options_help[] =
     "                       a loopback address must be given here, not in the configuration\n"
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
-    "  --numerics NAME      torch-cpu/avx512_bf16 (default) or torch-cpu/avx2: whose bits\n"
-    "  --attention NAME     sdpa (default) or eager: where a request names none\n"
-    "  --device cpu         where\n"
-    "  --isa NAME           avx512_bf16, avx2 or plain: by which instructions (the bits are "
-    "equal)\n"
-    "  --threads N          threads of one product (default: one per core)\n"
+    "  --numerics NAME      torch-cpu/avx512_bf16 (default) or torch-cpu/avx2: whose bits, on any "
+    "device;\n"
+    "                       torch-cuda: PyTorch's on the same GPU, with --device cuda:N\n"
+    "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
+    "none\n"
+    "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
+    "  --isa NAME           avx512_bf16, avx2 or plain: by which of the cpu's instructions (the bits "
+    "are\n"
+    "                       equal)\n"
+    "  --threads N          the cpu's threads of one product (default: one per core)\n"
     "  --verbose            one line per request on stderr\n"
     "  --help, --version\n";
 
@@ -140,7 +144,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
 
     memset(out, 0, sizeof(*out));
     out->engine.device = "cpu";
-    out->engine.attention = ATTENTION_SDPA;
+    out->engine.attention = ATTENTION_COUNT;
     opterr = 0;
     while ((which = getopt_long(argc, argv, ":", known, NULL)) != -1) {
         if (which == '?' || which == ':')

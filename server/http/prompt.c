@@ -33,7 +33,8 @@ static int read_arithmetic(const struct engine *e, const json_t *root, enum atte
         return error_param(err, 400, "numerics", "numerics '%.100s' is not served here; %s is",
                            wanted, numerics);
     wanted = attention_name(e->attention);
-    return json_read_name(root, "attention", &wanted, err) || attention_read(wanted, attention, err)
+    return json_read_name(root, "attention", &wanted, err) ||
+                   engine_attention(e, wanted, attention, err)
                ? -1
                : 0;
 }

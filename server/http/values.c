@@ -35,7 +35,8 @@ static int filter_read(const struct request *r, struct filter *out, struct error
     *out = (struct filter){.attention = r->engine->attention, .layer = -1};
     if (request_only(r, known, err))
         return -1;
-    if (request_query(r, "attention", &text) && attention_read(text, &out->attention, err))
+    if (request_query(r, "attention", &text) &&
+        engine_attention(r->engine, text, &out->attention, err))
         return -1;
     layers = count_layers(r->engine->program[out->attention]);
     if (request_query(r, "layer", &text)) {

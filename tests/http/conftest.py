@@ -63,9 +63,10 @@ class Daemon:
         json.dump(limits or {}, self.config)
         self.config.flush()
         self.log = tempfile.TemporaryFile()
+        threads = [] if "--device" in arguments else ["--threads", "1"]
         self.process = subprocess.Popen(
             [SAMEBITD, "--model", folder, "--config", self.config.name, "--listen", "127.0.0.1:0",
-             "--threads", "1", "--verbose", *arguments],
+             *threads, "--verbose", *arguments],
             cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.line = self.process.stdout.readline().decode()
         found = re.fullmatch(r"samebitd: listening on http://(\S+):(\d+) \(model .*\)\n", self.line)

@@ -51,6 +51,24 @@ static void test_names_what_is_known(void **state)
     assert_string_equal(err.param, "threads");
 }
 
+static void test_refuses_what_needs_a_gpu(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    assert_null(backend_open("cpu", NUMERICS_TORCH_CUDA, NULL, 1, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "numerics");
+    assert_non_null(strstr(err.text, "\"cuda:N\""));
+#ifndef SAMEBIT_CUDA
+    err = (struct error){0};
+    assert_null(backend_open("cuda:0", NUMERICS_TORCH_CPU_AVX2, NULL, 0, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "device");
+    assert_non_null(strstr(err.text, "built without CUDA: make CUDA=1"));
+#endif
+}
+
 static void test_opened(void **state)
 {
     (void)state;
@@ -173,6 +191,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_what_is_known),
+        cmocka_unit_test(test_refuses_what_needs_a_gpu),
         cmocka_unit_test(test_opened),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_copy_of_strided),

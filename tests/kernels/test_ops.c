@@ -27,7 +27,7 @@ struct versions {
     int count;
 };
 
-static struct versions versions[NUMERICS_COUNT];
+static struct versions versions[NUMERICS_CPU_COUNT];
 
 static struct backend *open_version(enum numerics numerics, const char *isa, int threads)
 {
@@ -45,7 +45,7 @@ static int open_versions(void **state)
     static const int threads[] = {1, 2, 3};
 
     (void)state;
-    for (int n = 0; n < NUMERICS_COUNT; n++) {
+    for (int n = 0; n < NUMERICS_CPU_COUNT; n++) {
         versions[n].plain = open_version((enum numerics)n, "plain", 1);
         for (int i = 0; i < 3; i++)
             for (int t = 0; t < 3; t++) {
@@ -62,7 +62,7 @@ static int open_versions(void **state)
 static int close_versions(void **state)
 {
     (void)state;
-    for (int n = 0; n < NUMERICS_COUNT; n++) {
+    for (int n = 0; n < NUMERICS_CPU_COUNT; n++) {
         backend_close(versions[n].plain);
         for (int i = 0; i < versions[n].count; i++)
             backend_close(versions[n].other[i]);
@@ -135,7 +135,7 @@ static void compare(struct inputs *c, struct tally *tally)
     const int64_t n = span(&c->out);
     bf16 *want = take(n), *got = take(n);
 
-    for (int k = 0; k < NUMERICS_COUNT; k++) {
+    for (int k = 0; k < NUMERICS_CPU_COUNT; k++) {
         memset(want, 0x5a, (size_t)n * sizeof(*want));
         run_on(versions[k].plain, c, want);
         for (int v = 0; v < versions[k].count; v++) {

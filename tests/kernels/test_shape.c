@@ -422,6 +422,13 @@ static void test_names(void **state)
     for (int i = 0; i < NUMERICS_COUNT; i++)
         assert_int_equal(numerics_find(numerics_name((enum numerics)i)), i);
     assert_int_equal(numerics_find("torch-cpu"), -1);
+    for (int i = 0; i < NUMERICS_COUNT; i++) {
+        assert_int_equal(numerics_runs_on((enum numerics)i, "cpu"), i < NUMERICS_CPU_COUNT);
+        assert_true(numerics_runs_on((enum numerics)i, "cuda:1"));
+        assert_true(numerics_runs_on(numerics_of_host((enum numerics)i), "cpu"));
+    }
+    assert_int_equal(numerics_find("torch-cuda"), NUMERICS_TORCH_CUDA);
+    assert_int_equal(numerics_of_host(NUMERICS_TORCH_CPU_AVX2), NUMERICS_TORCH_CPU_AVX2);
 }
 
 int main(void)

@@ -113,24 +113,31 @@ static inline void assert_same(const struct kept *a, const struct kept *b, int64
 
 /* ---- the models ---- */
 
-static inline struct engine *open_tiny(int threads)
+static inline struct engine *open_tiny_on(const char *device, enum numerics numerics, int threads,
+                                          struct error *err)
 {
     const char *root = getenv("SAMEBIT_TINY");
     struct engine_options options = {.families = "configs/families",
-                                     .device = "cpu",
-                                     .numerics = NUMERICS_TORCH_CPU_AVX512_BF16,
+                                     .device = device,
+                                     .numerics = numerics,
+                                     .attention = ATTENTION_COUNT,
                                      .threads = threads};
-    struct error err = {0};
-    struct engine *e;
     char folder[512];
 
     if (!root) {
-        fprintf(stderr, "SAMEBIT_TINY names no folder of tiny models\n");
+        error_set(err, 500, "SAMEBIT_TINY names no folder of tiny models");
         return NULL;
     }
     snprintf(folder, sizeof(folder), "%s/tiny-qwen2", root);
     options.folder = folder;
-    e = engine_open(&options, &err);
+    return engine_open(&options, err);
+}
+
+static inline struct engine *open_tiny(int threads)
+{
+    struct error err = {0};
+    struct engine *e = open_tiny_on("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, threads, &err);
+
     if (!e)
         fprintf(stderr, "%s\n", err.text);
     return e;
