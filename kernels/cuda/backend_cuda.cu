@@ -1,5 +1,6 @@
 /* backend_cuda.cu - the CUDA backend: which version of each operation runs, memory and copies. */
 #include "kernels/cuda/cuda_state.cuh"
+#include "kernels/cuda/linear.cuh"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,18 +49,25 @@ static int cuda_read(struct backend *b, void *host, const struct tensor *src)
 static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
                             struct weight *out, struct error *err)
 {
-    (void)op;
     *out = weight{*plain, NULL};
     out->plain.data = cuda_alloc(b, (size_t)tensor_count(plain) * dtype_size(plain->dtype));
     if (!out->plain.data)
         return error_set(err, 500, "no memory on %s for a weight", b->device);
-    return cuda_copy(b, &out->plain, plain);
+    if (cuda_copy(b, &out->plain, plain))
+        return error_set(err, 500, "no copy to %s of a weight", b->device);
+    if (op != OP_linear || plain->rank != 2)
+        return 0;
+    out->packed = cuda_alloc(b, cuda_pack_linear_bytes(plain));
+    if (!out->packed || cuda_pack_linear((const struct cuda *)b->state, &out->plain, out->packed))
+        return error_set(err, 500, "no memory on %s for a packed weight", b->device);
+    return 0;
 }
 
 static void cuda_weight_close(struct backend *b, struct weight *w)
 {
     cuda_free(b, w->plain.data);
-    w->plain.data = NULL;
+    cuda_free(b, w->packed);
+    w->plain.data = w->packed = NULL;
 }
 
 struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)

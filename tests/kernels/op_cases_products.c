@@ -1,0 +1,192 @@
+/* op_cases_products.c - cases of the matrix products and of sdpa; see op_cases.h. */
+#include <math.h>
+#include <stdio.h>
+
+#include "tests/kernels/op_cases.h"
+
+/* all: rows that PyTorch's call has; the first `rows` of them are asked for. */
+static void case_linear(struct random *r, const struct op_visit *visit, enum fill fill,
+                        int64_t rows, int64_t all, int64_t N, int64_t K, int bias)
+{
+    struct op_case c = {.op = OP_linear, .count = 1, .scope = {.tokens = all}};
+
+    c.in[0] = op_case_filled(r, fill, 2, (int64_t[]){rows, K});
+    c.weight = op_case_filled(r, fill, 2, (int64_t[]){N, K});
+    if (bias)
+        c.bias = op_case_filled(r, fill, 1, &N);
+    c.out = op_case_empty(2, (int64_t[]){rows, N});
+    snprintf(c.label, sizeof(c.label), "[%d of %d, %d] x [%d, %d]%s fill %d", (int)rows, (int)all,
+             (int)K, (int)N, (int)K, bias ? " + bias" : "", (int)fill);
+    op_case_finish(visit, &c);
+}
+
+void op_cases_linear(struct random *r, const struct op_visit *visit)
+{
+    static const int64_t K[] = {1,    2,    3,    31,   64,   65,   512, 513,
+                                1023, 1024, 1025, 1536, 2049, 4097, 4864};
+    static const int64_t N[] = {1, 3, 15, 63, 64, 65, 97, 129, 199};
+    int turn = 0;
+
+    for (int k = 0; k < (int)(sizeof(K) / sizeof(K[0])); k++)
+        for (int t = 0; t < OP_CASE_TOKENS; t++, turn++) {
+            const int64_t n = N[turn % 9];
+
+            if (op_case_tokens[t] * n * K[k] > 12000000)
+                case_linear(r, visit, (enum fill)(turn % FILL_COUNT), 5, op_case_tokens[t], 65,
+                            K[k], turn % 2);
+            else
+                case_linear(r, visit, (enum fill)(turn % FILL_COUNT), op_case_tokens[t],
+                            op_case_tokens[t], n, K[k], turn % 2);
+        }
+    for (int f = 0; f < FILL_COUNT; f++) {
+        case_linear(r, visit, (enum fill)f, 7, 7, 65, 1537, 1);
+        case_linear(r, visit, (enum fill)f, 1, 1, 65, 1537, 0);
+        case_linear(r, visit, (enum fill)f, 1, 9, 65, 1537, 0);
+        case_linear(r, visit, (enum fill)f, 101, 101, 130, 66, 0);
+        case_linear(r, visit, (enum fill)f, 40, 40, 130, 2, 0);
+    }
+}
+
+static void case_qk(struct random *r, const struct op_visit *visit, enum fill fill, int64_t T,
+                    int64_t L, int64_t G, int64_t shared, int64_t D)
+{
+    struct op_case c = {.op = OP_matmul_qk, .count = 2, .scope = {.past = L - T, .tokens = T}};
+
+    c.in[0] = op_case_filled(r, fill, 3, (int64_t[]){G * shared, T, D});
+    c.in[1] = op_case_filled_cache(r, fill, G, L, D);
+    c.out = op_case_empty(3, (int64_t[]){G * shared, T, L});
+    snprintf(c.label, sizeof(c.label), "[%d, %d, %d] x [%d, %d, %d] fill %d", (int)(G * shared),
+             (int)T, (int)D, (int)G, (int)L, (int)D, (int)fill);
+    op_case_finish(visit, &c);
+}
+
+static void case_pv(struct random *r, const struct op_visit *visit, enum fill fill, int64_t T,
+                    int64_t L, int64_t G, int64_t shared, int64_t D)
+{
+    struct op_case c = {.op = OP_matmul_pv, .count = 2, .scope = {.past = L - T, .tokens = T}};
+
+    c.in[0] = op_case_filled(r, fill, 3, (int64_t[]){G * shared, T, L});
+    c.in[1] = op_case_filled_cache(r, fill, G, L, D);
+    c.out = op_case_empty(2, (int64_t[]){T, G * shared * D});
+    snprintf(c.label, sizeof(c.label), "[%d, %d, %d] x [%d, %d, %d] fill %d", (int)(G * shared),
+             (int)T, (int)L, (int)G, (int)L, (int)D, (int)fill);
+    op_case_finish(visit, &c);
+}
+
+typedef void case_attention_fn(struct random *r, const struct op_visit *visit, enum fill fill,
+                               int64_t T, int64_t L, int64_t G, int64_t shared, int64_t D);
+
+static void cases_product(struct random *r, const struct op_visit *visit, case_attention_fn *fn)
+{
+    static const int64_t past[] = {0, 1, 7, 14, 15, 63, 64, 200, 1023, 1024, 2048};
+    static const int64_t D[] = {64, 16, 8, 65, 80, 1, 128, 7};
+    int turn = 0;
+
+    for (int p = 0; p < (int)(sizeof(past) / sizeof(past[0])); p++)
+        for (int t = 0; t < OP_CASE_TOKENS; t++, turn++) {
+            const int64_t T = past[p] > 1000 && op_case_tokens[t] > 17 ? 18 : op_case_tokens[t];
+
+            fn(r, visit, (enum fill)(turn % FILL_COUNT), T, past[p] + T, 1 + turn % 2, 1 + turn % 3,
+               D[turn % 8]);
+        }
+    fn(r, visit, FILL_PLAIN, 101, 103, 1, 1, 64);
+    fn(r, visit, FILL_PLAIN, 1, 4500, 1, 2, 64);
+    fn(r, visit, FILL_PLAIN, 2, 70, 1, 2, 600);
+    fn(r, visit, FILL_TINY, 3, 70, 2, 2, 130);
+}
+
+void op_cases_matmul_qk(struct random *r, const struct op_visit *visit)
+{
+    cases_product(r, visit, case_qk);
+}
+
+void op_cases_matmul_pv(struct random *r, const struct op_visit *visit)
+{
+    cases_product(r, visit, case_pv);
+}
+
+/* window, hidden: as in struct op_attrs and op_scope. */
+static struct op_case sdpa_inputs(struct random *r, enum fill fill, int64_t T, int64_t past,
+                                 int64_t G, int64_t shared, int64_t D, int64_t window,
+                                 int64_t hidden)
+{
+    const int64_t kept = window && past > window - 1 ? window - 1 : past, L = kept + T;
+    struct op_case c = {.op = OP_sdpa, .count = 3, .scope = {past, T, hidden}};
+
+    c.in[0] = op_case_filled(r, fill, 3, (int64_t[]){G * shared, T, D});
+    c.in[1] = op_case_filled_cache(r, fill, G, L, D);
+    c.in[2] = op_case_filled_cache(r, fill, G, L, D);
+    c.attrs = (struct op_attrs){.by = 1 / sqrt((double)D), .window = window};
+    c.out = op_case_empty(2, (int64_t[]){T, G * shared * D});
+    snprintf(c.label, sizeof(c.label), "%d after %d, %d x %d of %d, window %d, hidden %d, fill %d",
+             (int)T, (int)past, (int)G, (int)shared, (int)D, (int)window, (int)hidden, (int)fill);
+    return c;
+}
+
+static void case_sdpa(struct random *r, const struct op_visit *visit, enum fill fill, int64_t T,
+                      int64_t past, int64_t G, int64_t shared, int64_t D, int64_t window,
+                      int64_t hidden)
+{
+    struct op_case c = sdpa_inputs(r, fill, T, past, G, shared, D, window, hidden);
+
+    op_case_finish(visit, &c);
+}
+
+/* Sums of underflowing products that stand at -0, which a key that is not seen turns into +0 if its
+ * value has no sign. */
+static void case_sdpa_minus(struct random *r, const struct op_visit *visit, int64_t T, int64_t past,
+                            int64_t window)
+{
+    static const bf16 values[] = {0x8001, 0x8001, 0x8000, 0x8000, 0x8000, 0x0000};
+    struct op_case c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 32, window, 0);
+    bf16 *v = c.in[2].data;
+
+    for (int64_t i = 0; i < c.in[2].shape[1] * 32; i++)
+        v[i] = values[random_below(r, i % 32 < 16 ? 6 : 5)];
+    c.attrs.by = 16;
+    op_case_finish(visit, &c);
+}
+
+/* A prompt, one token, and several tokens after others, each with every kind of mask. */
+static void cases_sdpa_masks(struct random *r, const struct op_visit *visit, int64_t T,
+                             int64_t past, int turn)
+{
+    static const int64_t D[] = {16, 64, 24, 80, 40, 128, 96, 200, 256};
+    const int64_t d = T + past > 100 ? D[turn % 3] : D[turn % 9], all = T + past;
+    const int64_t G = all > 400 ? 1 : 1 + turn % 2, shared = all > 400 ? 1 : 1 + turn % 7;
+    const enum fill fill = (enum fill)(turn % FILL_COUNT);
+
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 0);
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 1 + random_below(r, (uint32_t)all));
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), 0);
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all),
+              random_below(r, (uint32_t)all));
+}
+
+void op_cases_sdpa(struct random *r, const struct op_visit *visit)
+{
+    static const int64_t T[] = {1,  2,  3,  4,  5,  7,   8,   9,   11,  12,  13,  16,  17, 31,
+                                32, 33, 35, 64, 65, 100, 191, 192, 193, 300, 767, 768, 800};
+    static const int64_t past[] = {1, 10, 11, 14, 500, 507, 511, 512, 520, 1023, 1500};
+    int turn = 0;
+
+    for (int t = 0; t < (int)(sizeof(T) / sizeof(T[0])); t++, turn++)
+        cases_sdpa_masks(r, visit, T[t], 0, turn);
+    for (int p = 0; p < (int)(sizeof(past) / sizeof(past[0])); p++)
+        for (int t = 0; t<17; t += past[p]> 20 ? 4 : 1, turn++)
+            cases_sdpa_masks(r, visit, T[t], past[p], turn);
+    for (int f = 0; f < FILL_COUNT; f++) {
+        case_sdpa(r, visit, (enum fill)f, 40, 0, 2, 3, 64, 0, 0);
+        case_sdpa(r, visit, (enum fill)f, 40, 500, 1, 1, 64, 0, 0);
+        case_sdpa(r, visit, (enum fill)f, 40, 500, 1, 1, 64, 100, 450);
+        case_sdpa(r, visit, (enum fill)f, 300, 0, 1, 2, 32, 0, 0);
+        case_sdpa(r, visit, (enum fill)f, 1, 600, 1, 7, 64, 0, 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        case_sdpa_minus(r, visit, T[i], 5, 0);
+        case_sdpa_minus(r, visit, 20, 0, 0);
+        case_sdpa_minus(r, visit, 300, 0, 200 * (i % 2));
+        case_sdpa_minus(r, visit, 40, 500, 0);
+        case_sdpa_minus(r, visit, 40, 1000, 300);
+    }
+}
