@@ -189,7 +189,7 @@ static __forceinline__ __device__ void few_chain(const struct matmul &p, int hea
     for (int g = 0; g < FEW_GROUPS; g++)
         few_load<LAYOUT>(&ahead[g], column, first + g * group_k, end);
     for (int k = first; k < end; k += step) {
-        const int in_slice = (k - first) % FEW_X / ROWS;
+        const int in_slice = (k - first) % (FEW_X / ROWS);
 
         if (in_slice == 0 && few_widen<ROWS>(p, head, k, end, least, x) && plain > k)
             plain = k;
