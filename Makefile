@@ -37,7 +37,7 @@ CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(
 NVCC     ?= nvcc
 GENCODE  := $(foreach a,80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) \
             -gencode arch=compute_120,code=compute_120
-CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
+CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
 NVFLAGS_  = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g --fmad=false $(GENCODE) -Xptxas -v -DSAMEBIT_CUDA
 CU_CC     = $(if $(filter emulated,$(CUDA)),$(CXX) -x c++ $(CXXFLAGS_),$(NVCC) $(NVFLAGS_))
 
@@ -48,8 +48,7 @@ KERNELS_CU := $(if $(CUDA),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
-CASES_C   := $(wildcard tests/kernels/op_cases*.c)
-ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) $(CASES_C) \
+ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
 
 # One short line a file; V=1 shows the commands.
@@ -72,8 +71,9 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_C
 	@mkdir -p $(@D)
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
 
-$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_cuda_ops: \
-    $(call obj,$(CASES_C))
+CASES_C := $(wildcard tests/kernels/op_cases*.c)
+ALL_C += $(CASES_C)
+$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_cuda_ops: $(call obj,$(CASES_C))
 
 $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 	@mkdir -p $(@D)
