@@ -105,9 +105,8 @@ static __forceinline__ __device__ void dot8_slice(const struct matmul &p, int he
                                                   int count, const float (*x)[LANES_SLICE],
                                                   float (*acc)[LANES8])
 {
-    constexpr int times = LAYOUT == PANELS ? 4 : 1; /* keys are near: their rows are read along */
-
-#pragma unroll times
+    /* a key's next elements come along with these */
+#pragma unroll(LAYOUT == PANELS ? 4 : 1)
     for (int i = (int)threadIdx.y * LANES8; i < count; i += 64) {
         uint32_t pair[LANES8 / 2];
 

@@ -182,6 +182,19 @@ static void case_scores(struct random *r, const struct op_visit *visit, enum op 
     op_case_finish(visit, &c);
 }
 
+/* The same of views of larger tensors. */
+static void case_scores_apart(struct random *r, const struct op_visit *visit, enum op op,
+                              const struct op_attrs *attrs)
+{
+    struct op_case c = {.op = op, .count = 1, .scope = {66, 4}, .attrs = *attrs};
+
+    c.in[0] = op_case_filled_cache(r, FILL_EDGE, 3, 4, 70);
+    c.out = op_case_empty(3, (int64_t[]){3, 9, 70});
+    c.out.shape[1] = 4;
+    snprintf(c.label, sizeof(c.label), "[3, 4, 70], not contiguous");
+    op_case_finish(visit, &c);
+}
+
 static void cases_scores(struct random *r, const struct op_visit *visit, enum op op,
                          const struct op_attrs *attrs)
 {
@@ -192,6 +205,7 @@ static void cases_scores(struct random *r, const struct op_visit *visit, enum op
         for (int t = 0; t < OP_CASE_TOKENS; t++)
             case_scores(r, visit, op, (enum fill)((p + t) % FILL_COUNT), op_case_tokens[t],
                         past[p] + op_case_tokens[t], attrs);
+    case_scores_apart(r, visit, op, attrs);
 }
 
 static void cases_scale(struct random *r, const struct op_visit *visit)
@@ -211,8 +225,20 @@ static void cases_softmax(struct random *r, const struct op_visit *visit)
     cases_scores(r, visit, OP_softmax, &(struct op_attrs){0});
 }
 
+static void case_two_apart(struct random *r, const struct op_visit *visit, enum op op)
+{
+    struct op_case c = {.op = op, .count = 2, .scope = {.tokens = 4}, .label = "not contiguous"};
+
+    c.in[0] = op_case_filled_cache(r, FILL_EDGE, 3, 4, 70);
+    c.in[1] = op_case_filled(r, FILL_EDGE, 3, (int64_t[]){3, 4, 70});
+    c.out = op_case_empty(3, (int64_t[]){3, 9, 70});
+    c.out.shape[1] = 4;
+    op_case_finish(visit, &c);
+}
+
 static void cases_two(struct random *r, const struct op_visit *visit, enum op op)
 {
+    case_two_apart(r, visit, op);
     for (int t = 0; t < OP_CASE_TOKENS; t++)
         for (int f = 0; f < FILL_COUNT; f++) {
             const int64_t shape[] = {op_case_tokens[t], 1001};
@@ -269,6 +295,14 @@ static op_cases_fn *const cases[OP_COUNT] = {
     [OP_mul] = cases_mul,
     [OP_silu] = cases_silu,
 };
+
+void op_cases_walk_large(op_case_fn *fn, void *user)
+{
+    const struct op_visit visit = {fn, user};
+    struct random r = {OP_COUNT + 1};
+
+    op_cases_many_outputs(&r, &visit);
+}
 
 int op_cases_walk(enum op op, op_case_fn *fn, void *user)
 {

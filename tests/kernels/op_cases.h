@@ -22,6 +22,8 @@ typedef void op_case_fn(void *user, const struct op_case *c);
 /* Calls fn with every case of an operation, always the same; inputs are freed when it returns.
  * 0, or -1 when there are no cases. */
 int op_cases_walk(enum op op, op_case_fn *fn, void *user);
+/* The same with matrix products of so many outputs that a GPU takes its larger tiles. */
+void op_cases_walk_large(op_case_fn *fn, void *user);
 
 /* Elements between the first of a tensor and the end of its last block along the first axis: the
  * memory that its strides need. */
@@ -35,7 +37,8 @@ struct op_visit {
 };
 typedef void op_cases_fn(struct random *r, const struct op_visit *visit);
 
-op_cases_fn op_cases_linear, op_cases_matmul_qk, op_cases_matmul_pv, op_cases_sdpa;
+op_cases_fn op_cases_linear, op_cases_matmul_qk, op_cases_matmul_pv, op_cases_sdpa,
+    op_cases_many_outputs;
 
 enum { OP_CASE_TOKENS = 6 };
 extern const int64_t op_case_tokens[OP_CASE_TOKENS];

@@ -105,6 +105,18 @@ void op_cases_matmul_pv(struct random *r, const struct op_visit *visit)
     cases_product(r, visit, case_pv);
 }
 
+void op_cases_many_outputs(struct random *r, const struct op_visit *visit)
+{
+    case_linear(r, visit, FILL_PLAIN, 530, 530, 1030, 533, 1);
+    case_linear(r, visit, FILL_LEAST, 530, 530, 1030, 66, 0);
+    case_linear(r, visit, FILL_EDGE, 1030, 1030, 1030, 530, 0);
+    case_linear(r, visit, FILL_LEAST, 1030, 1030, 1030, 35, 1);
+    case_qk(r, visit, FILL_EDGE, 130, 450, 8, 1, 64);
+    case_qk(r, visit, FILL_LEAST, 130, 450, 8, 2, 65);
+    case_pv(r, visit, FILL_TINY, 130, 450, 8, 1, 200);
+    case_pv(r, visit, FILL_PLAIN, 513, 520, 4, 2, 250);
+}
+
 /* window, hidden: as in struct op_attrs and op_scope. */
 static struct op_case sdpa_inputs(struct random *r, enum fill fill, int64_t T, int64_t past,
                                  int64_t G, int64_t shared, int64_t D, int64_t window,

@@ -202,6 +202,18 @@ static void test_op(enum op op)
                   (long long)tally.cases, (long long)tally.runs, (long long)tally.elements);
 }
 
+static void test_large_products(void **state)
+{
+    struct tally tally = {0};
+
+    (void)state;
+    if (!pairs[0].cuda)
+        skip();
+    op_cases_walk_large(compare, &tally);
+    print_message("large products: %lld cases, %lld runs, %lld elements, 0 differing\n",
+                  (long long)tally.cases, (long long)tally.runs, (long long)tally.elements);
+}
+
 #define OP(name, least, most, mirror)                                                              \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
@@ -215,6 +227,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
 #define OP(name, least, most, mirror) cmocka_unit_test(test_##name),
 #include "kernels/ops.def"
+        cmocka_unit_test(test_large_products),
     };
 
     return cmocka_run_group_tests_name("kernels/cuda", tests, open_pairs, close_pairs);
