@@ -105,21 +105,29 @@ template <int ROWS>
 static __forceinline__ __device__ bool few_widen(const struct matmul &p, int head, int k, int end,
                                                  int least, float (*to)[FEW_X / ROWS])
 {
+    const int length = FEW_X / ROWS / VECTOR; /* of a row, in vectors */
+    union bf16_part part[FEW_X / VECTOR / WARP];
     bool below = false;
 
+#pragma unroll
+    for (int i = 0; i < FEW_X / VECTOR / WARP; i++) {
+        const int v = i * WARP + (int)threadIdx.x, at = k + v % length * VECTOR;
+        const int row = (int)blockIdx.x * ROWS + v / length;
+
+        part[i] = row < p.rows ? bf16_read<VECTOR>(matrix_row(p.x, p, head, row) + at, end - at)
+                               : bf16_part{};
+    }
     __syncwarp();
-#pragma unroll 1 /* of a row's elements enough are under way */
-    for (int r = 0; r < ROWS; r++) {
-        const int row = (int)blockIdx.x * ROWS + r;
-        const bf16 *x = matrix_row(p.x, p, head, row < p.rows ? row : 0) + k;
+#pragma unroll
+    for (int i = 0; i < FEW_X / VECTOR / WARP; i++) {
+        const int v = i * WARP + (int)threadIdx.x;
 
-#pragma unroll 4
-        for (int i = (int)threadIdx.x; i < FEW_X / ROWS; i += WARP) {
-            const bf16 b = row < p.rows && k + i < end ? x[i] : (bf16)0;
-            const bf16 flushed = denormal_flushed(b);
+#pragma unroll
+        for (int j = 0; j < VECTOR; j++) {
+            const bf16 b = denormal_flushed((bf16)(part[i].pair[j / 2] >> (j % 2 * 16)));
 
-            to[r][i] = bf16_to_f32(flushed);
-            below = below || is_below(flushed, least);
+            to[v / length][v % length * VECTOR + j] = bf16_to_f32(b);
+            below = below || is_below(b, least);
         }
     }
     below = __any_sync(WHOLE_WARP, below);
@@ -227,7 +235,8 @@ static __forceinline__ __device__ void few_fold(struct few_memory<ROWS> *m, int 
 
 /* grid: ROWS rows, 32 columns, heads.  block: 32 lanes, 1..FEW_WARPS warps. */
 template <int ROWS, enum layout LAYOUT>
-static __global__ void __launch_bounds__(WARP *FEW_WARPS, 2) few_kernel(struct matmul p)
+static __global__ void __launch_bounds__(WARP *FEW_WARPS, LAYOUT == PANELS ? 2 : 1)
+    few_kernel(struct matmul p)
 {
     __shared__ struct few_memory<ROWS> memory;
     const int head = (int)blockIdx.z, warp = (int)threadIdx.y, warps = (int)blockDim.y;
