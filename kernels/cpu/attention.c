@@ -1,7 +1,7 @@
 /* attention.c - scores, mask, softmax and the weighted sum of values; the products one sum at a
  * time, for any CPU. */
 #include "kernels/cpu/backend_cpu.h"
-#include "kernels/cpu/products.h"
+#include "kernels/products.h"
 
 enum { ATTENTION_COLUMNS = 16 }; /* keys, or elements of a head, of a piece */
 

@@ -7,7 +7,7 @@
 #include "kernels/cpu/backend_cpu.h"
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/finish.h"
-#include "kernels/cpu/products.h"
+#include "kernels/products.h"
 
 #include <immintrin.h>
 

@@ -1,6 +1,6 @@
 /* linear.c - activations times a weight, one sum at a time, for any CPU. */
 #include "kernels/cpu/backend_cpu.h"
-#include "kernels/cpu/products.h"
+#include "kernels/products.h"
 
 enum { LINEAR_COLUMNS = 16 }; /* of a piece */
 

@@ -1,7 +1,7 @@
 /* panels.c - linear, matmul_qk and matmul_pv as panels; see panels.h. */
 #include "kernels/cpu/panels.h"
 
-#include "kernels/cpu/products.h"
+#include "kernels/products.h"
 
 enum {
     PANEL_CHUNK = 96,        /* rows of a piece; a multiple of PANEL_ROWS */

@@ -2,7 +2,7 @@
  * PyTorch's vector loops call.  Any number of lanes has the same bits.
  *
  * Written without branches where loops call them, so that a compiler may put a loop in vectors;
- * fmaf is one rounding, everything else one IEEE operation each. */
+ * fmaf is one rounding, everything else one IEEE operation each.  A GPU calls sleef_expf. */
 #ifndef SAMEBIT_CPU_SLEEF_H
 #define SAMEBIT_CPU_SLEEF_H
 
@@ -16,24 +16,34 @@
 #define SLEEF_L2L 1.428606765330187045e-06f
 
 /* 2^q for -126 <= q <= 127. */
-static inline float sleef_pow2(int32_t q)
+BF16_INLINE float sleef_pow2(int32_t q)
 {
     return f32_from_bits((uint32_t)(q + 127) << 23);
 }
 
+/* A product that no compiler for a GPU may join with what is added to it. */
+BF16_INLINE float sleef_product(float a, float b)
+{
+#ifdef __CUDA_ARCH__
+    return __fmul_rn(a, b);
+#else
+    return a * b;
+#endif
+}
+
 /* Nearest even integer of |x| < 2^22, as adding and taking away 1.5 * 2^23 rounds. */
-static inline float sleef_rint(float x)
+BF16_INLINE float sleef_rint(float x)
 {
     return (x + 12582912.0f) - 12582912.0f;
 }
 
 /* Outside [-104, 100] the result is 0 or infinity whatever the polynomial gives; the clamp keeps
  * the exponent's integer in range there.  A NaN comes out as one. */
-static inline float sleef_expf(float d)
+BF16_INLINE float sleef_expf(float d)
 {
     const float low = d > -110.0f ? d : -110.0f;
     const float clamped = low < 110.0f ? low : 110.0f;
-    const float q = sleef_rint(clamped * SLEEF_R_LN2);
+    const float q = sleef_rint(sleef_product(clamped, SLEEF_R_LN2));
     const int32_t e = (int32_t)q;
     float s = fmaf(q, -SLEEF_L2U, d), u = 0.000198527617612853646278381f;
 

@@ -1,22 +1,115 @@
-/* elementwise.cu - operations that treat every element alike. */
-#include "kernels/cuda/cuda_state.cuh"
+/* elementwise.cu - operations that treat every element alike.
+ *
+ * Bound by memory: 128 bits a thread where tensors are contiguous, else one element. */
+#include "kernels/cuda/rows.cuh"
+
+#include "kernels/cpu/sleef.h"
 
 enum { THREADS = 256 };
 
-static __global__ void add_kernel(const bf16 *a, const bf16 *b, bf16 *y, int64_t n)
+enum elementwise { ADD, MUL, SCALE, SILU };
+
+struct operands {
+    struct rows a, b, y; /* b: of ADD and MUL */
+    float by;            /* of SCALE */
+    int64_t width, count;
+};
+
+template <enum elementwise kind>
+static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by)
+{
+    const float a = bf16_to_f32(first), b = bf16_to_f32(second);
+
+    switch (kind) {
+    case ADD:
+        return bf16_from_f32(__fadd_rn(a, b));
+    case MUL:
+        return bf16_from_f32(__fmul_rn(a, b));
+    case SCALE:
+        return bf16_from_f32(__fmul_rn(a, by));
+    case SILU:
+        break;
+    }
+    return bf16_from_f32(__fdiv_rn(a, __fadd_rn(1.0f, sleef_expf(-a))));
+}
+
+/* Contiguous and aligned: vector i, and of the last few elements the i-th. */
+template <enum elementwise kind> static __global__ void flat_kernel(struct operands o)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const bool two = kind == ADD || kind == MUL;
+
+    if (i < o.count / VECTOR) {
+        const union vector a = {((const uint4 *)o.a.data)[i]};
+        const union vector b = two ? vector{((const uint4 *)o.b.data)[i]} : a;
+        union vector y;
+
+#pragma unroll
+        for (int j = 0; j < VECTOR; j++)
+            vector_set(&y, j, element<kind>(vector_get(a, j), vector_get(b, j), o.by));
+        ((uint4 *)o.y.data)[i] = y.whole;
+    }
+    if (i < o.count % VECTOR) {
+        const int64_t at = o.count / VECTOR * VECTOR + i;
+
+        o.y.data[at] = element<kind>(o.a.data[at], two ? o.b.data[at] : (bf16)0, o.by);
+    }
+}
+
+template <enum elementwise kind> static __global__ void strided_kernel(struct operands o)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
-    if (i < n)
-        y[i] = bf16_from_f32(__fadd_rn(bf16_to_f32(a[i]), bf16_to_f32(b[i])));
+    if (i < o.count) {
+        const uint32_t row = (uint32_t)(i / o.width);
+        const int64_t at = i % o.width;
+        const bool two = kind == ADD || kind == MUL;
+
+        row_at(o.y, row)[at] = element<kind>(row_at(o.a, row)[at],
+                                             two ? row_at(o.b, row)[at] : (bf16)0, o.by);
+    }
+}
+
+typedef void operands_kernel(struct operands o);
+
+static bool is_flat(const struct tensor *t)
+{
+    return tensor_is_contiguous(t) && is_aligned(t->data, sizeof(uint4));
+}
+
+static int run(const struct op_call *call, operands_kernel *flat, operands_kernel *strided)
+{
+    const struct tensor *a = call->in[0], *b = call->in[1] ? call->in[1] : a, *y = call->out;
+    const struct operands o = {rows_of(a),    rows_of(b),      rows_of(y), (float)call->attrs->by,
+                               rows_width(y), tensor_count(y)};
+
+    if (o.count == 0)
+        return 0;
+    if (is_flat(a) && is_flat(b) && is_flat(y))
+        LAUNCH(flat, dim3(blocks_for(o.count, THREADS * VECTOR)), dim3(THREADS), 0,
+               cuda_of(call)->stream, o);
+    else
+        LAUNCH(strided, dim3(blocks_for(o.count, THREADS)), dim3(THREADS), 0,
+               cuda_of(call)->stream, o);
+    return cuda_launched();
 }
 
 int cuda_add(const struct op_call *call)
 {
-    const int64_t n = tensor_count(call->out);
+    return run(call, flat_kernel<ADD>, strided_kernel<ADD>);
+}
 
-    LAUNCH(add_kernel, dim3((unsigned)((n + THREADS - 1) / THREADS)), dim3(THREADS), 0,
-           cuda_of(call)->stream, (const bf16 *)call->in[0]->data, (const bf16 *)call->in[1]->data,
-           (bf16 *)call->out->data, n);
-    return cuda_launched();
+int cuda_mul(const struct op_call *call)
+{
+    return run(call, flat_kernel<MUL>, strided_kernel<MUL>);
+}
+
+int cuda_scale(const struct op_call *call)
+{
+    return run(call, flat_kernel<SCALE>, strided_kernel<SCALE>);
+}
+
+int cuda_silu(const struct op_call *call)
+{
+    return run(call, flat_kernel<SILU>, strided_kernel<SILU>);
 }

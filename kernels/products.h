@@ -1,7 +1,8 @@
 /* products.h - the four orders of a sum of products, one element at a time.  This spelling is the
- * specification (numerics.h has it in words); the vector versions must give equal bits. */
-#ifndef SAMEBIT_CPU_PRODUCTS_H
-#define SAMEBIT_CPU_PRODUCTS_H
+ * specification (numerics.h has it in words); the vector versions and the tiles of a GPU, whose
+ * exact path calls it too, must give equal bits. */
+#ifndef SAMEBIT_PRODUCTS_H
+#define SAMEBIT_PRODUCTS_H
 
 #include <float.h>
 #include <math.h>
@@ -63,17 +64,16 @@ static inline struct product_rule product_rule_of_heads(const struct op_call *ca
 
 /* Whether |x * w + acc|, which fmaf has rounded up to FLT_MIN, is below it when rounded to 24 bits
  * without a limit to the exponent: then it counts as denormal. */
-static inline int product_is_tiny(float x, float w, float acc)
+BF16_INLINE int product_is_tiny(float x, float w, float acc)
 {
-    const double limit = (double)FLT_MIN * (1 - 0x1p-25);
-    const double p = (double)x * (double)w, a = (double)acc, s = p + a, v = s - p;
-    const double rest = (p - (s - v)) + (a - v);
+    const float up = 0x1p64f; /* acc and x * w are below 2^-100, or their sum were no FLT_MIN */
+    const float sum = fabsf(x) < fabsf(w) ? fmaf(x * up, w, acc * up) : fmaf(x, w * up, acc * up);
 
-    return fabs(s) < limit || (fabs(s) == limit && (s > 0 ? rest < 0 : rest > 0));
+    return fabsf(sum) < FLT_MIN * up;
 }
 
 /* fmaf with a denormal result flushed to zero. */
-static inline float product_fma_flushed(float x, float w, float acc)
+BF16_INLINE float product_fma_flushed(float x, float w, float acc)
 {
     const float r = fmaf(x, w, acc), size = fabsf(r);
 
@@ -83,13 +83,13 @@ static inline float product_fma_flushed(float x, float w, float acc)
 }
 
 /* A denormal input counts as zero. */
-static inline float product_flushed(bf16 b)
+BF16_INLINE float product_flushed(bf16 b)
 {
     return bf16_to_f32(b & 0x7f80 ? b : b & 0x8000);
 }
 
 /* In all of these element k of w is w[k * step]. */
-static inline float product_pairs(const bf16 *x, const bf16 *w, int64_t step, int64_t K,
+BF16_INLINE float product_pairs(const bf16 *x, const bf16 *w, int64_t step, int64_t K,
                                   int64_t block)
 {
     float total = 0.0f;
@@ -110,12 +110,12 @@ static inline float product_pairs(const bf16 *x, const bf16 *w, int64_t step, in
     return total;
 }
 
-static inline float product_lanes8(const float *v)
+BF16_INLINE float product_lanes8(const float *v)
 {
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-static inline float product_dot8(const bf16 *x, const bf16 *w, int64_t K)
+BF16_INLINE float product_dot8(const bf16 *x, const bf16 *w, int64_t K)
 {
     const int64_t in64 = K & ~(int64_t)63, in16 = K & ~(int64_t)15;
     float acc[8][8] = {{0.0f}}, tail[8] = {0.0f}, sum;
@@ -135,7 +135,7 @@ static inline float product_dot8(const bf16 *x, const bf16 *w, int64_t K)
     return sum;
 }
 
-static inline float product_four(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
+BF16_INLINE float product_four(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
 {
     float p[4] = {0.0f};
 
@@ -147,7 +147,7 @@ static inline float product_four(const bf16 *x, const bf16 *w, int64_t step, int
     return ((p[0] + p[1]) + p[2]) + p[3];
 }
 
-static inline float product_chain(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
+BF16_INLINE float product_chain(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
 {
     float sum = 0.0f;
 
@@ -157,7 +157,7 @@ static inline float product_chain(const bf16 *x, const bf16 *w, int64_t step, in
 }
 
 /* DOT8 is met with step 1 only. */
-static inline float product_sum(const struct product_rule *rule, const bf16 *x, const bf16 *w,
+BF16_INLINE float product_sum(const struct product_rule *rule, const bf16 *x, const bf16 *w,
                                 int64_t step, int64_t K)
 {
     switch (rule->kind) {

@@ -1,0 +1,19 @@
+/* linear.cuh - a linear's weight as the CUDA backend keeps it.
+ *
+ * Panels of 64 columns, one after the other: uint32 [pairs][64], the element of even k in the
+ * low half, that of odd k in the high one; pairs = ceil(K / 2) rounded up to 16.  What lies beyond
+ * K or N is zero; no bit of the checkpoint's is lost, denormals are kept.  Behind the last panel an
+ * int for each: the least exponent of an x whose plain chains with it are exact (products.cuh).
+ * The same for every numerics: nothing needs the plain weight once it is packed. */
+#ifndef SAMEBIT_CUDA_LINEAR_CUH
+#define SAMEBIT_CUDA_LINEAR_CUH
+
+#include "kernels/cuda/cuda_state.cuh"
+
+/* plain: of rank 2, [N, K]. */
+size_t cuda_pack_linear_bytes(const struct tensor *plain);
+/* Enqueues the packing on the stream; plain (contiguous) and packed are memory of the device, and
+ * plain must live until the stream has passed.  0, or -1 where a launch was refused. */
+int cuda_pack_linear(const struct cuda *cuda, const struct tensor *plain, void *packed);
+
+#endif
