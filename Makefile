@@ -38,13 +38,16 @@ NVCC     ?= nvcc
 GENCODE  := $(foreach a,80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) \
             -gencode arch=compute_120,code=compute_120
 CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -mfma -ffp-contract=off $(SANFLAGS) -DSAMEBIT_CUDA
-NVFLAGS_  = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g --fmad=false $(GENCODE) -Xptxas -v -DSAMEBIT_CUDA
+NVFLAGS_  = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g --fmad=$(if $(findstring /aten/,$<),true,false) $(CUBLAS_I) $(GENCODE) -Xptxas -v -DSAMEBIT_CUDA
+# cuBLAS's headers, where they lie beside no CUDA Toolkit.
+CUBLAS_INCLUDE ?=
+CUBLAS_I  = $(if $(CUBLAS_INCLUDE),-I$(CUBLAS_INCLUDE))
 CU_CC     = $(if $(filter emulated,$(CUDA)),$(CXX) -x c++ $(CXXFLAGS_),$(NVCC) $(NVFLAGS_))
 
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
-KERNELS_CU := $(if $(CUDA),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
+KERNELS_CU := $(if $(CUDA),$(filter-out $(if $(filter 1,$(CUDA)),%_emulated.cu),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu)))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)

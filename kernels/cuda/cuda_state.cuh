@@ -9,6 +9,7 @@
 struct cuda {
     int ordinal;
     cudaStream_t stream; /* all operations, in order */
+    struct blas *blas;   /* torch-cuda: cuBLAS and memory for copies; else NULL (aten/aten.h) */
 };
 
 static inline const struct cuda *cuda_of(const struct op_call *call)
