@@ -51,6 +51,7 @@ KERNELS_CU := $(if $(CUDA),$(filter-out $(if $(filter 1,$(CUDA)),%_emulated.cu),
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
+TEST_C    := $(if $(filter emulated,$(CUDA)),$(TEST_C),$(filter-out tests/kernels/test_cuda_%,$(TEST_C)))
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
 

@@ -11,6 +11,7 @@
 
 struct cublasContext {
     const struct tensor_core *core; /* NULL: a chain of f32 fma */
+    cudaStream_t stream;
 };
 
 struct lt_desc {
@@ -88,20 +89,37 @@ struct product {
     const struct tensor_core *core;
     cublasOperation_t op_a, op_b;
     int m, n, k, lda, ldb, ldc;
-    const bf16 *bias;
+    long long stride_a, stride_b, stride_c;
+    const bf16 *a, *b;
+    bf16 *c;
+    const bf16 *bias; /* or NULL */
 };
 
-static void multiply(const struct product *p, const bf16 *a, const bf16 *b, bf16 *c)
-{
-    for (int j = 0; j < p->n; j++)
-        for (int i = 0; i < p->m; i++) {
-            const struct operand x = row_of(a, p->op_a, p->lda, i);
-            const struct operand y = column_of(b, p->op_b, p->ldb, j);
-            const float sum = p->core ? on_tensor_core(p->core, x, y, p->k) : chain(x, y, p->k);
+enum { PIECE = 64 }; /* rows of C of a block */
 
-            c[i + (int64_t)j * p->ldc] =
-                bf16_from_f32(p->bias ? sum + bf16_to_f32(p->bias[i]) : sum);
-        }
+/* A kernel of one thread, so that it waits in its stream like any other. */
+static __global__ void cublas_kernel(struct product p)
+{
+    const int j = (int)blockIdx.y, first = (int)blockIdx.x * PIECE;
+    const bf16 *a = p.a + blockIdx.z * p.stride_a, *b = p.b + blockIdx.z * p.stride_b;
+    bf16 *c = p.c + blockIdx.z * p.stride_c;
+
+    for (int i = first; i < p.m && i < first + PIECE; i++) {
+        const struct operand x = row_of(a, p.op_a, p.lda, i), y = column_of(b, p.op_b, p.ldb, j);
+        const float sum = p.core ? on_tensor_core(p.core, x, y, p.k) : chain(x, y, p.k);
+
+        c[i + (int64_t)j * p.ldc] = bf16_from_f32(p.bias ? sum + bf16_to_f32(p.bias[i]) : sum);
+    }
+}
+
+static cublasStatus_t multiply(cublasHandle_t handle, const struct product *p, int batch)
+{
+    const struct product product = *p;
+
+    LAUNCH(cublas_kernel,
+           dim3((unsigned)((p->m + PIECE - 1) / PIECE), (unsigned)p->n, (unsigned)batch), dim3(1), 0,
+           handle->stream, product);
+    return cudaGetLastError() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
 /* Whether it is the one kind of product that is emulated. */
@@ -134,8 +152,9 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t)
+cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 {
+    handle->stream = stream;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -158,14 +177,12 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           long long stride_c, int batch, cublasComputeType_t compute,
                                           cublasGemmAlgo_t)
 {
-    const struct product p = {handle->core, op_a, op_b, m, n, k, lda, ldb, ldc, NULL};
+    const struct product p = {handle->core,    op_a, op_b, m, n, k, lda, ldb, ldc, stride_a, stride_b,
+                              stride_c,        (const bf16 *)a, (const bf16 *)b, (bf16 *)c, NULL};
 
     if (!is_plain(alpha, beta, type_a, type_b, type_c, compute))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    for (int i = 0; i < batch; i++)
-        multiply(&p, (const bf16 *)a + i * stride_a, (const bf16 *)b + i * stride_b,
-                 (bf16 *)c + i * stride_c);
-    return CUBLAS_STATUS_SUCCESS;
+    return multiply(handle, &p, batch);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
@@ -287,13 +304,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               (int)layout_a->ld,
                               (int)layout_b->ld,
                               (int)layout_d->ld,
+                              0,
+                              0,
+                              0,
+                              (const bf16 *)a,
+                              (const bf16 *)b,
+                              (bf16 *)d,
                               desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? desc->bias : NULL};
 
     if (k != k_of_b || m != layout_d->rows || n != layout_d->columns || layout_c != layout_d || c != d ||
         *(const float *)alpha != 1.0f || *(const float *)beta != 0.0f)
         return CUBLAS_STATUS_INVALID_VALUE;
-    multiply(&p, (const bf16 *)a, (const bf16 *)b, (bf16 *)d);
-    return CUBLAS_STATUS_SUCCESS;
+    return multiply((cublasHandle_t)handle, &p, 1);
 }
 
 #endif
