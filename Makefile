@@ -48,6 +48,7 @@ CU_CC     = $(if $(filter emulated,$(CUDA)),$(CXX) -x c++ $(CXXFLAGS_),$(NVCC) $
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
 KERNELS_CU := $(if $(CUDA),$(filter-out $(if $(filter 1,$(CUDA)),%_emulated.cu),$(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu)))
+TEST_CU   := $(if $(filter emulated,$(CUDA)),$(wildcard tests/kernels/*.cu))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
@@ -71,7 +72,7 @@ $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
 	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
-$(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C) $(CLIENT_C))
+$(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 	@mkdir -p $(@D)
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(LDFLAGS) -o $@
 
@@ -137,6 +138,11 @@ parity parity-quick parity-full golden: all
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
+# PyTorch's own kernels, from the headers of the installed wheel, against ours; emulated builds only.
+aten-oracle: $(call obj,$(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C))
+	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
+	@$(PARITY_VENV)/bin/python tests/kernels/aten_oracle.py --objects '$^' --cxx '$(CXX) $(CXXFLAGS_)'
+
 bench: all $(B)/tests/bench/limits
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
@@ -159,6 +165,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test parity parity-quick parity-full golden bench compdb format lint help clean
+.PHONY: all run test aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

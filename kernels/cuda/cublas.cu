@@ -106,6 +106,7 @@ void blas_close(struct blas *blas)
 {
     if (!blas)
         return;
+    cudaStreamSynchronize(blas->stream); /* products may still use what is freed here */
     if (blas->handle)
         cublasDestroy(blas->handle);
     cudaFree(blas->workspace);

@@ -14,6 +14,7 @@
 #include "kernels/cuda/aten/aten.h"
 #include "kernels/cuda/backend_cuda.h"
 #include "kernels/cuda/emulated/control.h"
+#include "tests/kernels/aten_probe.h"
 #include "tests/kernels/cases.h"
 
 static struct backend *backend;
@@ -257,6 +258,33 @@ static void model_rms_norm(const bf16 *x, const bf16 *w, bf16 *y, int64_t rows, 
     }
 }
 
+/* Rows of the same elements in other orders, so that their means differ in the last bits only. */
+static void shuffle_rows(struct random *r, bf16 *x, int64_t rows, int64_t n)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        bf16 *y = x + row * n;
+
+        memmove(y, x, (size_t)n * sizeof(*y));
+        for (int64_t i = n - 1; i > 0 && row; i--) {
+            const int64_t j = random_below(r, (uint32_t)i + 1);
+            const bf16 swapped = y[i];
+
+            y[i] = y[j];
+            y[j] = swapped;
+        }
+    }
+}
+
+/* An eps that leaves 2^-18 of the mean: its last bit then moves every element of the result. */
+static double revealing_eps(const bf16 *x, int64_t n)
+{
+    double mean = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        mean += (double)squared(x[i]) / (double)n;
+    return -mean * (1 - 0x1p-18);
+}
+
 /* heads > 0: a width. */
 static void rms_norm_case(struct random *r, int64_t tokens, int64_t heads, int64_t n, int64_t of,
                           int64_t batch, struct tally *tally)
@@ -268,7 +296,7 @@ static void rms_norm_case(struct random *r, int64_t tokens, int64_t heads, int64
                           .in = {filled(r, FILL_EDGE, 2, shape)},
                           .count = 1,
                           .weight = &w,
-                          .attrs = {.eps = 1e-6, .width = heads ? n : 0},
+                          .attrs = {.width = heads ? n : 0},
                           .scope = {.tokens = of, .batch = batch},
                           .out = tensor_make(DTYPE_BF16, heads ? 3 : 2, heads ? out : shape, NULL)};
     bf16 *want = take(rows * n, sizeof(*want));
@@ -276,8 +304,13 @@ static void rms_norm_case(struct random *r, int64_t tokens, int64_t heads, int64
 
     snprintf(label, sizeof(label), "[%lld of %lld x %lld, %lld]", (long long)rows, (long long)all,
              (long long)batch, (long long)n);
-    model_rms_norm(o.in[0].data, w.data, want, rows, all, n, 1e-6f);
-    expect(&o, want, tally, label);
+    for (int revealing = 0; revealing < 2; revealing++) {
+        if (revealing)
+            shuffle_rows(r, o.in[0].data, rows, n);
+        o.attrs.eps = revealing ? revealing_eps(o.in[0].data, n) : 1e-6;
+        model_rms_norm(o.in[0].data, w.data, want, rows, all, n, (float)o.attrs.eps);
+        expect(&o, want, tally, label);
+    }
     free(want);
     free(w.data);
     free(o.in[0].data);
@@ -379,7 +412,8 @@ static float model_block_sum(const bf16 *x, int64_t length, int64_t row, float m
     return model_halve(p, 32, 32);
 }
 
-static void model_softmax(const bf16 *x, bf16 *y, int64_t length, int64_t row)
+/* Returns the sum. */
+static float model_softmax(const bf16 *x, bf16 *y, int64_t length, int64_t row)
 {
     float max = -INFINITY, sum;
 
@@ -388,6 +422,21 @@ static void model_softmax(const bf16 *x, bf16 *y, int64_t length, int64_t row)
     sum = length <= 2048 ? model_warp_sum(x, length, max) : model_block_sum(x, length, row, max);
     for (int64_t i = 0; i < length; i++)
         y[i] = bf16_from_f32(model_exp(x[i], max) / sum);
+    return sum;
+}
+
+static void expect_sums(const bf16 *x, int64_t rows, int64_t length, const float *want)
+{
+    float got[16];
+
+    for (int i = 0; i < ORDERS; i++) {
+        emulated_set_order(orders[i]);
+        assert_int_equal(aten_probe_sums(backend, x, rows, length, got), 0);
+        for (int64_t row = 0; row < rows; row++)
+            if (f32_bits(got[row]) != f32_bits(want[row]))
+                fail_msg("softmax of %lld, row %lld, order %d: sum %a, expected %a", (long long)length,
+                         (long long)row, orders[i], (double)got[row], (double)want[row]);
+    }
 }
 
 static void softmax_case(struct random *r, int64_t heads, int64_t tokens, int64_t length,
@@ -400,6 +449,7 @@ static void softmax_case(struct random *r, int64_t heads, int64_t tokens, int64_
                           .scope = {.tokens = tokens},
                           .out = tensor_make(DTYPE_BF16, 3, shape, NULL)};
     bf16 *x = o.in[0].data, *want = take(rows * length, sizeof(*want));
+    float sums[16];
     char label[64];
 
     for (int64_t i = 0; i < rows * length; i++) {
@@ -408,7 +458,8 @@ static void softmax_case(struct random *r, int64_t heads, int64_t tokens, int64_
             x[i] = 0xff7f; /* masked */
     }
     for (int64_t row = 0; row < rows; row++)
-        model_softmax(x + row * length, want + row * length, length, row);
+        sums[row] = model_softmax(x + row * length, want + row * length, length, row);
+    expect_sums(x, rows, length, sums);
     snprintf(label, sizeof(label), "[%lld, %lld, %lld]", (long long)heads, (long long)tokens,
              (long long)length);
     expect(&o, want, tally, label);

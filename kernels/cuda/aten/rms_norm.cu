@@ -143,7 +143,7 @@ static __global__ void rms_norm_kernel(struct norm norm)
     const float sum = row_sum(&norm, row, shared);
 
     if (threadIdx.x == 0 && (int)threadIdx.y == y)
-        factor[y] = DEVICE_RSQRT(__fadd_rn(__fmul_rn(sum, norm.mean.factor), norm.eps));
+        factor[y] = rsqrtf(__fadd_rn(__fmul_rn(sum, norm.mean.factor), norm.eps));
     __syncthreads();
     if (row < norm.rows)
         scale_row(&norm, row, factor[y]);

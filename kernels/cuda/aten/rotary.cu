@@ -16,7 +16,7 @@ static __global__ void rotary_kernel(const int64_t *position, struct frequencies
     if (i < tokens * half) {
         const int64_t t = i / half, d = i % half;
         const float angle = __fmul_rn((float)position[t], inv_freq.at[d]);
-        const bf16 value = bf16_from_f32(part == ROTARY_COS ? DEVICE_COS(angle) : DEVICE_SIN(angle));
+        const bf16 value = bf16_from_f32(part == ROTARY_COS ? cosf(angle) : sinf(angle));
 
         y[t * 2 * half + d] = value;
         y[t * 2 * half + half + d] = value;
