@@ -29,8 +29,10 @@ static inline struct tensor_core_number tensor_core_read(bf16 x)
 {
     const int exponent = x >> 7 & 255, fraction = x & 127;
     const int mantissa = exponent ? fraction | 128 : fraction;
+    const struct tensor_core_number number = {x >> 15 ? -mantissa : mantissa,
+                                              (exponent ? exponent : 1) - 127};
 
-    return {x >> 15 ? -mantissa : mantissa, (exponent ? exponent : 1) - 127};
+    return number;
 }
 
 /* magnitude * 2^scale, truncated; overflow gives infinity. */

@@ -14,6 +14,7 @@
 #include "kernels/cuda/aten/aten.h"
 #include "kernels/cuda/backend_cuda.h"
 #include "kernels/cuda/emulated/control.h"
+#include "kernels/cuda/tensor_core.h"
 #include "tests/kernels/aten_probe.h"
 #include "tests/kernels/cases.h"
 
@@ -699,28 +700,28 @@ static float truncated(double x)
     return fabs((double)f) > fabs(x) ? nextafterf(f, 0.0f) : f;
 }
 
-static int exponent_of(double x)
+/* As stored: denormals have the least normal number's. */
+static int exponent_of(float x)
 {
     int e;
 
-    frexp(x, &e);
-    return e - 1;
+    frexpf(x, &e);
+    return e - 1 > -126 ? e - 1 : -126;
 }
 
-/* The exponent of a product is the sum of its factors': it may be one below the product's own. */
-static float model_step(const bf16 *x, const bf16 *w, int count, float sum, int fraction)
+/* The exponent of a product is the sum of its factors': it may be one below the product's own.  A zero
+ * has one too, which is `lowest`. */
+static float model_step(const bf16 *x, const bf16 *w, int count, float sum, int fraction, int lowest)
 {
-    int largest = sum != 0 ? exponent_of((double)sum) : -1000;
+    int largest = sum != 0 ? exponent_of(sum) : lowest;
     double total = 0;
 
     for (int i = 0; i < count; i++) {
-        const double a = (double)bf16_to_f32(x[i]), b = (double)bf16_to_f32(w[i]);
+        const float a = bf16_to_f32(x[i]), b = bf16_to_f32(w[i]);
+        const int exponent = a != 0 && b != 0 ? exponent_of(a) + exponent_of(b) : lowest;
 
-        if (a != 0 && b != 0 && exponent_of(a) + exponent_of(b) > largest)
-            largest = exponent_of(a) + exponent_of(b);
+        largest = exponent > largest ? exponent : largest;
     }
-    if (largest == -1000)
-        return 0.0f;
     for (int i = 0; i <= count; i++) {
         const double term =
             i == count ? (double)sum : (double)bf16_to_f32(x[i]) * (double)bf16_to_f32(w[i]);
@@ -728,6 +729,39 @@ static float model_step(const bf16 *x, const bf16 *w, int count, float sum, int 
         total += trunc(ldexp(term, fraction - largest));
     }
     return truncated(ldexp(total, largest - fraction));
+}
+
+/* Of bits, sums near zero and near the least numbers among them. */
+static void tensor_core_steps(void **state)
+{
+    static const struct tensor_core *const cores[] = {&tensor_core_ampere, &tensor_core_hopper};
+    static const enum fill fills[] = {FILL_PLAIN, FILL_EDGE, FILL_TINY, FILL_LEAST};
+    struct random r = {41};
+    int steps = 0;
+
+    (void)state;
+    for (int i = 0; i < 80000; i++) {
+        const struct tensor_core *core = cores[i % 2];
+        const enum fill fill = fills[i / 2 % 4];
+        const int count = i % 3 ? (i % 2 ? 16 : 8) : 1 + (int)random_below(&r, (uint32_t)core->group);
+        struct tensor_core_number a[16], b[16];
+        bf16 x[16], w[16];
+        float sum, want, got;
+
+        random_fill(&r, fill, x, count);
+        random_fill(&r, fill, w, count);
+        for (int k = 0; k < count; k++) {
+            a[k] = tensor_core_read(x[k]);
+            b[k] = tensor_core_read(w[k]);
+        }
+        sum = bf16_to_f32(random_value(&r, fill)) * bf16_to_f32(random_value(&r, fill)) * 1.1f;
+        want = model_step(x, w, count, sum, i % 2 ? 25 : 24, i % 2 ? -133 : -132);
+        got = tensor_core_step(core, a, b, count, sum);
+        if (got != want)
+            fail_msg("step %d, group of %d: %a, expected %a", i, core->group, (double)got, (double)want);
+        steps++;
+    }
+    print_message("tensor core steps: %d, 0 differing\n", steps);
 }
 
 static void tensor_core_case(const char *name, int group, int fraction, int64_t K, struct tally *tally)
@@ -749,7 +783,8 @@ static void tensor_core_case(const char *name, int group, int fraction, int64_t 
         float sum = 0.0f;
 
         for (int64_t k = 0; k < K; k += group)
-            sum = model_step(x + k, v + k, (int)(K - k < group ? K - k : group), sum, fraction);
+            sum = model_step(x + k, v + k, (int)(K - k < group ? K - k : group), sum, fraction,
+                             group == 8 ? -132 : -133);
         want[i] = bf16_from_f32(sum);
     }
     expect(&o, want, tally, name);
@@ -783,7 +818,7 @@ int main(void)
         cmocka_unit_test(softmaxes),    cmocka_unit_test(silus),
         cmocka_unit_test(rotaries),     cmocka_unit_test(linears),
         cmocka_unit_test(attentions),   cmocka_unit_test(scratch_is_bounded),
-        cmocka_unit_test(tensor_cores),
+        cmocka_unit_test(tensor_cores), cmocka_unit_test(tensor_core_steps),
     };
 
     return cmocka_run_group_tests(tests, open_backend, close_backend);
