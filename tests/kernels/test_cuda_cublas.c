@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -123,13 +122,13 @@ static const struct model_shape shapes[] = {
     {"qwen2_0.5b_37", 896, 4864, 14, 2, 64, 151936, 1},
     {"llama3.2_1b_1_64", 2048, 8192, 32, 8, 64, 128256, 0}};
 
-enum { CAPACITY = 160, MOST = CAPACITY * 151936 };
+enum { CAPACITY = 160, ROOM = 1 << 20 };
 
 struct forward {
     const struct model_shape *shape;
     struct backend *backend;
     struct op_scope scope;
-    bf16 *weight, *in, *out; /* room for the largest; read by copies only */
+    bf16 *weight, *in, *out; /* of the device: ROOM elements, as only copies read and write them */
 };
 
 static void linear(const struct forward *f, int64_t out, int64_t in, int bias)
@@ -189,15 +188,6 @@ static void forward(const struct forward *f)
     linear(f, s->intermediate, s->hidden, 0);
     linear(f, s->hidden, s->intermediate, 0);
     linear(f, s->vocabulary, s->hidden, 0);
-}
-
-static bf16 *addresses(void)
-{
-    void *p = mmap(NULL, (size_t)MOST * sizeof(bf16), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    assert_true(p != MAP_FAILED);
-    return p;
 }
 
 /* The product of inner size 1 that makes the rotary table is a multiplication in aten_rotary. */
@@ -260,14 +250,22 @@ static int check_shape(const struct model_shape *shape)
 {
     char path[] = "/tmp/samebit-cublas-XXXXXX";
     const int descriptor = mkstemp(path);
-    struct forward f = {.shape = shape, .weight = addresses(), .in = addresses(), .out = addresses()};
+    struct forward f = {.shape = shape};
     FILE *trace = open_trace(shape->trace), *log;
+    bf16 *memory[3];
     int lines;
 
     assert_true(descriptor >= 0);
     f.backend = open_recording(path);
+    for (int i = 0; i < 3; i++)
+        assert_non_null(memory[i] = f.backend->alloc(f.backend, ROOM * sizeof(bf16)));
+    f.weight = memory[0];
+    f.in = memory[1];
+    f.out = memory[2];
     run_trace(shape, &f);
     aten_close(f.backend);
+    for (int i = 0; i < 3; i++)
+        f.backend->free(f.backend, memory[i]);
     backend_cuda_close(f.backend);
     log = fdopen(descriptor, "r");
     assert_non_null(log);
@@ -275,9 +273,6 @@ static int check_shape(const struct model_shape *shape)
     fclose(log);
     close_trace(trace);
     unlink(path);
-    munmap(f.weight, (size_t)MOST * sizeof(bf16));
-    munmap(f.in, (size_t)MOST * sizeof(bf16));
-    munmap(f.out, (size_t)MOST * sizeof(bf16));
     return lines;
 }
 

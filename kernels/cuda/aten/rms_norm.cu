@@ -68,7 +68,7 @@ static __device__ float sum_elements(const bf16 *x, int n, int first, int step)
 static __device__ float sum_along_x(float sum, float *shared)
 {
     const int x = (int)threadIdx.x, width = (int)blockDim.x, at = x + (int)threadIdx.y * width;
-    const int threads = width * (int)blockDim.y;
+    const int threads = width * (int)blockDim.y, lanes = width < 32 ? width : 32;
     const unsigned mask = threads < 32 ? (1u << threads) - 1 : 0xffffffffu;
 
     if (width > 32) {
@@ -81,8 +81,8 @@ static __device__ float sum_along_x(float sum, float *shared)
             }
         }
     }
-    for (int half = (width < 32 ? width : 32) / 2; half > 0; half /= 2)
-        sum = __fadd_rn(sum, __shfl_down_sync(mask, sum, half));
+    for (int half = lanes / 2; half > 0; half /= 2)
+        sum = __fadd_rn(sum, __shfl_down_sync(mask, sum, half, lanes));
     return sum;
 }
 
