@@ -10,7 +10,7 @@
 #include "kernels/cuda/tensor_core.h"
 
 struct cublasContext {
-    const struct tensor_core *core; /* NULL: a chain of f32 fma */
+    struct tensor_core core; /* of no group: a chain of f32 fma */
     cudaStream_t stream;
 };
 
@@ -86,7 +86,7 @@ static float on_tensor_core(const struct tensor_core *core, struct operand a, st
 }
 
 struct product {
-    const struct tensor_core *core;
+    struct tensor_core core;
     cublasOperation_t op_a, op_b;
     int m, n, k, lda, ldb, ldc;
     long long stride_a, stride_b, stride_c;
@@ -106,7 +106,7 @@ static __global__ void cublas_kernel(struct product p)
 
     for (int i = first; i < p.m && i < first + PIECE; i++) {
         const struct operand x = row_of(a, p.op_a, p.lda, i), y = column_of(b, p.op_b, p.ldb, j);
-        const float sum = p.core ? on_tensor_core(p.core, x, y, p.k) : chain(x, y, p.k);
+        const float sum = p.core.group ? on_tensor_core(&p.core, x, y, p.k) : chain(x, y, p.k);
 
         c[i + (int64_t)j * p.ldc] = bf16_from_f32(p.bias ? sum + bf16_to_f32(p.bias[i]) : sum);
     }
@@ -140,9 +140,9 @@ cublasStatus_t cublasCreate(cublasHandle_t *handle)
     if (!*handle)
         return CUBLAS_STATUS_ALLOC_FAILED;
     if (core && !strcmp(core, "ampere"))
-        (*handle)->core = &tensor_core_ampere;
+        (*handle)->core = tensor_core_ampere;
     if (core && !strcmp(core, "hopper"))
-        (*handle)->core = &tensor_core_hopper;
+        (*handle)->core = tensor_core_hopper;
     return CUBLAS_STATUS_SUCCESS;
 }
 
