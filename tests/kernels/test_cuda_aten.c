@@ -568,7 +568,7 @@ static void linear_case(struct random *r, int64_t T, int64_t of, int64_t batch, 
                           .count = 1,
                           .weight = &w,
                           .bias = with_bias ? &bias : NULL,
-                          .scope = {.tokens = of, .batch = batch},
+                          .scope = {.tokens = of, .row = (of - T) / 2, .batch = batch},
                           .out = tensor_make(DTYPE_BF16, 2, y_shape, NULL)};
     bf16 *want = take(T * N, sizeof(*want));
 

@@ -32,7 +32,7 @@
  *
  * linear       cublasGemmEx;  with a bias cublasLtMatmul with its epilogue
  *   M:         scope.batch * scope.tokens rows, always: a call that is asked for fewer computes as
- *              many and keeps its own (in a batch: as the first; else: as the last)
+ *              many, with its own at scope.row (in a batch: of the first), and keeps these
  *   rounds:    once
  *   mirror:    aten::mm, aten::addmm (Blas.cpp, CUDABlas.cpp: gemm, gemm_and_bias)
  *   refuses:   a bias where N or K is 1

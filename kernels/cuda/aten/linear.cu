@@ -17,7 +17,7 @@ static struct linear linear_of(const struct op_call *call)
 
     l.rows = x->shape[0] * inner;
     l.M = aten_batch(call) * tokens * inner;
-    l.first = aten_batch(call) > 1 ? 0 : l.M - l.rows;
+    l.first = call->scope.row * inner;
     return l;
 }
 
