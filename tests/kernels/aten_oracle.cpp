@@ -379,7 +379,11 @@ int main()
     struct error err = {};
     int shapes = 0, differing = 0;
 
-    backend = backend_cuda_open("cuda:0", NUMERICS_TORCH_CPU_AVX512_BF16, &err);
+    const int numerics = numerics_find("torch-cuda");
+
+    backend = backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
+    if (backend)
+        aten_close(backend);
     if (!backend || aten_open(backend, &err) || cudaStreamCreate(&stream) != cudaSuccess) {
         std::printf("no device: %s\n", err.text);
         return 2;
