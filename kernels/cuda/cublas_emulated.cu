@@ -88,7 +88,7 @@ static float on_tensor_core(const struct tensor_core *core, struct operand a, st
 struct product {
     struct tensor_core core;
     cublasOperation_t op_a, op_b;
-    int m, n, k, lda, ldb, ldc;
+    int m, n, k, lda, ldb, ldc, batch;
     long long stride_a, stride_b, stride_c;
     const bf16 *a, *b;
     bf16 *c;
@@ -112,12 +112,12 @@ static __global__ void cublas_kernel(struct product p)
     }
 }
 
-static cublasStatus_t multiply(cublasHandle_t handle, const struct product *p, int batch)
+static cublasStatus_t multiply(cublasHandle_t handle, const struct product *p)
 {
     const struct product product = *p;
 
     LAUNCH(cublas_kernel,
-           dim3((unsigned)((p->m + PIECE - 1) / PIECE), (unsigned)p->n, (unsigned)batch), dim3(1), 0,
+           dim3((unsigned)((p->m + PIECE - 1) / PIECE), (unsigned)p->n, (unsigned)p->batch), dim3(1), 0,
            handle->stream, product);
     return cudaGetLastError() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
@@ -177,12 +177,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           long long stride_c, int batch, cublasComputeType_t compute,
                                           cublasGemmAlgo_t)
 {
-    const struct product p = {handle->core,    op_a, op_b, m, n, k, lda, ldb, ldc, stride_a, stride_b,
+    const struct product p = {handle->core,    op_a,     op_b,     m,        n,     k,
+                              lda,             ldb,      ldc,      batch,    stride_a, stride_b,
                               stride_c,        (const bf16 *)a, (const bf16 *)b, (bf16 *)c, NULL};
 
     if (!is_plain(alpha, beta, type_a, type_b, type_c, compute))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    return multiply(handle, &p, batch);
+    return multiply(handle, &p);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
@@ -304,6 +305,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               (int)layout_a->ld,
                               (int)layout_b->ld,
                               (int)layout_d->ld,
+                              1,
                               0,
                               0,
                               0,
@@ -315,7 +317,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (k != k_of_b || m != layout_d->rows || n != layout_d->columns || layout_c != layout_d || c != d ||
         *(const float *)alpha != 1.0f || *(const float *)beta != 0.0f)
         return CUBLAS_STATUS_INVALID_VALUE;
-    return multiply((cublasHandle_t)handle, &p, 1);
+    return multiply((cublasHandle_t)handle, &p);
 }
 
 #endif

@@ -48,8 +48,7 @@ static void check_mean(int64_t rows, int64_t n, const char *launch)
     assert_int_equal(mean_config(rows, n, &mean), 0);
     snprintf(want, sizeof(want), "K %lld,1,1 %d,%d,1 %d reduce_kernel vt0,input_vec_size=%d,%d\n",
              (long long)mean.blocks, mean.block_x, mean.block_y,
-             mean.split || mean.block_x > 32 ? mean.block_x * mean.block_y * 4 : 0, MEAN_ACCUMULATORS,
-             MEAN_ACCUMULATORS);
+             mean.shared_bytes, MEAN_ACCUMULATORS, MEAN_ACCUMULATORS);
     if (strcmp(want, launch))
         fail_msg("mean of [%lld, %lld]: %sPyTorch: %s", (long long)rows, (long long)n, want, launch);
     assert_true(mean.vectors);

@@ -40,6 +40,7 @@ int mean_config(int64_t rows, int64_t n, struct mean_launch *config)
     config->step = split ? x * y : x;
     config->vectors = vectors;
     config->rows_per_block = split ? 1 : y;
+    config->shared_bytes = split || x > WARP ? x * y * (int)sizeof(float) : 0;
     config->blocks = divide_up(rows, config->rows_per_block);
     config->factor = (float)rows / (float)(rows * n);
     return 0;

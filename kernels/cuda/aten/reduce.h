@@ -23,8 +23,9 @@ struct mean_launch {
     int step;               /* vectors (or elements) between two that a thread reads in turn */
     int vectors;            /* 1: reads 4 neighbours at once, from 128 elements on */
     int rows_per_block;
-    int64_t blocks;
+    int shared_bytes;       /* PyTorch's; ours differ */
     float factor;           /* the sum is multiplied by it */
+    int64_t blocks;
 };
 
 /* Returns 0, or -1 for what PyTorch splits over blocks or over launches (rows longer than 2^17
