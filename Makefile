@@ -140,6 +140,15 @@ parity parity-quick parity-full golden: all
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
+# PyTorch's own kernels, from the headers of the installed wheel, against ours; emulated builds only.
+aten-oracle: $(call obj,$(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C))
+	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
+	@$(PARITY_VENV)/bin/python tests/kernels/aten_oracle.py --objects '$^' --cxx '$(CXX) $(CXXFLAGS_)'
+
+parity-quick parity-full: oracle
+oracle:
+	@$(MAKE) --no-print-directory CUDA=emulated SAN= aten-oracle
+
 bench: all $(B)/tests/bench/limits
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
@@ -162,6 +171,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test parity parity-quick parity-full golden bench compdb format lint help clean
+.PHONY: all run test oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

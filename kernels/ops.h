@@ -48,6 +48,7 @@ struct weight {
 struct op_scope {
     int64_t past;   /* tokens already in the cache */
     int64_t tokens; /* T: tokens of this call, whatever part of them an op is asked for */
+    int64_t row;    /* the first token of that part */
     int64_t hidden; /* positions before this one are padding: no token sees them as a key */
     int64_t batch;  /* rows of the batch that this one is of in PyTorch, 0 as 1 */
 };

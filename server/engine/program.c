@@ -25,6 +25,7 @@ static void bind(const struct program *p, const struct step *s, const struct op_
         *out = tensor_slice(call->out, 0, 0, rows);
         call->in[0] = in;
         call->out = out;
+        call->scope.row = row;
     }
 }
 

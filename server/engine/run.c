@@ -460,7 +460,7 @@ static uint64_t slot_need(const struct run *r, int step, int64_t call)
 
     if (r->program->steps[step].by_rows && t.shape[0] > PROGRAM_ROWS)
         t.shape[0] = PROGRAM_ROWS;
-    return (tensor_bytes(&t) + 63) / 64 * 64;
+    return (tensor_bytes(&t) + 511) / 512 * 512; /* as PyTorch aligns: cuBLAS asks */
 }
 
 static int count_memory(struct run *r, const struct run_limits *limits, struct error *err)
