@@ -52,7 +52,7 @@ static __global__ void set_byte(char *at, char value)
 }
 
 struct pointers {
-    int64_t count;
+    int count, unused;
     char *at[2];
 };
 
@@ -60,6 +60,11 @@ static __global__ void set_bytes(struct pointers p)
 {
     for (int i = 0; i < p.count; i++)
         *p.at[i] = 1;
+}
+
+template <int VALUE, bool TWICE> static __global__ void set_to(char *at)
+{
+    *at = VALUE << TWICE;
 }
 
 static void set(char *at, char value, cudaStream_t stream)
@@ -125,10 +130,10 @@ static void test_arguments(void **state)
 {
     (void)state;
     assert_ends([] { set(host, 1, NULL); }, "set_byte: argument 1 holds");
-    assert_ends([] { struct pointers p = {2, {device_bytes(8), host}};
+    assert_ends([] { struct pointers p = {2, 1, {device_bytes(8), host}};
                      LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p); },
                 "set_bytes: argument 1 holds");
-    assert_goes_through([] { struct pointers p = {1, {device_bytes(8), NULL}};
+    assert_goes_through([] { struct pointers p = {1, 1, {device_bytes(8), NULL}};
                              LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p); });
     assert_goes_through([] { set(pinned_bytes(8), 1, NULL); });
 }
@@ -268,6 +273,7 @@ static void log_some(void)
     cudaMemset(at, 0, 8);
     cudaMemcpy(host, at, 3, cudaMemcpyDefault);
     set(at, 1, NULL);
+    LAUNCH((set_to<3, true>), dim3(1), dim3(2), 4, (cudaStream_t)0, at);
 }
 
 static void test_log(void **state)
@@ -280,7 +286,8 @@ static void test_log(void **state)
     assert_goes_through(log_some);
     unsetenv("SAMEBIT_EMULATED_LOG");
     assert_true(read(file, text, sizeof(text) - 1) > 0);
-    assert_string_equal(text, "set 8\ncopy device-to-host 3\nlaunch set_byte 1x1x1 1x1x1 0\n");
+    assert_string_equal(text, "set 8\ncopy device-to-host 3\nlaunch set_byte 1x1x1 1x1x1 0\n"
+                              "launch set_to<3,true> 1x1x1 2x1x1 4\n");
     close(file);
     unlink(path);
 }

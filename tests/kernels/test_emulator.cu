@@ -122,7 +122,7 @@ static void test_halves(void **state)
 static void test_warp_misuse(void **state)
 {
     (void)state;
-    assert_run_ends<half_a_shuffle, 32>("waits for lane 16, which is at its end (kernel: block 0,0,0");
+    assert_run_ends<half_a_shuffle, 32>("waits for lane 16, which is at its end (half_a_shuffle: block 0,0,0");
     assert_run_ends<two_shuffles, 32>("waits for lane 1, which is at a warp primitive");
     assert_run_ends<shuffle_beside_ballot, 32>("waits for lane 1, which is at a warp primitive");
     assert_run_ends<shuffle_beside_barrier, 32>("waits for lane 16, which is at __syncthreads");

@@ -136,7 +136,8 @@ static const char *place_name(const struct cuda_thread *t)
 
 static int at_same_place(const struct cuda_thread *a, const struct cuda_thread *b)
 {
-    return a->state == b->state && a->line == b->line && strcmp(a->file, b->file) == 0;
+    return a->state == b->state && a->line == b->line &&
+           (a->file == b->file || strcmp(a->file, b->file) == 0);
 }
 
 /* Whether lane a can have what it waits for from lane b. */

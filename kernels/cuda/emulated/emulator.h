@@ -179,12 +179,13 @@ struct emulated_body {
     void (*end)(void *arguments);
     void *arguments;
 };
-void emulated_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
+void emulated_launch(const void *kernel, dim3 grid, dim3 block, size_t shared,
                      cudaStream_t stream, struct emulated_body body);
 
-/* Ends the process where a device cannot follow a pointer among these bytes. */
-void emulated_check_argument(const char *name, cudaStream_t stream, int number, const void *value,
-                             size_t bytes, int is_pointer);
+/* Ends the process where a device cannot follow a pointer among these bytes.  In a struct each word
+ * that is an address of the process counts, so none may be left unset. */
+void emulated_check_argument(const void *kernel, cudaStream_t stream, int number,
+                             const void *value, size_t bytes, int is_pointer);
 
 template <class... Parameters> struct emulated_call {
     void (*kernel)(Parameters...);
@@ -203,22 +204,23 @@ template <class... Parameters> struct emulated_call {
 };
 
 template <class... Parameters>
-static inline void emulated_enqueue(const char *name, void (*kernel)(Parameters...), dim3 grid,
-                                    dim3 block, size_t shared, cudaStream_t stream,
+static inline void emulated_enqueue(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                                    size_t shared, cudaStream_t stream,
                                     typename std::common_type<Parameters>::type... arguments)
 {
     using call = emulated_call<Parameters...>;
     int number = 0;
 
-    (emulated_check_argument(name, stream, ++number, &arguments, sizeof(arguments),
+    (void)number;
+    (emulated_check_argument((const void *)kernel, stream, ++number, &arguments, sizeof(arguments),
                              std::is_pointer<Parameters>::value),
      ...);
-    emulated_launch(name, (const void *)kernel, grid, block, shared, stream,
+    emulated_launch((const void *)kernel, grid, block, shared, stream,
                     emulated_body{call::run, call::end, new call{kernel, {arguments...}}});
 }
 
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
-    emulated_enqueue(#kernel, kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
+    emulated_enqueue(kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
 
 #include "kernels/cuda/emulated/device_functions.h"
 

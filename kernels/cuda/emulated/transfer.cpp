@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/emulated/memory.h"
 #include "kernels/cuda/emulated/stream.h"
+#include "kernels/cuda/emulated/symbols.h"
 
 enum { KERNELS_MOST = 256 };
 
@@ -247,10 +248,11 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags)
     return cudaSuccess;
 }
 
-/* Whether these bytes, taken for an address, are one of memory that the process has. */
+/* Whether a number is an address of the process.  Its program, heap and stacks lie above `least`;
+ * what AddressSanitizer maps below would make pairs of small integers look like addresses. */
 static int is_mapped(uintptr_t address)
 {
-    const uintptr_t least = 1 << 16, page = 4096;
+    const uintptr_t least = (uintptr_t)0x50 << 40, page = 4096;
 
     return address >= least && msync((void *)(address / page * page), page, MS_ASYNC) == 0;
 }
@@ -268,9 +270,10 @@ static void demand_reachable(const char *name, int number, const void *ptr, int 
 }
 
 /* A struct is searched for words that are addresses. */
-void emulated_check_argument(const char *name, cudaStream_t stream, int number, const void *value,
-                             size_t bytes, int is_pointer)
+void emulated_check_argument(const void *kernel, cudaStream_t stream, int number,
+                             const void *value, size_t bytes, int is_pointer)
 {
+    const char *name = kernel_name(kernel);
     const int device = stream_device(stream, name);
 
     for (size_t i = 0; i + sizeof(uintptr_t) <= bytes; i += sizeof(uintptr_t)) {
@@ -292,9 +295,10 @@ static cudaError_t refused(const void *kernel, dim3 g, dim3 b, size_t shared)
     return shared > shared_most(kernel, 0) ? cudaErrorInvalidValue : cudaSuccess;
 }
 
-void emulated_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, struct emulated_body body)
+void emulated_launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                     struct emulated_body body)
 {
+    const char *name = kernel_name(kernel);
     const cudaError_t error = refused(kernel, grid, block, shared);
     struct work work = {};
 
