@@ -87,16 +87,17 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
 {
     const struct rope_config rope = {.type = ROPE_DEFAULT, .theta = 10000};
 
-    for (int t = 0; t < OP_CASE_TOKENS; t++) {
-        const int64_t T = op_case_tokens[t], D = t % 2 ? 128 : 6;
+    for (int t = 0; t < 4 * OP_CASE_TOKENS; t++) {
+        const int64_t T = op_case_tokens[t % OP_CASE_TOKENS], D = t % 2 ? 128 : 6;
+        const int64_t past = random_below(r, 131072 - 64);
         int64_t *positions = malloc((size_t)T * sizeof(*positions));
         float inv_freq[64];
-        struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.tokens = T}};
+        struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.past = past, .tokens = T}};
 
         assert_non_null(positions);
         rotary_inv_freq(&rope, D, NUMERICS_TORCH_CPU_AVX2, inv_freq);
         for (int64_t i = 0; i < T; i++)
-            positions[i] = random_below(r, 131072);
+            positions[i] = past + i;
         c.in[0] = tensor_make(DTYPE_I64, 1, &T, positions);
         c.attrs = (struct op_attrs){
             .part = t % 3 ? ROTARY_COS : ROTARY_SIN, .inv_freq = inv_freq, .inv_freq_count = D / 2};
