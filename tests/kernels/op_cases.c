@@ -87,16 +87,17 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
 {
     const struct rope_config rope = {.type = ROPE_DEFAULT, .theta = 10000};
 
-    for (int t = 0; t < OP_CASE_TOKENS; t++) {
-        const int64_t T = op_case_tokens[t], D = t % 2 ? 128 : 6;
+    for (int t = 0; t < 4 * OP_CASE_TOKENS; t++) {
+        const int64_t T = op_case_tokens[t % OP_CASE_TOKENS], D = t % 2 ? 128 : 6;
+        const int64_t past = random_below(r, 131072 - 64);
         int64_t *positions = malloc((size_t)T * sizeof(*positions));
         float inv_freq[64];
-        struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.tokens = T}};
+        struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.past = past, .tokens = T}};
 
         assert_non_null(positions);
         rotary_inv_freq(&rope, D, NUMERICS_TORCH_CPU_AVX2, inv_freq);
         for (int64_t i = 0; i < T; i++)
-            positions[i] = random_below(r, 131072);
+            positions[i] = past + i;
         c.in[0] = tensor_make(DTYPE_I64, 1, &T, positions);
         c.attrs = (struct op_attrs){
             .part = t % 3 ? ROTARY_COS : ROTARY_SIN, .inv_freq = inv_freq, .inv_freq_count = D / 2};
@@ -121,6 +122,24 @@ static void case_rms_norm(struct random *r, const struct op_visit *visit, enum f
     op_case_finish(visit, &c);
 }
 
+/* Squares of 2^0 to 2^26: what is lost when one is added depends on the order. */
+static void case_rms_norm_spread(struct random *r, const struct op_visit *visit, int64_t T,
+                                 int64_t width)
+{
+    struct op_case c = {.op = OP_rms_norm, .count = 1, .scope = {.tokens = T}};
+    bf16 *x;
+
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){T, width});
+    x = c.in[0].data;
+    for (int64_t i = 0; i < T * width; i++)
+        x[i] = (bf16)((127u << 7) + random_below(r, 13u << 7));
+    c.weight = op_case_filled(r, FILL_PLAIN, 1, &width);
+    c.attrs = (struct op_attrs){.eps = 1e-6};
+    c.out = op_case_empty(2, (int64_t[]){T, width});
+    snprintf(c.label, sizeof(c.label), "[%d, %d], spread", (int)T, (int)width);
+    op_case_finish(visit, &c);
+}
+
 static void cases_rms_norm(struct random *r, const struct op_visit *visit)
 {
     static const int64_t widths[] = {1, 3, 7, 8, 31, 33, 64, 100, 512, 576, 896, 1025, 2100, 16384};
@@ -133,6 +152,9 @@ static void cases_rms_norm(struct random *r, const struct op_visit *visit)
         case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 3, 65, 2);
         case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 5, 128, 3);
     }
+    case_rms_norm_spread(r, visit, 128, 1100);
+    case_rms_norm_spread(r, visit, 128, 9000);
+    case_rms_norm_spread(r, visit, 12, 140003);
 }
 
 static void cases_rope(struct random *r, const struct op_visit *visit)

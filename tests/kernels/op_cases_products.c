@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/products.h"
 #include "tests/kernels/op_cases.h"
 
 /* all: rows that PyTorch's call has; the first `rows` of them are asked for. */
@@ -47,11 +48,30 @@ static void case_pv(struct random *r, const struct op_visit *visit, enum fill fi
     op_case_finish(visit, &c);
 }
 
-enum { CANCEL_K = 400, CANCEL_AT = 300 };
+enum { SPECIAL_K = 400, SPECIAL_AT = 316, SPECIALS = 3 };
 
-/* Vectors of a matrix: zero but for elements 0, 2 and CANCEL_AT. */
-static void fill_cancelling(const struct tensor *t, int64_t vectors, int64_t step, int64_t k_step,
-                            const float *values)
+/* Elements 0, 2 and SPECIAL_AT of rows of x and columns of w; the others are zero. */
+static const struct special {
+    const char *what;
+    float x[3], w[3];
+} specials[SPECIALS] = {
+    {"long after a small element came by, large products cancel: what is left is denormal",
+     {0x1p-56f, 0x1p-76f, 0x1p-56f},
+     {0x1p-56f, 0x1p-56f, -0x1p-56f}},
+    {"denormal weights meet large elements",
+     {0x1p20f, 0x1p20f, 0x1p20f},
+     {0x1p-130f, 0.0f, 0x1p-131f}},
+    {"what is left of normal products is half the least normal",
+     {0x1.02p-56f, 0x1.04p-56f, 0.0f},
+     {0x1.02p-57f, -0x1p-57f, 0.0f}},
+};
+static const struct special special_weights = {
+    "long after a small value came by, large products cancel: what is left is denormal",
+    {0x1p-82f, 0x1p-82f, 0x1p-82f},
+    {0x1p-30f, 0x1p-50f, -0x1p-30f}};
+
+static void fill_special(const struct tensor *t, int64_t vectors, int64_t step, int64_t k_step,
+                         const float *values)
 {
     bf16 *data = t->data;
 
@@ -59,37 +79,93 @@ static void fill_cancelling(const struct tensor *t, int64_t vectors, int64_t ste
     for (int64_t i = 0; i < vectors; i++) {
         data[i * step] = bf16_from_f32(values[0]);
         data[i * step + 2 * k_step] = bf16_from_f32(values[1]);
-        data[i * step + CANCEL_AT * k_step] = bf16_from_f32(values[2]);
+        data[i * step + SPECIAL_AT * k_step] = bf16_from_f32(values[2]);
     }
 }
 
-/* Long after a small element came by, the large ones cancel: what is left is denormal. */
-static void case_linear_cancelling(struct random *r, const struct op_visit *visit, int64_t rows)
+static void case_linear_special(struct random *r, const struct op_visit *visit, int64_t rows,
+                                const struct special *special)
 {
-    static const float x[] = {0x1p-56f, 0x1p-76f, 0x1p-56f}, w[] = {0x1p-56f, 0x1p-56f, -0x1p-56f};
     struct op_case c = {.op = OP_linear, .count = 1, .scope = {.tokens = rows}};
 
-    c.in[0] = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){rows, CANCEL_K});
-    c.weight = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){65, CANCEL_K});
-    fill_cancelling(&c.in[0], rows, CANCEL_K, 1, x);
-    fill_cancelling(&c.weight, 65, CANCEL_K, 1, w);
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){rows, SPECIAL_K});
+    c.weight = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){65, SPECIAL_K});
+    fill_special(&c.in[0], rows, SPECIAL_K, 1, special->x);
+    fill_special(&c.weight, 65, SPECIAL_K, 1, special->w);
     c.out = op_case_empty(2, (int64_t[]){rows, 65});
-    snprintf(c.label, sizeof(c.label), "%d rows of cancelling products", (int)rows);
+    snprintf(c.label, sizeof(c.label), "%d rows: %s", (int)rows, special->what);
     op_case_finish(visit, &c);
 }
 
-static void case_pv_cancelling(struct random *r, const struct op_visit *visit, int64_t T)
+static void case_pv_special(struct random *r, const struct op_visit *visit, int64_t T,
+                            const struct special *special)
 {
-    static const float p[] = {0x1p-82f, 0x1p-82f, 0x1p-82f}, v[] = {0x1p-30f, 0x1p-50f, -0x1p-30f};
     struct op_case c = {
-        .op = OP_matmul_pv, .count = 2, .scope = {.past = CANCEL_K - T, .tokens = T}};
+        .op = OP_matmul_pv, .count = 2, .scope = {.past = SPECIAL_K - T, .tokens = T}};
 
-    c.in[0] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, T, CANCEL_K});
-    c.in[1] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, CANCEL_K, 40});
-    fill_cancelling(&c.in[0], T, CANCEL_K, 1, p);
-    fill_cancelling(&c.in[1], 40, 1, 40, v);
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, T, SPECIAL_K});
+    c.in[1] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, SPECIAL_K, 40});
+    fill_special(&c.in[0], T, SPECIAL_K, 1, special->x);
+    fill_special(&c.in[1], 40, 1, 40, special->w);
     c.out = op_case_empty(2, (int64_t[]){T, 40});
-    snprintf(c.label, sizeof(c.label), "%d rows of cancelling products", (int)T);
+    snprintf(c.label, sizeof(c.label), "%d rows: %s", (int)T, special->what);
+    op_case_finish(visit, &c);
+}
+
+/* Of K elements the last one takes away what the others give, rounded: what is left are bits of the
+ * sum that a bf16 hides.  Rows of x are made equal; element k of column n of w is at n * n_step +
+ * k * k_step. */
+static void expose(const struct tensor *x, int64_t rows, int64_t K, const struct tensor *w,
+                   int64_t N, int64_t n_step, int64_t k_step)
+{
+    bf16 *row = x->data;
+
+    row[K - 1] = bf16_from_f32(1.0f);
+    for (int64_t r = 1; r < rows; r++)
+        memcpy(row + r * K, row, (size_t)K * sizeof(*row));
+    for (int64_t n = 0; n < N; n++) {
+        bf16 *column = (bf16 *)w->data + n * n_step;
+        const int64_t block = rows == 1 || K <= 1024 ? 512 : 1024;
+        const float sum = product_pairs(row, column, k_step, K - 1, block);
+
+        column[(K - 1) * k_step] = bf16_from_f32(-sum);
+    }
+}
+
+static void case_linear_exposed(struct random *r, const struct op_visit *visit, int64_t rows,
+                                int64_t K)
+{
+    struct op_case c = {.op = OP_linear, .count = 1, .scope = {.tokens = rows}};
+
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){rows, K});
+    c.weight = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){65, K});
+    expose(&c.in[0], rows, K, &c.weight, 65, K, 1);
+    c.out = op_case_empty(2, (int64_t[]){rows, 65});
+    snprintf(c.label, sizeof(c.label), "[%d, %d], exposed", (int)rows, (int)K);
+    op_case_finish(visit, &c);
+}
+
+static void case_qk_exposed(struct random *r, const struct op_visit *visit, int64_t T, int64_t D)
+{
+    struct op_case c = {.op = OP_matmul_qk, .count = 2, .scope = {.past = 90, .tokens = T}};
+
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, T, D});
+    c.in[1] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, 90 + T, D});
+    expose(&c.in[0], T, D, &c.in[1], 90 + T, D, 1);
+    c.out = op_case_empty(3, (int64_t[]){1, T, 90 + T});
+    snprintf(c.label, sizeof(c.label), "[%d, %d], exposed", (int)T, (int)D);
+    op_case_finish(visit, &c);
+}
+
+static void case_pv_exposed(struct random *r, const struct op_visit *visit, int64_t T, int64_t L)
+{
+    struct op_case c = {.op = OP_matmul_pv, .count = 2, .scope = {.past = L - T, .tokens = T}};
+
+    c.in[0] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, T, L});
+    c.in[1] = op_case_filled(r, FILL_PLAIN, 3, (int64_t[]){1, L, 72});
+    expose(&c.in[0], T, L, &c.in[1], 72, 1, 72);
+    c.out = op_case_empty(2, (int64_t[]){T, 72});
+    snprintf(c.label, sizeof(c.label), "[%d, %d], exposed", (int)T, (int)L);
     op_case_finish(visit, &c);
 }
 
@@ -119,7 +195,12 @@ void op_cases_linear(struct random *r, const struct op_visit *visit)
         case_linear(r, visit, (enum fill)f, 40, 40, 130, 2, 0);
     }
     for (int t = 0; t < OP_CASE_TOKENS; t++)
-        case_linear_cancelling(r, visit, op_case_tokens[t]);
+        for (int s = 0; s < SPECIALS; s++)
+            case_linear_special(r, visit, op_case_tokens[t], &specials[s]);
+    for (int t = 0; t < OP_CASE_TOKENS; t++) {
+        case_linear_exposed(r, visit, op_case_tokens[t], 4865);
+        case_linear_exposed(r, visit, op_case_tokens[t], 577);
+    }
 }
 
 typedef void case_attention_fn(struct random *r, const struct op_visit *visit, enum fill fill,
@@ -147,13 +228,21 @@ static void cases_product(struct random *r, const struct op_visit *visit, case_a
 void op_cases_matmul_qk(struct random *r, const struct op_visit *visit)
 {
     cases_product(r, visit, case_qk);
+    for (int t = 0; t < OP_CASE_TOKENS; t++) {
+        case_qk_exposed(r, visit, op_case_tokens[t], 65);
+        case_qk_exposed(r, visit, op_case_tokens[t], 129);
+    }
 }
 
 void op_cases_matmul_pv(struct random *r, const struct op_visit *visit)
 {
     cases_product(r, visit, case_pv);
     for (int t = 0; t < OP_CASE_TOKENS; t++)
-        case_pv_cancelling(r, visit, op_case_tokens[t]);
+        case_pv_special(r, visit, op_case_tokens[t], &special_weights);
+    for (int t = 0; t < OP_CASE_TOKENS; t++) {
+        case_pv_exposed(r, visit, op_case_tokens[t], 4997);
+        case_pv_exposed(r, visit, op_case_tokens[t], 77);
+    }
 }
 
 void op_cases_many_outputs(struct random *r, const struct op_visit *visit)

@@ -2,7 +2,7 @@
  * bits of the plain CPU version on one thread; on the emulator in several orders of threads.
  *
  * Walks ops.def with the cases of test_ops.c: an operation without cases, or without a kernel,
- * fails.  Skips where there is no device. */
+ * fails.  Skips where there is no device, which the emulator never lacks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,6 +44,8 @@ static int open_pairs(void **state)
         pairs[n].plain = backend_open("cpu", numerics[n], "plain", 1, &err);
         assert_non_null(pairs[n].plain);
         pairs[n].cuda = backend_open("cuda:0", numerics[n], NULL, 0, &err);
+        if (!pairs[n].cuda && emulated_set_order)
+            fail_msg("cuda:0: %s", err.text);
         if (!pairs[n].cuda && n == 0)
             print_message("skip: no cuda:0 (%s)\n", err.text);
     }
