@@ -14,7 +14,7 @@
 #include <ATen/detail/FunctionTraits.h>
 
 #include "kernels/cuda/aten/aten.h"
-#include "kernels/cuda/backend_cuda.h"
+#include "kernels/cuda/cuda_state.cuh"
 #include "tests/kernels/aten_probe.h"
 
 #undef C10_DEVICE
@@ -184,7 +184,7 @@ static __global__ void mean_kernel(mean_reduction reduction)
 }
 
 static struct backend *backend;
-static cudaStream_t stream;
+static cudaStream_t stream; /* the backend's */
 
 static void torch_mean(float *out, const float *in, int64_t rows, int64_t n)
 {
@@ -205,7 +205,6 @@ static void torch_mean(float *out, const float *in, int64_t rows, int64_t n)
     reduction.final_output = true;
     LAUNCH(mean_kernel, config.grid(), config.block(), (size_t)config.shared_memory_size(), stream,
            reduction);
-    cudaStreamSynchronize(stream);
 }
 
 template <int LOG2>
@@ -222,7 +221,6 @@ template <int LOG2> static void torch_softmax_of(float *out, const float *in, in
 
     LAUNCH(softmax_kernel<LOG2>, dim3((rows + rows_per_block - 1) / rows_per_block),
            dim3(lanes, warps), 0, stream, out, in, rows, length);
-    cudaStreamSynchronize(stream);
 }
 
 static void torch_softmax(float *out, const float *in, int rows, int length)
@@ -386,10 +384,11 @@ int main()
     backend = backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
     if (backend)
         aten_close(backend);
-    if (!backend || aten_open(backend, &err) || cudaStreamCreate(&stream) != cudaSuccess) {
+    if (!backend || aten_open(backend, &err)) {
         std::printf("no device: %s\n", err.text);
         return 2;
     }
+    stream = ((const struct cuda *)backend->state)->stream;
     for (int64_t n : {2,    5,    16,   31,   32,   33,   64,   96,   100,  127,  128,  129,
                       130,  131,  132,  256,  384,  576,  640,  768,  896,  1023, 1024, 1152,
                       1536, 2048, 2056, 2560, 3072, 3584, 4096, 5120, 8192, 16384})
@@ -412,7 +411,6 @@ int main()
         shapes++;
     }
     std::printf("%d shapes against its own kernels' source, %d differing\n", shapes, differing);
-    cudaStreamDestroy(stream);
     aten_close(backend);
     backend_cuda_close(backend);
     return differing != 0;
