@@ -213,10 +213,10 @@ static int lt_prefer(const struct cublas_api *api, const struct gemm *g, const b
                                      &workspace, sizeof(workspace));
 
     for (int i = 0; i < 4 && !failed; i++)
-        failed = api->preference_set(lt->preference,
-                                     (cublasLtMatmulPreferenceAttributes_t)(
-                                         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
-                                     &alignment[i], sizeof(alignment[i]));
+        failed = api->preference_set(
+            lt->preference,
+            (cublasLtMatmulPreferenceAttributes_t)(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
+            &alignment[i], sizeof(alignment[i]));
     return failed;
 }
 
@@ -227,8 +227,8 @@ static int lt_run(struct blas *blas, const struct gemm *g, const struct lt_call 
     int count = 0;
 
     memset(&found, 0, sizeof(found));
-    if (blas->api->heuristic(handle, lt->desc, lt->a, lt->b, lt->c, lt->c, lt->preference, 1, &found,
-                             &count) ||
+    if (blas->api->heuristic(handle, lt->desc, lt->a, lt->b, lt->c, lt->c, lt->preference, 1,
+                             &found, &count) ||
         count < 1)
         return -1;
     return blas->api->matmul(handle, lt->desc, &one, g->a, lt->a, g->b, lt->b, &zero, g->c, lt->c,

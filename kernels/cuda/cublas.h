@@ -1,11 +1,13 @@
 /* cublas.h - cuBLAS as PyTorch calls it: the products of numerics torch-cuda.
  *
- * cuBLAS's bits follow from its version, the GPU, every argument, the alignment of every pointer, the
- * workspace and the math mode; so all of these are PyTorch 2.13.0+cu130's.  Only cublas.cu calls the
- * library, through cublas_api.h; built for the emulator, the library is cublas_emulated.cu.
+ * cuBLAS's bits follow from its version, the GPU, every argument, the alignment of every pointer,
+ * the workspace and the math mode; so all of these are PyTorch 2.13.0+cu130's.  Only cublas.cu
+ * calls the library, through cublas_api.h; built for the emulator, the library is
+ * cublas_emulated.cu.
  *
  * SAMEBIT_CUBLAS_LOG=FILE      appends a line for each product to FILE, with all its arguments
- * SAMEBIT_CUBLAS_COMPUTE=0     with it: the products are not computed, what they write is undefined */
+ * SAMEBIT_CUBLAS_COMPUTE=0     with it: the products are not computed, what they write is undefined
+ */
 #ifndef SAMEBIT_CUDA_CUBLAS_H
 #define SAMEBIT_CUDA_CUBLAS_H
 

@@ -64,7 +64,8 @@ static int is_finite(bf16 x)
 }
 
 /* A sum that meets an infinity or a NaN goes on as a chain. */
-static float on_tensor_core(const struct tensor_core *core, struct operand a, struct operand b, int k)
+static float on_tensor_core(const struct tensor_core *core, struct operand a, struct operand b,
+                            int k)
 {
     struct tensor_core_number x[16], y[16];
     float sum = 0.0f;
@@ -117,8 +118,8 @@ static cublasStatus_t multiply(cublasHandle_t handle, const struct product *p)
     const struct product product = *p;
 
     LAUNCH(cublas_kernel,
-           dim3((unsigned)((p->m + PIECE - 1) / PIECE), (unsigned)p->n, (unsigned)p->batch), dim3(1), 0,
-           handle->stream, product);
+           dim3((unsigned)((p->m + PIECE - 1) / PIECE), (unsigned)p->n, (unsigned)p->batch),
+           dim3(1), 0, handle->stream, product);
     return cudaGetLastError() == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
@@ -174,12 +175,26 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           int lda, long long stride_a, const void *b,
                                           cudaDataType type_b, int ldb, long long stride_b,
                                           const void *beta, void *c, cudaDataType type_c, int ldc,
-                                          long long stride_c, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t)
+                                          long long stride_c, int batch,
+                                          cublasComputeType_t compute, cublasGemmAlgo_t)
 {
-    const struct product p = {handle->core,    op_a,     op_b,     m,        n,     k,
-                              lda,             ldb,      ldc,      batch,    stride_a, stride_b,
-                              stride_c,        (const bf16 *)a, (const bf16 *)b, (bf16 *)c, NULL};
+    const struct product p = {handle->core,
+                              op_a,
+                              op_b,
+                              m,
+                              n,
+                              k,
+                              lda,
+                              ldb,
+                              ldc,
+                              batch,
+                              stride_a,
+                              stride_b,
+                              stride_c,
+                              (const bf16 *)a,
+                              (const bf16 *)b,
+                              (bf16 *)c,
+                              NULL};
 
     if (!is_plain(alpha, beta, type_a, type_b, type_c, compute))
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -188,12 +203,12 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
                             int m, int n, int k, const void *alpha, const void *a,
-                            cudaDataType type_a, int lda, const void *b, cudaDataType type_b, int ldb,
-                            const void *beta, void *c, cudaDataType type_c, int ldc,
+                            cudaDataType type_a, int lda, const void *b, cudaDataType type_b,
+                            int ldb, const void *beta, void *c, cudaDataType type_c, int ldc,
                             cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
-    return cublasGemmStridedBatchedEx(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, 0, b, type_b,
-                                      ldb, 0, beta, c, type_c, ldc, 0, 1, compute, algo);
+    return cublasGemmStridedBatchedEx(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, 0, b,
+                                      type_b, ldb, 0, beta, c, type_c, ldc, 0, 1, compute, algo);
 }
 
 /* ---- cuBLASLt ---- */
@@ -314,8 +329,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               (bf16 *)d,
                               desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? desc->bias : NULL};
 
-    if (k != k_of_b || m != layout_d->rows || n != layout_d->columns || layout_c != layout_d || c != d ||
-        *(const float *)alpha != 1.0f || *(const float *)beta != 0.0f)
+    if (k != k_of_b || m != layout_d->rows || n != layout_d->columns || layout_c != layout_d ||
+        c != d || *(const float *)alpha != 1.0f || *(const float *)beta != 0.0f)
         return CUBLAS_STATUS_INVALID_VALUE;
     return multiply((cublasHandle_t)handle, &p);
 }

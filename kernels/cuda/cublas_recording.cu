@@ -8,10 +8,10 @@
 
 /* The header overloads this name. */
 static cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-                           int m, int n, int k, const void *alpha, const void *a, cudaDataType type_a,
-                           int lda, const void *b, cudaDataType type_b, int ldb, const void *beta,
-                           void *c, cudaDataType type_c, int ldc, cublasComputeType_t compute,
-                           cublasGemmAlgo_t algo)
+                           int m, int n, int k, const void *alpha, const void *a,
+                           cudaDataType type_a, int lda, const void *b, cudaDataType type_b,
+                           int ldb, const void *beta, void *c, cudaDataType type_c, int ldc,
+                           cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     return cublasGemmEx(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, b, type_b, ldb, beta, c,
                         type_c, ldc, compute, algo);
@@ -25,9 +25,9 @@ static cublasStatus_t gemm_batched(cublasHandle_t handle, cublasOperation_t op_a
                                    long long stride_c, int batch, cublasComputeType_t compute,
                                    cublasGemmAlgo_t algo)
 {
-    return cublasGemmStridedBatchedEx(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, stride_a, b,
-                                      type_b, ldb, stride_b, beta, c, type_c, ldc, stride_c, batch,
-                                      compute, algo);
+    return cublasGemmStridedBatchedEx(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, stride_a,
+                                      b, type_b, ldb, stride_b, beta, c, type_c, ldc, stride_c,
+                                      batch, compute, algo);
 }
 
 const struct cublas_api *cublas_api_direct(void)
@@ -115,11 +115,11 @@ static cublasStatus_t record_gemm(cublasHandle_t handle, cublasOperation_t op_a,
     fprintf(file,
             "B cublasGemmEx op=%d,%d m=%d n=%d k=%d alpha=%g beta=%g types=%d,%d,%d ld=%d,%d,%d "
             "compute=%d algo=%d math=%d ws=%zu align=%u,%u,%u\n",
-            op_a, op_b, m, n, k, number_at(alpha), number_at(beta), type_a, type_b, type_c, lda, ldb,
-            ldc, compute, algo, math_mode, workspace, cublas_alignment(a), cublas_alignment(b),
+            op_a, op_b, m, n, k, number_at(alpha), number_at(beta), type_a, type_b, type_c, lda,
+            ldb, ldc, compute, algo, math_mode, workspace, cublas_alignment(a), cublas_alignment(b),
             cublas_alignment(c));
-    return computes ? gemm(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, b, type_b, ldb, beta, c,
-                           type_c, ldc, compute, algo)
+    return computes ? gemm(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, b, type_b, ldb, beta,
+                           c, type_c, ldc, compute, algo)
                     : CUBLAS_STATUS_SUCCESS;
 }
 
@@ -129,15 +129,15 @@ static cublasStatus_t record_gemm_batched(cublasHandle_t handle, cublasOperation
                                           int lda, long long stride_a, const void *b,
                                           cudaDataType type_b, int ldb, long long stride_b,
                                           const void *beta, void *c, cudaDataType type_c, int ldc,
-                                          long long stride_c, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t algo)
+                                          long long stride_c, int batch,
+                                          cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     fprintf(file,
             "B cublasGemmStridedBatchedEx op=%d,%d m=%d n=%d k=%d alpha=%g beta=%g types=%d,%d,%d "
             "ld=%d,%d,%d stride=%lld,%lld,%lld batch=%d compute=%d algo=%d math=%d ws=%zu "
             "align=%u,%u,%u\n",
-            op_a, op_b, m, n, k, number_at(alpha), number_at(beta), type_a, type_b, type_c, lda, ldb,
-            ldc, stride_a, stride_b, stride_c, batch, compute, algo, math_mode, workspace,
+            op_a, op_b, m, n, k, number_at(alpha), number_at(beta), type_a, type_b, type_c, lda,
+            ldb, ldc, stride_a, stride_b, stride_c, batch, compute, algo, math_mode, workspace,
             cublas_alignment(a), cublas_alignment(b), cublas_alignment(c));
     return computes ? gemm_batched(handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, stride_a, b,
                                    type_b, ldb, stride_b, beta, c, type_c, ldc, stride_c, batch,
@@ -156,8 +156,8 @@ static cublasStatus_t note_desc(cublasLtMatmulDesc_t *out, cublasComputeType_t c
 }
 
 static cublasStatus_t note_desc_attribute(cublasLtMatmulDesc_t of,
-                                          cublasLtMatmulDescAttributes_t attribute, const void *value,
-                                          size_t size)
+                                          cublasLtMatmulDescAttributes_t attribute,
+                                          const void *value, size_t size)
 {
     note_attribute(&desc, (int)attribute, value, size);
     return cublasLtMatmulDescSetAttribute(of, attribute, value, size);
@@ -199,21 +199,22 @@ static cublasStatus_t note_heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static cublasStatus_t record_matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t of,
-                                    const void *alpha, const void *a, cublasLtMatrixLayout_t layout_a,
-                                    const void *b, cublasLtMatrixLayout_t layout_b, const void *beta,
-                                    const void *c, cublasLtMatrixLayout_t layout_c, void *d,
-                                    cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t *algo,
-                                    void *memory, size_t bytes, cudaStream_t stream)
+static cublasStatus_t
+record_matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t of, const void *alpha, const void *a,
+              cublasLtMatrixLayout_t layout_a, const void *b, cublasLtMatrixLayout_t layout_b,
+              const void *beta, const void *c, cublasLtMatrixLayout_t layout_c, void *d,
+              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t *algo, void *memory,
+              size_t bytes, cudaStream_t stream)
 {
     const char *attributes = strchr(desc.text, '\n');
 
-    fprintf(file, "B cublasLtMatmul %.*s alpha=%g beta=%g desc{%s} A[%s] B[%s] C[%s] ws=%zu pref{%s}\n",
+    fprintf(file,
+            "B cublasLtMatmul %.*s alpha=%g beta=%g desc{%s} A[%s] B[%s] C[%s] ws=%zu pref{%s}\n",
             (int)(attributes - desc.text), desc.text, number_at(alpha), number_at(beta),
-            attributes + 1, layout_text(layout_a), layout_text(layout_b), layout_text(layout_c), bytes,
-            preference.text);
-    return computes ? cublasLtMatmul(handle, of, alpha, a, layout_a, b, layout_b, beta, c, layout_c, d,
-                                     layout_d, algo, memory, bytes, stream)
+            attributes + 1, layout_text(layout_a), layout_text(layout_b), layout_text(layout_c),
+            bytes, preference.text);
+    return computes ? cublasLtMatmul(handle, of, alpha, a, layout_a, b, layout_b, beta, c, layout_c,
+                                     d, layout_d, algo, memory, bytes, stream)
                     : CUBLAS_STATUS_SUCCESS;
 }
 

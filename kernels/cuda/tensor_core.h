@@ -1,9 +1,9 @@
-/* tensor_core.h - a tensor core's bf16 products with f32 sums, as far as published measurements tell
- * (arXiv 2511.10909, 2512.07004): for the emulator, and for tests.
+/* tensor_core.h - a tensor core's bf16 products with f32 sums, as far as published measurements
+ * tell (arXiv 2511.10909, 2512.07004): for the emulator, and for tests.
  *
- * One step takes `group` products and the sum so far.  All are aligned to the largest exponent among
- * them, each is truncated toward zero at `fraction` bits below it, they are added exactly, and the
- * sum is truncated toward zero to an f32. */
+ * One step takes `group` products and the sum so far.  All are aligned to the largest exponent
+ * among them, each is truncated toward zero at `fraction` bits below it, they are added exactly,
+ * and the sum is truncated toward zero to an f32. */
 #ifndef SAMEBIT_CUDA_TENSOR_CORE_H
 #define SAMEBIT_CUDA_TENSOR_CORE_H
 
@@ -50,7 +50,8 @@ static inline float tensor_core_truncate(uint64_t magnitude, int scale, int nega
     bits = (uint32_t)(shift > 0 ? magnitude >> shift : magnitude << -shift);
     if (exponent > 127)
         return f32_from_bits(sign | 0x7f800000u);
-    return f32_from_bits(sign | (exponent < -126 ? bits : ((uint32_t)(exponent + 126) << 23) + bits));
+    return f32_from_bits(sign |
+                         (exponent < -126 ? bits : ((uint32_t)(exponent + 126) << 23) + bits));
 }
 
 /* shift may exceed the width. */
@@ -81,8 +82,8 @@ static inline float tensor_core_step(const struct tensor_core *core,
     total = bits >> 31 ? -total : total;
     for (int i = 0; i < count; i++) {
         const int64_t magnitude = product[i] < 0 ? -product[i] : product[i];
-        const int64_t aligned = tensor_core_align(magnitude << (core->fraction - 14),
-                                                  largest - exponents[i]);
+        const int64_t aligned =
+            tensor_core_align(magnitude << (core->fraction - 14), largest - exponents[i]);
 
         total += product[i] < 0 ? -aligned : aligned;
     }

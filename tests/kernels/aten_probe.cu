@@ -44,8 +44,8 @@ static void launch(const struct cuda *cuda, const bf16 *x, float *sums, int64_t 
                dim3((unsigned)plan.block_x, (unsigned)plan.block_y), 0, cuda->stream, x, sums, rows,
                length, plan.rows_per_warp);
     else
-        LAUNCH(block_sums_kernel, dim3((unsigned)rows), dim3(SOFTMAX_BLOCK), 0, cuda->stream, x, sums,
-               length, plan.kind);
+        LAUNCH(block_sums_kernel, dim3((unsigned)rows), dim3(SOFTMAX_BLOCK), 0, cuda->stream, x,
+               sums, length, plan.kind);
 }
 
 int aten_probe_sums(struct backend *b, const bf16 *x, int64_t rows, int64_t length, float *sums)

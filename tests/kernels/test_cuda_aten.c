@@ -1,5 +1,5 @@
-/* test_cuda_aten.c - the kernels of numerics torch-cuda, emulated, against models of PyTorch's order
- * that are written apart from them, thread by thread; in several orders of the threads. */
+/* test_cuda_aten.c - the kernels of numerics torch-cuda, emulated, against models of PyTorch's
+ * order that are written apart from them, thread by thread; in several orders of the threads. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -165,8 +165,8 @@ static void expect(const struct operation *o, const bf16 *want, struct tally *ta
         assert_int_equal(run(o, got), 0);
         differing = bf16_differing(want, got, n);
         if (differing)
-            fail_msg("%s %s, order %d: %lld of %lld elements differ", op_name(o->op), label, orders[i],
-                     (long long)differing, (long long)n);
+            fail_msg("%s %s, order %d: %lld of %lld elements differ", op_name(o->op), label,
+                     orders[i], (long long)differing, (long long)n);
         tally->cases++;
         tally->elements += n;
     }
@@ -210,8 +210,8 @@ static float squared(bf16 x)
 }
 
 /* The sum of one thread; at: its first vector or element; tx: its place along the row. */
-static float model_thread(const bf16 *x, int64_t n, int64_t shift, int64_t at, int64_t step, int64_t tx,
-                          int edges)
+static float model_thread(const bf16 *x, int64_t n, int64_t shift, int64_t at, int64_t step,
+                          int64_t tx, int edges)
 {
     float a[4] = {0};
 
@@ -260,8 +260,8 @@ static float model_mean(const bf16 *x, int64_t rows, int64_t n, int64_t row)
     return p[0] * ((float)rows / (float)(rows * n));
 }
 
-static void model_rms_norm(const bf16 *x, const bf16 *w, bf16 *y, int64_t rows, int64_t all, int64_t n,
-                           float eps)
+static void model_rms_norm(const bf16 *x, const bf16 *w, bf16 *y, int64_t rows, int64_t all,
+                           int64_t n, float eps)
 {
     for (int64_t r = 0; r < rows; r++) {
         const float mean = model_mean(x + r * n, all, n, r) + eps;
@@ -304,7 +304,8 @@ static double revealing_eps(const bf16 *x, int64_t n)
 static void rms_norm_case(struct random *r, int64_t tokens, int64_t heads, int64_t n, int64_t of,
                           int64_t batch, struct tally *tally)
 {
-    const int64_t inner = heads ? heads : 1, rows = tokens * inner, all = of * inner * (batch ? batch : 1);
+    const int64_t inner = heads ? heads : 1, rows = tokens * inner,
+                  all = of * inner * (batch ? batch : 1);
     const int64_t shape[] = {tokens, inner * n}, out[] = {tokens, inner, n};
     const struct tensor w = filled(r, FILL_PLAIN, 1, &n);
     struct operation o = {.op = OP_rms_norm,
@@ -333,8 +334,9 @@ static void rms_norm_case(struct random *r, int64_t tokens, int64_t heads, int64
 
 static void rms_norms(void **state)
 {
-    static const int64_t widths[] = {1,   2,   7,   16,  31,  32,  33,   64,   100,  126,  127, 128,
-                                     129, 130, 131, 132, 256, 576, 896, 1001, 1023, 2048, 4100, 8192};
+    static const int64_t widths[] = {1,   2,   7,   16,   31,   32,   33,   64,
+                                     100, 126, 127, 128,  129,  130,  131,  132,
+                                     256, 576, 896, 1001, 1023, 2048, 4100, 8192};
     static const int64_t rows[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 33};
     struct random r = {11};
     struct tally tally = {0};
@@ -449,8 +451,9 @@ static void expect_sums(const bf16 *x, int64_t rows, int64_t length, const float
         assert_int_equal(aten_probe_sums(backend, x, rows, length, got), 0);
         for (int64_t row = 0; row < rows; row++)
             if (f32_bits(got[row]) != f32_bits(want[row]))
-                fail_msg("softmax of %lld, row %lld, order %d: sum %a, expected %a", (long long)length,
-                         (long long)row, orders[i], (double)got[row], (double)want[row]);
+                fail_msg("softmax of %lld, row %lld, order %d: sum %a, expected %a",
+                         (long long)length, (long long)row, orders[i], (double)got[row],
+                         (double)want[row]);
     }
 }
 
@@ -484,10 +487,10 @@ static void softmax_case(struct random *r, int64_t heads, int64_t tokens, int64_
 
 static void softmaxes(void **state)
 {
-    static const int64_t lengths[] = {1,  2,  3,  4,  5,   7,   8,   9,   15,   16,   17,  31,
+    static const int64_t lengths[] = {1,  2,  3,  4,  5,  7,   8,   9,   15,  16,   17,   31,
                                       32, 33, 63, 64, 65, 127, 128, 129, 300, 1023, 1024, 1025};
     static const int64_t borders[] = {2047, 2048, 2049, 3000, 3072, 3073, 4096};
-    static const int64_t longest[] = {9216,  9217,  9218,  9219,  9220,  10240,
+    static const int64_t longest[] = {9216,  9217,  9218,  9219,  9220, 10240,
                                       12252, 12253, 12256, 12257, 16385};
     struct random r = {23};
     struct tally tally = {0};
@@ -572,8 +575,8 @@ static float chain(const bf16 *x, int64_t x_step, const bf16 *w, int64_t w_step,
     return sum;
 }
 
-static void linear_case(struct random *r, int64_t T, int64_t of, int64_t batch, int64_t N, int64_t K,
-                        int with_bias, struct tally *tally)
+static void linear_case(struct random *r, int64_t T, int64_t of, int64_t batch, int64_t N,
+                        int64_t K, int with_bias, struct tally *tally)
 {
     const int64_t x_shape[] = {T, K}, w_shape[] = {N, K}, y_shape[] = {T, N};
     const struct tensor w = filled(r, FILL_PLAIN, 2, w_shape), bias = filled(r, FILL_PLAIN, 1, &N);
@@ -587,7 +590,8 @@ static void linear_case(struct random *r, int64_t T, int64_t of, int64_t batch, 
     bf16 *want = take(T * N, sizeof(*want));
 
     for (int64_t i = 0; i < T * N; i++) {
-        const float sum = chain((bf16 *)o.in[0].data + i / N * K, 1, (bf16 *)w.data + i % N * K, 1, K);
+        const float sum =
+            chain((bf16 *)o.in[0].data + i / N * K, 1, (bf16 *)w.data + i % N * K, 1, K);
 
         want[i] = bf16_from_f32(with_bias ? sum + bf16_to_f32(((bf16 *)bias.data)[i % N]) : sum);
     }
@@ -627,20 +631,21 @@ static void scores_case(struct random *r, const struct heads_case *c, struct tal
 {
     const int64_t q_shape[] = {c->H, c->T, c->D}, k_shape[] = {c->G, c->L, c->D};
     const int64_t y_shape[] = {c->H, c->T, c->L};
-    struct operation o = {.op = OP_matmul_qk,
-                          .in = {filled(r, FILL_PLAIN, 3, q_shape), filled(r, FILL_PLAIN, 3, k_shape)},
-                          .count = 2,
-                          .spare = c->spare,
-                          .scope = {.tokens = c->T, .past = c->L - c->T, .batch = c->batch},
-                          .out = tensor_make(DTYPE_BF16, 3, y_shape, NULL)};
+    struct operation o = {
+        .op = OP_matmul_qk,
+        .in = {filled(r, FILL_PLAIN, 3, q_shape), filled(r, FILL_PLAIN, 3, k_shape)},
+        .count = 2,
+        .spare = c->spare,
+        .scope = {.tokens = c->T, .past = c->L - c->T, .batch = c->batch},
+        .out = tensor_make(DTYPE_BF16, 3, y_shape, NULL)};
     const int64_t n = c->H * c->T * c->L;
     bf16 *want = take(n, sizeof(*want));
 
     for (int64_t i = 0; i < n; i++)
-        want[i] = bf16_from_f32(chain((bf16 *)o.in[0].data + i / c->L * c->D, 1,
-                                      (bf16 *)o.in[1].data +
-                                          (i / c->L / c->T / (c->H / c->G) * c->L + i % c->L) * c->D,
-                                      1, c->D));
+        want[i] = bf16_from_f32(
+            chain((bf16 *)o.in[0].data + i / c->L * c->D, 1,
+                  (bf16 *)o.in[1].data + (i / c->L / c->T / (c->H / c->G) * c->L + i % c->L) * c->D,
+                  1, c->D));
     expect(&o, want, tally, "");
     free(want);
     free(o.in[0].data);
@@ -651,12 +656,13 @@ static void context_case(struct random *r, const struct heads_case *c, struct ta
 {
     const int64_t p_shape[] = {c->H, c->T, c->L}, v_shape[] = {c->G, c->L, c->D};
     const int64_t y_shape[] = {c->T, c->H * c->D};
-    struct operation o = {.op = OP_matmul_pv,
-                          .in = {filled(r, FILL_PLAIN, 3, p_shape), filled(r, FILL_PLAIN, 3, v_shape)},
-                          .count = 2,
-                          .spare = c->spare,
-                          .scope = {.tokens = c->T, .past = c->L - c->T, .batch = c->batch},
-                          .out = tensor_make(DTYPE_BF16, 2, y_shape, NULL)};
+    struct operation o = {
+        .op = OP_matmul_pv,
+        .in = {filled(r, FILL_PLAIN, 3, p_shape), filled(r, FILL_PLAIN, 3, v_shape)},
+        .count = 2,
+        .spare = c->spare,
+        .scope = {.tokens = c->T, .past = c->L - c->T, .batch = c->batch},
+        .out = tensor_make(DTYPE_BF16, 2, y_shape, NULL)};
     const int64_t n = c->T * c->H * c->D;
     bf16 *want = take(n, sizeof(*want));
 
@@ -664,8 +670,8 @@ static void context_case(struct random *r, const struct heads_case *c, struct ta
         const int64_t t = i / (c->H * c->D), h = i / c->D % c->H, d = i % c->D;
 
         want[i] = bf16_from_f32(chain((bf16 *)o.in[0].data + (h * c->T + t) * c->L, 1,
-                                      (bf16 *)o.in[1].data + h / (c->H / c->G) * c->L * c->D + d, c->D,
-                                      c->L));
+                                      (bf16 *)o.in[1].data + h / (c->H / c->G) * c->L * c->D + d,
+                                      c->D, c->L));
     }
     expect(&o, want, tally, "");
     free(want);
@@ -723,9 +729,10 @@ static int exponent_of(float x)
     return e - 1 > -126 ? e - 1 : -126;
 }
 
-/* The exponent of a product is the sum of its factors': it may be one below the product's own.  A zero
- * has one too, which is `lowest`. */
-static float model_step(const bf16 *x, const bf16 *w, int count, float sum, int fraction, int lowest)
+/* The exponent of a product is the sum of its factors': it may be one below the product's own.  A
+ * zero has one too, which is `lowest`. */
+static float model_step(const bf16 *x, const bf16 *w, int count, float sum, int fraction,
+                        int lowest)
 {
     int largest = sum != 0 ? exponent_of(sum) : lowest;
     double total = 0;
@@ -757,7 +764,8 @@ static void tensor_core_steps(void **state)
     for (int i = 0; i < 80000; i++) {
         const struct tensor_core *core = cores[i % 2];
         const enum fill fill = fills[i / 2 % 4];
-        const int count = i % 3 ? (i % 2 ? 16 : 8) : 1 + (int)random_below(&r, (uint32_t)core->group);
+        const int count =
+            i % 3 ? (i % 2 ? 16 : 8) : 1 + (int)random_below(&r, (uint32_t)core->group);
         struct tensor_core_number a[16], b[16];
         bf16 x[16], w[16];
         float sum, want, got;
@@ -772,13 +780,15 @@ static void tensor_core_steps(void **state)
         want = model_step(x, w, count, sum, i % 2 ? 25 : 24, i % 2 ? -133 : -132);
         got = tensor_core_step(core, a, b, count, sum);
         if (got != want)
-            fail_msg("step %d, group of %d: %a, expected %a", i, core->group, (double)got, (double)want);
+            fail_msg("step %d, group of %d: %a, expected %a", i, core->group, (double)got,
+                     (double)want);
         steps++;
     }
     print_message("tensor core steps: %d, 0 differing\n", steps);
 }
 
-static void tensor_core_case(const char *name, int group, int fraction, int64_t K, struct tally *tally)
+static void tensor_core_case(const char *name, int group, int fraction, int64_t K,
+                             struct tally *tally)
 {
     enum { N = 24, T = 6 };
     const int64_t x_shape[] = {T, K}, w_shape[] = {N, K}, y_shape[] = {T, N};

@@ -1,5 +1,6 @@
-/* test_cuda_cublas.c - what torch-cuda asks of cuBLAS, and how it would launch a mean and a softmax,
- * against recordings of PyTorch's own host code (traces/README.md): every argument, in order.
+/* test_cuda_cublas.c - what torch-cuda asks of cuBLAS, and how it would launch a mean and a
+ * softmax, against recordings of PyTorch's own host code (traces/README.md): every argument, in
+ * order.
  *
  * One layer's products run as the family files list them; nothing is computed, so weights are
  * addresses and no more. */
@@ -47,10 +48,11 @@ static void check_mean(int64_t rows, int64_t n, const char *launch)
 
     assert_int_equal(mean_config(rows, n, &mean), 0);
     snprintf(want, sizeof(want), "K %lld,1,1 %d,%d,1 %d reduce_kernel vt0,input_vec_size=%d,%d\n",
-             (long long)mean.blocks, mean.block_x, mean.block_y,
-             mean.shared_bytes, MEAN_ACCUMULATORS, MEAN_ACCUMULATORS);
+             (long long)mean.blocks, mean.block_x, mean.block_y, mean.shared_bytes,
+             MEAN_ACCUMULATORS, MEAN_ACCUMULATORS);
     if (strcmp(want, launch))
-        fail_msg("mean of [%lld, %lld]: %sPyTorch: %s", (long long)rows, (long long)n, want, launch);
+        fail_msg("mean of [%lld, %lld]: %sPyTorch: %s", (long long)rows, (long long)n, want,
+                 launch);
     assert_true(mean.vectors);
     assert_int_equal(mean.step, mean.split ? mean.block_x * mean.block_y : mean.block_x);
 }
@@ -60,7 +62,8 @@ static void check_softmax(int64_t length, const char *launch)
     static const char *const names[] = {"softmax_warp_forward", "cunn_SoftMaxForwardReg",
                                         "cunn_SoftMaxForwardSmem", "cunn_SoftMaxForward"};
     const struct softmax_launch plan = softmax_plan(length);
-    const int variant = plan.kind == SOFTMAX_WARP || plan.kind == SOFTMAX_REGISTER ? plan.variant : 4;
+    const int variant =
+        plan.kind == SOFTMAX_WARP || plan.kind == SOFTMAX_REGISTER ? plan.variant : 4;
     char want[LINE];
 
     snprintf(want, sizeof(want), "K %d,1,1 %d,%d,1 %d %s %d\n",
@@ -116,10 +119,9 @@ struct model_shape {
     int bias; /* of q, k and v */
 };
 
-static const struct model_shape shapes[] = {
-    {"qwen2_0.5b_1_2_128", 896, 4864, 14, 2, 64, 151936, 1},
-    {"qwen2_0.5b_37", 896, 4864, 14, 2, 64, 151936, 1},
-    {"llama3.2_1b_1_64", 2048, 8192, 32, 8, 64, 128256, 0}};
+static const struct model_shape shapes[] = {{"qwen2_0.5b_1_2_128", 896, 4864, 14, 2, 64, 151936, 1},
+                                            {"qwen2_0.5b_37", 896, 4864, 14, 2, 64, 151936, 1},
+                                            {"llama3.2_1b_1_64", 2048, 8192, 32, 8, 64, 128256, 0}};
 
 enum { CAPACITY = 160, ROOM = 1 << 20 };
 
@@ -155,7 +157,8 @@ static void attention(const struct forward *f)
     const struct model_shape *s = f->shape;
     const int64_t T = f->scope.tokens, L = f->scope.past + T;
     const int64_t q_shape[] = {s->heads, T, s->width}, scores[] = {s->heads, T, L};
-    const int64_t cache[] = {s->shared_heads, CAPACITY, s->width}, y_shape[] = {T, s->heads * s->width};
+    const int64_t cache[] = {s->shared_heads, CAPACITY, s->width},
+                  y_shape[] = {T, s->heads * s->width};
     const struct tensor q = tensor_make(DTYPE_BF16, 3, q_shape, f->in);
     const struct tensor whole = tensor_make(DTYPE_BF16, 3, cache, f->weight);
     const struct tensor keys = tensor_slice(&whole, 1, 0, L);
@@ -217,7 +220,8 @@ static struct backend *open_recording(const char *path)
 {
     const int numerics = numerics_find("torch-cuda");
     struct error err = {0};
-    struct backend *b = backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
+    struct backend *b =
+        backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
 
     if (!b)
         fail_msg("%s", err.text);

@@ -6,16 +6,17 @@
  * Every step is one IEEE binary32 operation unless named; bf() rounds to bf16, nearest even.
  *
  * rms_norm     r = RSQRT(mean(x^2) + eps);  y = bf(w * bf(x * r))
- *   order:     mean: reduce.h, rms_norm.cu.  It depends on the rows of PyTorch's call: scope.batch *
- *              scope.tokens, times heads with a width; whatever part of them this call is asked for
+ *   order:     mean: reduce.h, rms_norm.cu.  It depends on the rows of PyTorch's call, whatever
+ *              part of them this one is asked for: scope.batch * scope.tokens, with a width times
+ *              heads
  *   rounds:    after the scale, and after w
  *   RSQRT:     the GPU's approximation, 2 ulp (CUDA's rsqrtf)
  *   mirror:    pow, mean (Reduce.cuh: ReduceOp::run), add, rsqrt, mul, mul
- *   refuses:   widths that are no multiple of 4 in a batch, or in part of a call: PyTorch's order
- *              then depends on where each row lies
+ *   refuses:   widths that are no multiple of 4 in a batch, or in part of a call: PyTorch's
+ *              order then depends on where each row lies
  *
  * softmax      e = EXP(x - max), y = bf(e / sum(e)), true division
- *   order:     by length, reduce.h; softmax.cu
+ *   order:     by length: reduce.h, softmax_row.cuh
  *   EXP:       CUDA's expf
  *   mirror:    PersistentSoftmax.cuh: softmax_warp_forward;  SoftMax.cu: cunn_SoftMaxForward*
  *   refuses:   in a batch, rows of more than 9216 elements where (H*T*L) % 4 != 0, likewise
@@ -67,8 +68,8 @@ enum { ROTARY_MOST = 512 };
 int aten_open(struct backend *b, struct error *err);
 void aten_close(struct backend *b);
 
-/* Device memory that linear, matmul_qk and matmul_pv need for copies in this call; data pointers are
- * not read.  0 for any other operation. */
+/* Device memory that linear, matmul_qk and matmul_pv need for copies in this call; data pointers
+ * are not read.  0 for any other operation. */
 size_t aten_scratch_bytes(enum op op, const struct op_call *call);
 /* Makes at least that much available to every later call; waits for the device, so outside of a
  * run.  aten_open reserves ATEN_SCRATCH_BYTES.  An operation that finds too little returns -1. */

@@ -27,8 +27,8 @@ static __global__ void copy_heads_kernel(struct heads from, struct heads to, int
 static int copy_heads(const struct op_call *call, struct heads from, struct heads to, int64_t heads,
                       int64_t rows, int64_t width, int64_t shared)
 {
-    LAUNCH(copy_heads_kernel, dim3(aten_blocks(rows * width, THREADS), (unsigned)heads), dim3(THREADS),
-           0, cuda_of(call)->stream, from, to, rows, width, shared);
+    LAUNCH(copy_heads_kernel, dim3(aten_blocks(rows * width, THREADS), (unsigned)heads),
+           dim3(THREADS), 0, cuda_of(call)->stream, from, to, rows, width, shared);
     return cuda_launched();
 }
 
@@ -53,8 +53,8 @@ struct attention {
 static struct attention attention_of(const struct op_call *call, int64_t head_width)
 {
     const struct tensor *x = call->in[0], *keys = call->in[1];
-    struct attention a = {x->shape[0], 0, x->shape[0] / keys->shape[0], x->shape[1], keys->shape[1],
-                          head_width};
+    struct attention a = {x->shape[0],    0,         x->shape[0] / keys->shape[0], x->shape[1],
+                          keys->shape[1], head_width};
 
     a.batch = aten_batch(call) * a.heads;
     return a;
@@ -85,8 +85,8 @@ static const bf16 *keys_of(const struct op_call *call, const struct attention *a
 {
     if (!is_copied(call, a))
         return (const bf16 *)call->in[1]->data;
-    if (copy_heads(call, heads_of(call->in[1]), heads_packed(scratch, a->L, a->D), a->heads, a->L, a->D,
-                   a->shared))
+    if (copy_heads(call, heads_of(call->in[1]), heads_packed(scratch, a->L, a->D), a->heads, a->L,
+                   a->D, a->shared))
         return NULL;
     return (const bf16 *)scratch;
 }
@@ -145,9 +145,10 @@ static int matmul_qk_run(const struct op_call *call, const struct attention *a)
     if (!g.a || place_queries(call, a, copies_b(&copies, scratch), &g) ||
         blas_gemm_batched(cuda_of(call)->blas, &g))
         return -1;
-    return !copies.c ? 0
-                     : copy_heads(call, heads_packed(g.c, a->T, a->L),
-                                  heads_packed(call->out->data, a->T, a->L), a->heads, a->T, a->L, 1);
+    return !copies.c
+               ? 0
+               : copy_heads(call, heads_packed(g.c, a->T, a->L),
+                            heads_packed(call->out->data, a->T, a->L), a->heads, a->T, a->L, 1);
 }
 
 /* ---- the weighted sum ---- */
@@ -194,8 +195,8 @@ static int matmul_pv_run(const struct op_call *call, const struct attention *a)
         return -1;
     return !copies.c ? 0
                      : copy_heads(call, heads_packed(g.c, a->T, a->D),
-                                  heads{(bf16 *)call->out->data, a->D, a->heads * a->D}, a->heads, a->T,
-                                  a->D, 1);
+                                  heads{(bf16 *)call->out->data, a->D, a->heads * a->D}, a->heads,
+                                  a->T, a->D, 1);
 }
 
 /* ---- */

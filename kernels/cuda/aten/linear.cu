@@ -35,21 +35,10 @@ struct copies linear_copies(const struct op_call *call)
 
 static int linear_gemm(const struct op_call *call, const struct linear *l, const bf16 *x, bf16 *y)
 {
-    const struct gemm gemm = {1,
-                              0,
-                              (int)l->N,
-                              (int)l->M,
-                              (int)l->K,
-                              (const bf16 *)call->weight->plain.data,
-                              x,
-                              y,
-                              (int)l->K,
-                              (int)l->K,
-                              (int)l->N,
-                              0,
-                              0,
-                              0,
-                              1};
+    const struct gemm gemm = {
+        1, 0, (int)l->N, (int)l->M, (int)l->K, (const bf16 *)call->weight->plain.data,
+        x, y, (int)l->K, (int)l->K, (int)l->N, 0,
+        0, 0, 1};
 
     if (!call->bias)
         return blas_gemm(cuda_of(call)->blas, &gemm);
@@ -71,7 +60,8 @@ static int linear_part(const struct op_call *call, const struct linear *l)
     void *scratch = blas_scratch(cuda_of(call)->blas, copies_end(&copies));
     bf16 *x = (bf16 *)copies_b(&copies, scratch), *y = (bf16 *)copies_c(&copies, scratch);
 
-    if (!scratch || copy(call, x + l->first * l->K, (const bf16 *)call->in[0]->data, l->rows * l->K) ||
+    if (!scratch ||
+        copy(call, x + l->first * l->K, (const bf16 *)call->in[0]->data, l->rows * l->K) ||
         linear_gemm(call, l, x, y))
         return -1;
     return copy(call, (bf16 *)call->out->data, y + l->first * l->N, l->rows * l->N);
@@ -86,12 +76,13 @@ int aten_linear(const struct op_call *call)
         return 0;
     l = linear_of(call);
     if (!tensor_is_contiguous(call->in[0]) || !tensor_is_contiguous(call->out) ||
-        (call->bias && (l.N < 2 || l.K < 2)) || l.M > INT32_MAX || l.N > INT32_MAX || l.K > INT32_MAX)
+        (call->bias && (l.N < 2 || l.K < 2)) || l.M > INT32_MAX || l.N > INT32_MAX ||
+        l.K > INT32_MAX)
         return -1;
     blas_lock(cuda_of(call)->blas);
-    status = l.rows == l.M ? linear_gemm(call, &l, (const bf16 *)call->in[0]->data,
-                                         (bf16 *)call->out->data)
-                           : linear_part(call, &l);
+    status = l.rows == l.M
+                 ? linear_gemm(call, &l, (const bf16 *)call->in[0]->data, (bf16 *)call->out->data)
+                 : linear_part(call, &l);
     blas_unlock(cuda_of(call)->blas);
     return status ? status : cuda_launched();
 }

@@ -1,5 +1,5 @@
-/* reduce.h - how PyTorch's host code launches a mean and a softmax over the last axis.  The order of
- * the additions follows from it, so a result's bits depend on these numbers and on nothing else.
+/* reduce.h - how PyTorch's host code launches a mean and a softmax over the last axis.  The order
+ * of the additions follows from it, so a result's bits depend on these numbers and on nothing else.
  *
  * mirror: torch 2.13.0+cu130, ATen/native/cuda/Reduce.cuh: setReduceConfig and ReduceConfig (with
  *         vt0 = input_vec_size = 4, 512 threads at most);  SoftMax.cu: host_softmax;
@@ -18,13 +18,13 @@ enum { MEAN_THREADS = 512, MEAN_ACCUMULATORS = 4, MEAN_VECTORS_FROM = 128 };
 
 /* mean(-1) of a contiguous f32 [rows, n]. */
 struct mean_launch {
-    int block_x, block_y;   /* threads; x runs along n */
-    int split;              /* 1: the block_y rows of threads share one row; 0: one row each */
-    int step;               /* vectors (or elements) between two that a thread reads in turn */
-    int vectors;            /* 1: reads 4 neighbours at once, from 128 elements on */
+    int block_x, block_y; /* threads; x runs along n */
+    int split;            /* 1: the block_y rows of threads share one row; 0: one row each */
+    int step;             /* vectors (or elements) between two that a thread reads in turn */
+    int vectors;          /* 1: reads 4 neighbours at once, from 128 elements on */
     int rows_per_block;
-    int shared_bytes;       /* PyTorch's; ours differ */
-    float factor;           /* the sum is multiplied by it */
+    int shared_bytes; /* PyTorch's; ours differ */
+    float factor;     /* the sum is multiplied by it */
     int64_t blocks;
 };
 
@@ -48,7 +48,7 @@ struct softmax_launch {
     int block_x, block_y; /* WARP: lanes of a row, warps (or parts) of a block.  Else 1024, 1 */
     int rows_per_warp;    /* WARP: 1 or 2 */
     int rows_per_block;
-    int shared_bytes;     /* PyTorch's; ours differ */
+    int shared_bytes; /* PyTorch's; ours differ */
 };
 
 /* length >= 1. */

@@ -155,8 +155,13 @@ int aten_rms_norm(const struct op_call *call)
     const int64_t n = call->weight->plain.shape[0], tokens = x->shape[0];
     const int64_t rows = tensor_count(x) / n;
     const int64_t all = tokens ? aten_batch(call) * call->scope.tokens * (rows / tokens) : 0;
-    struct norm norm = {(const bf16 *)x->data, (const bf16 *)call->weight->plain.data,
-                        (bf16 *)call->out->data, rows, (int)n, (float)call->attrs->eps, {}};
+    struct norm norm = {(const bf16 *)x->data,
+                        (const bf16 *)call->weight->plain.data,
+                        (bf16 *)call->out->data,
+                        rows,
+                        (int)n,
+                        (float)call->attrs->eps,
+                        {}};
 
     if (!rows)
         return 0;

@@ -1,7 +1,7 @@
 /* softmax.cu - rows of scores to weights, by one warp or one block a row.
  *
- * Every element's exp is computed twice, for the sum (softmax_row.cuh) and for the quotient: its bits
- * are the same. */
+ * Every element's exp is computed twice, for the sum (softmax_row.cuh) and for the quotient: its
+ * bits are the same. */
 #include "kernels/cuda/aten/aten.cuh"
 
 #include "kernels/cuda/aten/softmax_row.cuh"
@@ -56,7 +56,7 @@ int aten_softmax(const struct op_call *call)
                dim3((unsigned)plan.block_x, (unsigned)plan.block_y), 0, cuda_of(call)->stream, in,
                out, rows, (int)length, plan.rows_per_warp);
     else
-        LAUNCH(softmax_block_kernel, dim3((unsigned)rows), dim3(SOFTMAX_BLOCK), 0, cuda_of(call)->stream,
-               in, out, (int)length, plan.kind);
+        LAUNCH(softmax_block_kernel, dim3((unsigned)rows), dim3(SOFTMAX_BLOCK), 0,
+               cuda_of(call)->stream, in, out, (int)length, plan.kind);
     return cuda_launched();
 }

@@ -1,13 +1,13 @@
-/* softmax_row.cuh - the sum of a row's exponentials, in the order of PyTorch's kernel for its length.
+/* softmax_row.cuh - the sum of a row's exponentials, in the order of PyTorch's kernel.
  *
- * WARP      lane l of `lanes` has elements l, l + lanes, ...: e is rounded, then added to the lane's
- *           sum, from 0; lanes: butterfly, lanes / 2 .. 1
+ * WARP      lane l of `lanes` has elements l, l + lanes, ...: e is rounded, then added to the
+ *           lane's sum, from 0; lanes: butterfly, lanes / 2 .. 1
  * a block   of 1024 threads: fma of expf's last two factors and the thread's sum, from 0, over
  *   REGISTER  elements t, t + 1024, ...
  *   SHARED    the four of vector t, then of t + 1024, ...
  *   GENERIC   shift = elements of the row's first 16 bytes that belong to the row before it.  If
- *             not 0: element t - shift, for t >= shift, and the rest begins 1024 - shift elements
- *             on.  Then SHARED over whole 4096s, then REGISTER over what is left
+ *             not 0: element t - shift, for t >= shift, and the rest begins 1024 - shift
+ *             elements on.  Then SHARED over whole 4096s, then REGISTER over what is left
  *           lanes of a warp: shuffle down, 16 .. 1; the 32 sums of warps likewise
  * max: any order. */
 #ifndef SAMEBIT_CUDA_ATEN_SOFTMAX_ROW_CUH
@@ -68,7 +68,8 @@ struct softmax_deal {
     int length;  /* end of all, likewise */
 };
 
-static __device__ struct softmax_deal softmax_deal_of(enum softmax_kind kind, int64_t row, int length)
+static __device__ struct softmax_deal softmax_deal_of(enum softmax_kind kind, int64_t row,
+                                                      int length)
 {
     struct softmax_deal deal = {0, 0, length};
 
@@ -93,7 +94,8 @@ static __device__ float softmax_thread_max(const bf16 *x, int length)
 }
 
 /* nvcc contracts expf's last product into these sums, as in PyTorch's build. */
-static __device__ float softmax_thread_sum(const bf16 *x, const struct softmax_deal *deal, float max)
+static __device__ float softmax_thread_sum(const bf16 *x, const struct softmax_deal *deal,
+                                           float max)
 {
     const int t = (int)threadIdx.x;
     float sum = 0.0f;
