@@ -1,5 +1,5 @@
-/* test_cuda_engine.c - a model on a CUDA device gives the bits that it gives on the CPU, whatever is
- * asked of it and put into it.  Skipped where no device is built in. */
+/* test_cuda_engine.c - a model on a CUDA device gives the bits that it gives on the CPU, whatever
+ * is asked of it and put into it.  Skipped without one. */
 #include "tests/unit/kept_runs.h"
 
 #include <pthread.h>
