@@ -70,9 +70,9 @@ struct backend {
     void *state; /* the backend's own */
 };
 
-/* device: "cpu", "cuda:0", "cuda:1", ...  threads: 0 = one per core that this process may use.  isa:
- * NULL = the best this CPU has, else one of the names above (the bits are the same).  Both are the
- * CPU's only.  Errors: 400, naming what is known. */
+/* device: "cpu", "cuda:0", "cuda:1", ...  threads: 0 = one per core that this process may use.
+ * isa: NULL = the best this CPU has, else one of the names above (the bits are the same).  Both are
+ * the CPU's only.  Errors: 400, naming what is known. */
 struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
                              int threads, struct error *err);
 void backend_close(struct backend *b);

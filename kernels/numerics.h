@@ -20,7 +20,7 @@ const char *numerics_name(enum numerics numerics);
 int numerics_find(const char *name);
 /* Whether a device ("cpu", "cuda:0") can have it. */
 int numerics_runs_on(enum numerics numerics, const char *device);
-/* The one of what is computed on the host: itself, and for torch-cuda that of PyTorch's CPU side. */
+/* That of what is computed on the host: itself, or for torch-cuda torch-cpu/avx512_bf16. */
 enum numerics numerics_of_host(enum numerics numerics);
 
 /* ---- torch-cuda ----
