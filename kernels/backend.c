@@ -13,8 +13,8 @@ static const int has_cuda = 0;
 
 struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)
 {
-    error_param(err, 400, "device", "device \"%.40s\": this samebitd was built without CUDA: make CUDA=1",
-                device);
+    error_param(err, 400, "device",
+                "device \"%.40s\": this samebitd was built without CUDA: make CUDA=1", device);
     (void)numerics;
     return NULL;
 }
@@ -25,7 +25,8 @@ static struct backend *open_cuda(const char *device, enum numerics numerics, con
                                  int threads, struct error *err)
 {
     if (has_cuda && isa)
-        error_param(err, 400, "isa", "isa \"%.40s\" is for the cpu; %.40s has its own", isa, device);
+        error_param(err, 400, "isa", "isa \"%.40s\" is for the cpu; %.40s has its own", isa,
+                    device);
     else if (has_cuda && threads)
         error_param(err, 400, "threads", "threads are for the cpu; %.40s has its own", device);
     else
@@ -39,7 +40,8 @@ struct backend *backend_open(const char *device, enum numerics numerics, const c
     if (strncmp(device, "cuda:", 5) == 0)
         return open_cuda(device, numerics, isa, threads, err);
     if (strcmp(device, "cpu") != 0)
-        error_param(err, 400, "device", "unknown device \"%.40s\"; known: \"cpu\", \"cuda:N\"", device);
+        error_param(err, 400, "device", "unknown device \"%.40s\"; known: \"cpu\", \"cuda:N\"",
+                    device);
     else if (!numerics_runs_on(numerics, device))
         error_param(err, 400, "numerics", "numerics %s needs a device \"cuda:N\", not \"%s\"",
                     numerics_name(numerics), device);

@@ -33,8 +33,8 @@ struct backend {
     /* Memory of the device, 64-byte aligned, zeroed.  NULL when there is none left. */
     void *(*alloc)(struct backend *b, size_t bytes);
     void (*free)(struct backend *b, void *ptr);
-    /* dst = src, of host memory, which is free again on return; any strides; equal shape, and equal
-     * dtype or F16 or F32 rounded to BF16. */
+    /* dst = src, of host memory, which is free again on return; any strides; equal shape, and
+     * equal dtype or F16 or F32 rounded to BF16. */
     int (*copy)(struct backend *b, const struct tensor *dst, const struct tensor *src);
     /* Reads a tensor of the device into contiguous host memory. */
     int (*read)(struct backend *b, void *host, const struct tensor *src);
@@ -50,13 +50,13 @@ struct backend {
     int (*enter)(struct backend *b);
     /* What the device said about the failure that this thread last met, or NULL. */
     const char *(*trouble)(struct backend *b);
-    /* Takes the memory that op needs of its own for such a call; data pointers are not read.  Before
-     * a run: it may wait for the device.  Errors: 503. */
+    /* Takes the memory that op needs of its own for such a call; data pointers are not read.
+     * Before a run: it may wait for the device.  Errors: 503. */
     int (*prepare)(struct backend *b, enum op op, const struct op_call *call, struct error *err);
 
-    /* How values leave a device whose memory the host cannot read (NULL: it can).  A reader has two
-     * slots of `bytes` each: one fills on the device while the other goes to the host, and neither
-     * stalls the ops.  It has one user at a time. */
+    /* How values leave a device whose memory the host cannot read (NULL: it can).  A reader has
+     * two slots of `bytes` each: one fills on the device while the other goes to the host, and
+     * neither stalls the ops.  It has one user at a time. */
     struct reader *(*reader_open)(struct backend *b, size_t bytes, struct error *err);
     void (*reader_close)(struct backend *b, struct reader *r);
     /* Copies src, of any strides, into a slot at `offset` (a multiple of 16), row-major.  Later ops
@@ -64,14 +64,15 @@ struct backend {
     int (*reader_put)(struct reader *r, int slot, size_t offset, const struct tensor *src);
     /* Starts the way of a slot's first bytes to the host. */
     int (*reader_send)(struct reader *r, int slot, size_t bytes);
-    /* Waits for a slot that was sent; its bytes, until the next reader_put into it.  NULL: failed. */
+    /* Waits for a slot that was sent; its bytes, until the next reader_put into it.  NULL: it
+     * failed. */
     const void *(*reader_wait)(struct reader *r, int slot);
     void *state; /* the backend's own */
 };
 
-/* device: "cpu", "cuda:0", "cuda:1", ...  threads: 0 = one per core that this process may use.  isa:
- * NULL = the best this CPU has, else one of the names above (the bits are the same).  Both are the
- * CPU's only.  Errors: 400, naming what is known. */
+/* device: "cpu", "cuda:0", "cuda:1", ...  threads: 0 = one per core that this process may use.
+ * isa: NULL = the best this CPU has, else one of the names above (the bits are the same).  Both are
+ * the CPU's only.  Errors: 400, naming what is known. */
 struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
                              int threads, struct error *err);
 void backend_close(struct backend *b);

@@ -20,17 +20,16 @@ const char *numerics_name(enum numerics numerics);
 int numerics_find(const char *name);
 /* Whether a device ("cpu", "cuda:0") can have it. */
 int numerics_runs_on(enum numerics numerics, const char *device);
-/* The one of what is computed on the host: itself, and for torch-cuda that of PyTorch's CPU side. */
+/* That of what is computed on the host: itself, or for torch-cuda torch-cpu/avx512_bf16. */
 enum numerics numerics_of_host(enum numerics numerics);
 
 /* ---- torch-cuda ----
  *
- * PyTorch's own kernels on a GPU, so its orders of sums and its launch parameters, and cuBLAS called
- * with PyTorch's arguments: bits are those of PyTorch on a GPU of the same architecture and number
- * of multiprocessors with the same cuBLAS.  Only on "cuda:N", only eager attention: sdpa's flash
- * kernels are not followed.  kernels/cuda/aten has the contracts.  On the host, as
- * torch-cpu/avx512_bf16: inv_freq, which PyTorch too computes there, and the log_softmax of
- * /v1/logits, which PyTorch would compute on the GPU; that reply says so.
+ * PyTorch's order of each sum, its launch parameters, and cuBLAS called with its arguments: bits
+ * are those of PyTorch on a GPU of the same architecture and number of multiprocessors, with the
+ * same cuBLAS.  Only on "cuda:N", only eager attention: sdpa's flash kernels are not followed.
+ * kernels/cuda/aten has the contracts.  On the host, as torch-cpu/avx512_bf16: inv_freq, which
+ * PyTorch too computes there, and log_softmax, which PyTorch would compute on the GPU.
  *
  * ---- what differs between the others ----
  *

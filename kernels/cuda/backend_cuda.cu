@@ -128,8 +128,7 @@ static void cuda_weight_close(struct backend *b, struct weight *w)
 static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
                             struct weight *out, struct error *err)
 {
-    const int packs =
-        op == OP_linear && plain->rank == 2 && b->numerics != NUMERICS_TORCH_CUDA;
+    const int packs = op == OP_linear && plain->rank == 2 && b->numerics != NUMERICS_TORCH_CUDA;
 
     memset(out, 0, sizeof(*out));
     if (weight_upload(b, out, plain, err) || (packs && weight_pack(b, out, err))) {
@@ -163,7 +162,8 @@ static int read_ordinal(const char *device, struct error *err)
     int count = 0;
 
     if (length < 1 || length > 4 || digits[length])
-        return error_param(err, 400, "device", "device \"%.40s\": \"cuda:0\" or another number is expected", device);
+        return error_param(err, 400, "device",
+                           "device \"%.40s\": \"cuda:0\" or another number is expected", device);
     if (cuda_check(cudaGetDeviceCount(&count)))
         return error_param(err, 400, "device", "device \"%.40s\": CUDA does not start (%s)", device,
                            cuda_trouble());

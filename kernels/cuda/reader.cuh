@@ -1,7 +1,7 @@
 /* reader.cuh - how values leave the device: pinned double buffers on a second stream.
  *
  * A value is copied on the operations' stream to the slot's own memory on the device, so that its
- * place may be written again; the slot as a whole then goes to pinned memory on the reader's stream.
+ * place may be written again; the slot then goes to pinned memory on the reader's stream.
  * Pinning is slow, so a reader that is closed waits for the next one to be opened. */
 #ifndef SAMEBIT_CUDA_READER_CUH
 #define SAMEBIT_CUDA_READER_CUH

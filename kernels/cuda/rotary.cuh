@@ -1,5 +1,5 @@
-/* rotary.cuh - the tables of cos and sin, of the numerics torch-cpu: made on the host, because their
- * bits are those of PyTorch's CPU code (kernels/rotary.h), and kept there. */
+/* rotary.cuh - the tables of cos and sin, of the numerics torch-cpu: made on the host, because
+ * their bits are those of PyTorch's CPU code (kernels/rotary.h), and kept there. */
 #ifndef SAMEBIT_CUDA_ROTARY_CUH
 #define SAMEBIT_CUDA_ROTARY_CUH
 

@@ -1,5 +1,5 @@
-/* test_cuda_backend.c - a CUDA device as the engine sees it: opening, memory, copies, values on their
- * way out, and the operations that move rows or make tables.  Skipped where none is built in. */
+/* test_cuda_backend.c - a CUDA device as the engine sees it: opening, memory, copies, values on
+ * their way out, and the operations that move rows or make tables.  Skipped without one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -361,7 +361,8 @@ static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary
 
 static void tables_are_the_hosts(void **state)
 {
-    static const int64_t past[] = {0, 1, 63, 64, 65, 1000, 8191, 131000}, tokens[] = {1, 5, 64, 130};
+    static const int64_t past[] = {0, 1, 63, 64, 65, 1000, 8191, 131000};
+    static const int64_t tokens[] = {1, 5, 64, 130};
     int turn = 0;
 
     (void)state;
@@ -465,8 +466,9 @@ int main(void)
         cmocka_unit_test_setup(append_leaves_the_rest, enter),
     };
     static const struct CMUnitTest none[] = {cmocka_unit_test(there_is_no_device)};
-    const int rc = open_both() ? cmocka_run_group_tests_name("kernels/cuda_backend", tests, NULL, NULL)
-                               : cmocka_run_group_tests_name("kernels/cuda_backend", none, NULL, NULL);
+    static const char name[] = "kernels/cuda_backend";
+    const int rc = open_both() ? cmocka_run_group_tests_name(name, tests, NULL, NULL)
+                               : cmocka_run_group_tests_name(name, none, NULL, NULL);
 
     close_both();
     return rc;

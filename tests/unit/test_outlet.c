@@ -247,7 +247,8 @@ static void small_and_large_values_come_in_order(void **state)
  * and a single row. */
 static void what_no_slot_holds_comes_in_parts(void **state)
 {
-    static const int64_t shapes[][3] = {{9, 1000, 1000}, {2, 5000, 1024}, {1, 1, 10 * MIB}, {3, 2, 5}};
+    static const int64_t shapes[][3] = {
+        {9, 1000, 1000}, {2, 5000, 1024}, {1, 1, 10 * MIB}, {3, 2, 5}};
 
     (void)state;
     for (int i = 0; i < 4; i++) {

@@ -1,5 +1,5 @@
-/* test_engine_cuda.c - a model on a CUDA device gives the bits that it gives on the CPU, whatever is
- * asked of it and put into it.  Skipped where no device is built in. */
+/* test_cuda_engine.c - a model on a CUDA device gives the bits that it gives on the CPU, whatever
+ * is asked of it and put into it.  Skipped without one. */
 #include "tests/unit/kept_runs.h"
 
 #include <pthread.h>
@@ -171,8 +171,8 @@ int main(void)
     cuda = open_tiny_on("cuda:0", NUMERICS_TORCH_CPU_AVX512_BF16, 0, &err);
     if (!cuda)
         printf("skip: %s\n", err.text);
-    rc = cuda ? cmocka_run_group_tests_name("unit/engine_cuda", tests, setup, teardown)
-              : cmocka_run_group_tests_name("unit/engine_cuda", none, NULL, NULL);
+    rc = cuda ? cmocka_run_group_tests_name("unit/cuda_engine", tests, setup, teardown)
+              : cmocka_run_group_tests_name("unit/cuda_engine", none, NULL, NULL);
     engine_close(cuda);
     return rc;
 }
