@@ -348,7 +348,9 @@ static int assign_slots(struct program *p, struct error *err)
     for (int i = 0; i < p->count; i++) {
         struct step *s = &p->steps[i];
 
-        s->by_rows = s->op == OP_linear && last[i] == i && s->shape.at[0].kind == EXTENT_TOKENS;
+        /* cuBLAS chooses by all rows of a call, so PyTorch's call is made whole. */
+        s->by_rows = s->op == OP_linear && last[i] == i && s->shape.at[0].kind == EXTENT_TOKENS &&
+                     p->backend->numerics != NUMERICS_TORCH_CUDA;
         if (s->cache >= 0)
             continue;
         s->slot = take_slot(p, i, busy_until, owner);
