@@ -131,10 +131,13 @@ class Tree:
         for order in ORDERS:
             for test in self.tests:
                 fine, said = run_quietly([os.path.join(self.root, test)], seconds, cwd=self.root,
-                                         env=os.environ | {"SAMEBIT_EMULATED_ORDER": order})
+                                         env=os.environ | {"SAMEBIT_EMULATED_ORDER": order,
+                                                           "CMOCKA_TEST_ABORT": "1"})  # one failure is enough
                 if not fine:
-                    lines = [x for x in said.splitlines() if re.search(r"emulated CUDA|FAILED|not ok|error|time", x)]
-                    return f"{os.path.basename(test)}, {order}: {(lines or ['?'])[0].strip()[:150]}"
+                    lines = re.findall(r".*emulated CUDA.*|\[ RUN .*|.*FAILED.*|.*out of time.*", said)
+                    said_of_it = [x for x in lines if "RUN" not in x] or ["fails"]
+                    running = [x.split("] ")[1] for x in lines if "RUN" in x][-1:]
+                    return " ".join([os.path.basename(test) + ",", f"{order}:", *running, said_of_it[0].strip()[:150]])
         return None
 
     def check(self, site, seconds):

@@ -1,5 +1,6 @@
-/* test_cudart.cu - the stand-in for the CUDA runtime: host mistakes end the process, work is put off
- * as long as CUDA may, allocations fail where they are told to, and the log has every transfer. */
+/* test_cudart.cu - the stand-in for the CUDA runtime: host mistakes end the process, work is put
+ * off as long as CUDA may, allocations fail where they are told to, and the log has every transfer.
+ */
 extern "C" {
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,40 +102,85 @@ static void test_frees(void **state)
     assert_ends([] { cudaFree(device_bytes(8) + 1); }, "no allocation of device memory");
     assert_ends([] { cudaFree(pinned_bytes(8)); }, "no allocation of device memory");
     assert_ends([] { cudaFreeHost(device_bytes(8)); }, "no allocation of pinned memory");
-    assert_ends([] { char *p = device_bytes(8); cudaFree(p); cudaFree(p); },
-                "no allocation of device memory");
-    assert_goes_through([] { cudaFree(device_bytes(8)); cudaFree(NULL); });
+    assert_ends(
+        [] {
+            char *p = device_bytes(8);
+            cudaFree(p);
+            cudaFree(p);
+        },
+        "no allocation of device memory");
+    assert_goes_through([] {
+        cudaFree(device_bytes(8));
+        cudaFree(NULL);
+    });
 }
 
 static void test_overruns(void **state)
 {
     (void)state;
-    assert_ends([] { char *p = device_bytes(8); set(p + 8, 1, NULL); cudaFree(p); }, "");
-    assert_ends([] { char *p = device_bytes(7); set(p + 7, 1, NULL); cudaFree(p); }, "");
-    assert_goes_through([] { char *p = device_bytes(7); set(p + 6, 1, NULL); cudaFree(p); });
+    assert_ends(
+        [] {
+            char *p = device_bytes(8);
+            set(p + 8, 1, NULL);
+            cudaFree(p);
+        },
+        "");
+    assert_ends(
+        [] {
+            char *p = device_bytes(7);
+            set(p + 7, 1, NULL);
+            cudaFree(p);
+        },
+        "");
+    assert_goes_through([] {
+        char *p = device_bytes(7);
+        set(p + 6, 1, NULL);
+        cudaFree(p);
+    });
 }
 
 static void test_handles(void **state)
 {
     (void)state;
-    assert_ends([] { cudaStream_t s = stream_open(); cudaStreamDestroy(s); set(NULL, 1, s); },
-                "set_byte: a stream that does not exist or was destroyed");
-    assert_ends([] { cudaStream_t s = stream_open(); cudaStreamDestroy(s); cudaStreamDestroy(s); },
-                "cudaStreamDestroy: a stream that");
-    assert_ends([] { cudaEvent_t e = event_open(); cudaEventDestroy(e); cudaEventRecord(e); },
-                "cudaEventRecord: an event that");
-    assert_ends([] { cudaStreamSynchronize((cudaStream_t)host); }, "cudaStreamSynchronize: a stream");
+    assert_ends(
+        [] {
+            cudaStream_t s = stream_open();
+            cudaStreamDestroy(s);
+            set(NULL, 1, s);
+        },
+        "set_byte: a stream that does not exist or was destroyed");
+    assert_ends(
+        [] {
+            cudaStream_t s = stream_open();
+            cudaStreamDestroy(s);
+            cudaStreamDestroy(s);
+        },
+        "cudaStreamDestroy: a stream that");
+    assert_ends(
+        [] {
+            cudaEvent_t e = event_open();
+            cudaEventDestroy(e);
+            cudaEventRecord(e);
+        },
+        "cudaEventRecord: an event that");
+    assert_ends([] { cudaStreamSynchronize((cudaStream_t)host); },
+                "cudaStreamSynchronize: a stream");
 }
 
 static void test_arguments(void **state)
 {
     (void)state;
     assert_ends([] { set(host, 1, NULL); }, "set_byte: argument 1 holds");
-    assert_ends([] { struct pointers p = {2, 1, {device_bytes(8), host}};
-                     LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p); },
-                "set_bytes: argument 1 holds");
-    assert_goes_through([] { struct pointers p = {1, 1, {device_bytes(8), NULL}};
-                             LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p); });
+    assert_ends(
+        [] {
+            struct pointers p = {2, 1, {device_bytes(8), host}};
+            LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p);
+        },
+        "set_bytes: argument 1 holds");
+    assert_goes_through([] {
+        struct pointers p = {1, 1, {device_bytes(8), NULL}};
+        LAUNCH(set_bytes, dim3(1), dim3(1), 0, (cudaStream_t)0, p);
+    });
     assert_goes_through([] { set(pinned_bytes(8), 1, NULL); });
 }
 
@@ -149,10 +195,20 @@ static void test_devices(void **state)
     assert_int_equal(cudaGetLastError(), cudaErrorInvalidDevice);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     setenv("SAMEBIT_EMULATED_DEVICES", "2", 1);
-    assert_ends([] { char *p = device_bytes(1); cudaSetDevice(1); set(p, 1, stream_open()); },
-                "points to memory of device 0, the stream is of 1");
-    assert_ends([] { cudaStream_t s = stream_open(); cudaSetDevice(1); set(NULL, 1, s); },
-                "launched on a stream of device 0 while device 1 is current");
+    assert_ends(
+        [] {
+            char *p = device_bytes(1);
+            cudaSetDevice(1);
+            set(p, 1, stream_open());
+        },
+        "points to memory of device 0, the stream is of 1");
+    assert_ends(
+        [] {
+            cudaStream_t s = stream_open();
+            cudaSetDevice(1);
+            set(NULL, 1, s);
+        },
+        "launched on a stream of device 0 while device 1 is current");
     unsetenv("SAMEBIT_EMULATED_DEVICES");
 }
 
@@ -176,8 +232,9 @@ static void test_refused_launches(void **state)
         LAUNCH(set_byte, cases[i].grid, cases[i].block, cases[i].shared, (cudaStream_t)0, at, 1);
         assert_int_equal(cudaGetLastError(), cases[i].error);
     }
-    assert_int_equal(cudaFuncSetAttribute(set_byte, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          64 << 10), cudaSuccess);
+    assert_int_equal(
+        cudaFuncSetAttribute(set_byte, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10),
+        cudaSuccess);
     LAUNCH(set_byte, dim3(1), dim3(1), 64 << 10, (cudaStream_t)0, at, 1);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     cudaFree(at);

@@ -31,7 +31,8 @@ static void run(void (*kernel)(int *), unsigned threads)
     cudaDeviceSynchronize();
 }
 
-template <void (*KERNEL)(int *), int THREADS_OF_BLOCK> static void assert_run_ends(const char *words)
+template <void (*KERNEL)(int *), int THREADS_OF_BLOCK>
+static void assert_run_ends(const char *words)
 {
     assert_ends([] { run(KERNEL, THREADS_OF_BLOCK); }, words);
 }
@@ -122,7 +123,8 @@ static void test_halves(void **state)
 static void test_warp_misuse(void **state)
 {
     (void)state;
-    assert_run_ends<half_a_shuffle, 32>("waits for lane 16, which is at its end (half_a_shuffle: block 0,0,0");
+    assert_run_ends<half_a_shuffle, 32>(
+        "waits for lane 16, which is at its end (half_a_shuffle: block 0,0,0");
     assert_run_ends<two_shuffles, 32>("waits for lane 1, which is at a warp primitive");
     assert_run_ends<shuffle_beside_ballot, 32>("waits for lane 1, which is at a warp primitive");
     assert_run_ends<shuffle_beside_barrier, 32>("waits for lane 16, which is at __syncthreads");
@@ -161,9 +163,12 @@ static __global__ void one_round_less(int *out)
 static void test_barrier_misuse(void **state)
 {
     (void)state;
-    assert_run_ends<ends_before_a_barrier, THREADS>("__syncthreads waits for thread 5,0,0, which is at its end");
-    assert_run_ends<two_barriers, THREADS>("__syncthreads waits for thread 32,0,0, which is at __syncthreads");
-    assert_run_ends<one_round_less, THREADS>("__syncthreads waits for thread 40,0,0, which is at its end");
+    assert_run_ends<ends_before_a_barrier, THREADS>(
+        "__syncthreads waits for thread 5,0,0, which is at its end");
+    assert_run_ends<two_barriers, THREADS>(
+        "__syncthreads waits for thread 32,0,0, which is at __syncthreads");
+    assert_run_ends<one_round_less, THREADS>(
+        "__syncthreads waits for thread 40,0,0, which is at its end");
 }
 
 /* ---- what the primitives give ---- */
@@ -382,7 +387,8 @@ static __global__ void mark_places(int *out)
 
 static void test_each_thread_once(void **state)
 {
-    const dim3 grids[] = {{1, 1, 1}, {7, 1, 1}, {3, 4, 5}}, blocks[] = {{1, 1, 1}, {33, 2, 1}, {4, 3, 5}};
+    const dim3 grids[] = {{1, 1, 1}, {7, 1, 1}, {3, 4, 5}},
+               blocks[] = {{1, 1, 1}, {33, 2, 1}, {4, 3, 5}};
 
     (void)state;
     for (int order = 0; order < ORDERS; order++)
@@ -407,9 +413,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_warp_misuse),      cmocka_unit_test(test_barrier_misuse),
         cmocka_unit_test(test_halves),           cmocka_unit_test(test_primitives),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_an_order_repeats), cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_stack),            cmocka_unit_test(test_each_thread_once),
+        cmocka_unit_test(test_orders),           cmocka_unit_test(test_an_order_repeats),
+        cmocka_unit_test(test_garbage),          cmocka_unit_test(test_stack),
+        cmocka_unit_test(test_each_thread_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

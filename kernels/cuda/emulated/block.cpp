@@ -242,7 +242,8 @@ static void fill_order(struct runner *r, int *order, int n)
     }
 }
 
-/* Runs a warp until each lane waits or has ended.  Returns whether warp primitives let some go on. */
+/* Runs a warp until each lane waits or has ended.  Returns whether warp primitives let some go on.
+ */
 static int run_warp(struct runner *r, int index)
 {
     struct cuda_thread *warp = &r->threads[index * WARP];

@@ -1,9 +1,9 @@
 /* cudart.h - the calls of the CUDA runtime that the backend makes, by CUDA's own names, for kernels
  * that run on the CPU.  What CUDA calls undefined ends the process here, with a message.
  *
- * Streams put work off as long as CUDA lets them: until the host waits for it (the order "late"), or
- * do it at once ("now").  A result that is read, or memory that is used again, too early shows in
- * one of the two.
+ * Streams put work off as long as CUDA lets them: until the host waits for it (the order "late"),
+ * or do it at once ("now").  A result that is read, or memory that is used again, too early shows
+ * in one of the two.
  *
  *   SAMEBIT_EMULATED_DEVICES=N       devices, 1 by default
  *   SAMEBIT_EMULATED_STREAMS=now     or late, the default

@@ -1,8 +1,9 @@
 /* device_functions.h - CUDA's device functions for a C++ compiler.
  *
- * Those named for a rounding are one IEEE operation, as on the device.  expf, sinf, ... are computed
- * in double and rounded once: correct in all but about one case in 2^29, where the device's own may
- * be off by an ulp or two; kernels that promise bits do not call them, or a GPU tells.
+ * Those named for a rounding are one IEEE operation, as on the device.  expf, sinf, ... are
+ * computed in double and rounded once: correct in all but about one case in 2^29, where the
+ * device's own may be off by an ulp or two; kernels that promise bits do not call them, or a GPU
+ * tells.
  */
 #ifndef SAMEBIT_CUDA_EMULATED_DEVICE_FUNCTIONS_H
 #define SAMEBIT_CUDA_EMULATED_DEVICE_FUNCTIONS_H
@@ -41,11 +42,10 @@ EMULATED_FUNCTION(double, __longlong_as_double, (long long i), emulated_bits<dou
 EMULATED_FUNCTION(int, __popc, (unsigned u), __builtin_popcount(u))
 EMULATED_FUNCTION(int, __clz, (int i), i ? __builtin_clz((unsigned)i) : 32)
 EMULATED_FUNCTION(int, __ffs, (int i), __builtin_ffs(i))
-EMULATED_FUNCTION(unsigned, __umulhi, (unsigned a, unsigned b),
-                  (unsigned)((uint64_t)a * b >> 32))
-EMULATED_FUNCTION(int, __mulhi, (int a, int b), (int)((int64_t)a * b >> 32))
+EMULATED_FUNCTION(unsigned, __umulhi, (unsigned a, unsigned b), (unsigned)((uint64_t)a *b >> 32))
+EMULATED_FUNCTION(int, __mulhi, (int a, int b), (int)((int64_t)a *b >> 32))
 EMULATED_FUNCTION(unsigned long long, __umul64hi, (unsigned long long a, unsigned long long b),
-                  (unsigned long long)((unsigned __int128)a * b >> 64))
+                  (unsigned long long)((unsigned __int128)a *b >> 64))
 EMULATED_FUNCTION(unsigned, __funnelshift_l, (unsigned low, unsigned high, unsigned by),
                   (unsigned)((((uint64_t)high << 32 | low) << (by & 31)) >> 32))
 EMULATED_FUNCTION(unsigned, __funnelshift_r, (unsigned low, unsigned high, unsigned by),
@@ -177,8 +177,8 @@ template <class T> static inline T atomicMax(T *ptr, typename std::common_type<T
 {
     T seen = __atomic_load_n(ptr, __ATOMIC_SEQ_CST);
 
-    while (seen < value && !__atomic_compare_exchange_n(ptr, &seen, value, 0, __ATOMIC_SEQ_CST,
-                                                        __ATOMIC_SEQ_CST))
+    while (seen < value &&
+           !__atomic_compare_exchange_n(ptr, &seen, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     return seen;
 }
@@ -187,8 +187,8 @@ template <class T> static inline T atomicMin(T *ptr, typename std::common_type<T
 {
     T seen = __atomic_load_n(ptr, __ATOMIC_SEQ_CST);
 
-    while (value < seen && !__atomic_compare_exchange_n(ptr, &seen, value, 0, __ATOMIC_SEQ_CST,
-                                                        __ATOMIC_SEQ_CST))
+    while (value < seen &&
+           !__atomic_compare_exchange_n(ptr, &seen, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     return seen;
 }

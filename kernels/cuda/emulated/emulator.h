@@ -179,13 +179,13 @@ struct emulated_body {
     void (*end)(void *arguments);
     void *arguments;
 };
-void emulated_launch(const void *kernel, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, struct emulated_body body);
+void emulated_launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                     struct emulated_body body);
 
 /* Ends the process where a device cannot follow a pointer among these bytes.  In a struct each word
  * that is an address of the process counts, so none may be left unset. */
-void emulated_check_argument(const void *kernel, cudaStream_t stream, int number,
-                             const void *value, size_t bytes, int is_pointer);
+void emulated_check_argument(const void *kernel, cudaStream_t stream, int number, const void *value,
+                             size_t bytes, int is_pointer);
 
 template <class... Parameters> struct emulated_call {
     void (*kernel)(Parameters...);

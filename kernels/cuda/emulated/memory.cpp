@@ -1,5 +1,5 @@
-/* memory.cpp - device memory is the host's, one malloc each, so that AddressSanitizer sees what goes
- * beyond; without it bytes behind each allocation are looked at when it is freed. */
+/* memory.cpp - device memory is the host's, one malloc each, so that AddressSanitizer sees what
+ * goes beyond; without it bytes behind each allocation are looked at when it is freed. */
 #include "kernels/cuda/emulated/memory.h"
 
 #include <pthread.h>

@@ -17,7 +17,7 @@
 
 enum { KERNELS_MOST = 1024 };
 
-static const ElfW(Sym) *symbols;
+static const ElfW(Sym) * symbols;
 static size_t symbol_count;
 static const char *names;
 static pthread_once_t once = PTHREAD_ONCE_INIT;

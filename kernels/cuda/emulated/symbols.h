@@ -8,7 +8,8 @@
 struct symbol {
     const char *name; /* mangled */
     int type;         /* STT_FUNC, STT_TLS, ... of elf.h */
-    uint64_t value;   /* an offset: in the program, or in a thread's block of thread_local variables */
+    uint64_t
+        value; /* an offset: in the program, or in a thread's block of thread_local variables */
     size_t bytes;
 };
 

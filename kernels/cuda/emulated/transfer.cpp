@@ -270,8 +270,8 @@ static void demand_reachable(const char *name, int number, const void *ptr, int 
 }
 
 /* A struct is searched for words that are addresses. */
-void emulated_check_argument(const void *kernel, cudaStream_t stream, int number,
-                             const void *value, size_t bytes, int is_pointer)
+void emulated_check_argument(const void *kernel, cudaStream_t stream, int number, const void *value,
+                             size_t bytes, int is_pointer)
 {
     const char *name = kernel_name(kernel);
     const int device = stream_device(stream, name);

@@ -1,4 +1,4 @@
-/* vector_types.h - CUDA's small vectors, with its sizes and alignments, and their make_ functions. */
+/* vector_types.h - CUDA's small vectors with its sizes and alignments, and their make_. */
 #ifndef SAMEBIT_CUDA_EMULATED_VECTOR_TYPES_H
 #define SAMEBIT_CUDA_EMULATED_VECTOR_TYPES_H
 
