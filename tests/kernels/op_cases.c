@@ -122,21 +122,25 @@ static void case_rms_norm(struct random *r, const struct op_visit *visit, enum f
     op_case_finish(visit, &c);
 }
 
-/* Squares of 2^0 to 2^26: what is lost when one is added depends on the order. */
-static void case_rms_norm_spread(struct random *r, const struct op_visit *visit, int64_t T,
-                                 int64_t width)
+/* eps takes away all but 2^-16 of the mean, so that bits of the sum show which a bf16 hides.  Rows
+ * are one row, turned, whose sum depends on the order alone. */
+static void case_rms_norm_exposed(struct random *r, const struct op_visit *visit, int64_t T,
+                                  int64_t width)
 {
     struct op_case c = {.op = OP_rms_norm, .count = 1, .scope = {.tokens = T}};
+    double sum = 0;
     bf16 *x;
 
     c.in[0] = op_case_filled(r, FILL_PLAIN, 2, (int64_t[]){T, width});
     x = c.in[0].data;
-    for (int64_t i = 0; i < T * width; i++)
-        x[i] = (bf16)((127u << 7) + random_below(r, 13u << 7));
+    for (int64_t i = 0; i < width; i++)
+        sum += (double)bf16_to_f32(x[i]) * (double)bf16_to_f32(x[i]);
+    for (int64_t i = width; i < T * width; i++)
+        x[i] = x[(i % width + i / width * 7) % width];
     c.weight = op_case_filled(r, FILL_PLAIN, 1, &width);
-    c.attrs = (struct op_attrs){.eps = 1e-6};
+    c.attrs = (struct op_attrs){.eps = -(sum / (double)width) * (1 - 0x1p-16)};
     c.out = op_case_empty(2, (int64_t[]){T, width});
-    snprintf(c.label, sizeof(c.label), "[%d, %d], spread", (int)T, (int)width);
+    snprintf(c.label, sizeof(c.label), "[%d, %d], exposed", (int)T, (int)width);
     op_case_finish(visit, &c);
 }
 
@@ -152,9 +156,10 @@ static void cases_rms_norm(struct random *r, const struct op_visit *visit)
         case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 3, 65, 2);
         case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 5, 128, 3);
     }
-    case_rms_norm_spread(r, visit, 128, 1100);
-    case_rms_norm_spread(r, visit, 128, 9000);
-    case_rms_norm_spread(r, visit, 12, 140003);
+    for (int w = 0; w < (int)(sizeof(widths) / sizeof(widths[0])); w++)
+        case_rms_norm_exposed(r, visit, 9, widths[w]);
+    case_rms_norm_exposed(r, visit, 9, 9001);
+    case_rms_norm_exposed(r, visit, 5, 140003);
 }
 
 static void cases_rope(struct random *r, const struct op_visit *visit)

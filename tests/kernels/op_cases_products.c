@@ -48,7 +48,7 @@ static void case_pv(struct random *r, const struct op_visit *visit, enum fill fi
     op_case_finish(visit, &c);
 }
 
-enum { SPECIAL_K = 400, SPECIAL_AT = 316, SPECIALS = 3 };
+enum { SPECIAL_K = 320, SPECIAL_AT = 316, SPECIALS = 3 };
 
 /* Elements 0, 2 and SPECIAL_AT of rows of x and columns of w; the others are zero. */
 static const struct special {
