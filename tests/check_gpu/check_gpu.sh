@@ -20,6 +20,9 @@ fi
     build/cuda/tests/kernels/ops_driver build/cuda/tests/check_gpu/probe
 configs/models/venv.sh "$cache/venv" configs/models/requirements.txt
 configs/models/venv.sh "$cache/check-gpu-venv" tests/check_gpu/requirements.txt
+# They make PyTorch call other kernels.
+unset CUBLAS_WORKSPACE_CONFIG CUBLASLT_WORKSPACE_SIZE TORCH_BLAS_PREFER_CUBLASLT NVIDIA_TF32_OVERRIDE \
+    TORCH_ALLOW_TF32_CUBLAS_OVERRIDE DISABLE_ADDMM_CUDA_LT
 export SAMEBIT_CACHE="$cache" SAMEBIT_VENV="$cache/venv" TOKENIZERS_PARALLELISM=false
 exec "$cache/check-gpu-venv/bin/python" tests/check_gpu/check_gpu.py --build build/cuda \
     --out build/check_gpu.json "$@"

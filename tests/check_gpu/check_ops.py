@@ -34,7 +34,7 @@ def parse(text):
             note = " ".join(s for s in said if isinstance(s, str))[:300]
             match = DIFFERS.search(note)
             found[name] = ("differs", int(match[1]), int(match[2]), note) if match else ("failed", 0, 0, note)
-        elif name:
+        elif name and not line.startswith("[  ERROR"):  # where in the test's source
             said.append(line.strip())
     return found
 
@@ -52,8 +52,8 @@ def cpu_rows(text, status):
 def ops(settings):
     binary = os.path.join(settings.build, "tests/kernels/test_cuda_ops")
     environment = {k: v for k, v in os.environ.items() if k != "CMOCKA_MESSAGE_OUTPUT"}
-    status, out, err = report.run([binary], None if settings.emulated else SECONDS, environment)
-    yield from cpu_rows(out + err, status)
+    status, out, _ = report.run([binary], None if settings.emulated else SECONDS, environment, merged=True)
+    yield from cpu_rows(out, status)
     yield from torch_cuda(settings)
 
 

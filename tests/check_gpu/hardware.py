@@ -60,6 +60,6 @@ def sanitizer(settings):
         if left < 1:
             yield report.row("sanitizer", f"{tool} {test}", "skipped", note="out of time")
             continue
-        status, out, err = report.run([program, "--tool", tool, "--error-exitcode", "9",
-                                       os.path.join(settings.build, "tests/kernels/test_cuda_ops"), test], left)
-        yield sanitizer_row(f"{tool} {test}", status, out + err)
+        status, out, _ = report.run([program, "--tool", tool, "--error-exitcode", "9",
+                                       os.path.join(settings.build, "tests/kernels/test_cuda_ops"), test], left, merged=True)
+        yield sanitizer_row(f"{tool} {test}", status, out)

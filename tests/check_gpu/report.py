@@ -33,12 +33,12 @@ def end_group(pid):
         pass
 
 
-def run(command, seconds, environment=None):
+def run(command, seconds, environment=None, merged=False):
     """Status (None: out of time), standard output and standard error; nothing is left behind.
-    seconds: None has no limit."""
+    seconds: None has no limit.  merged: both are one, in the order in which they were written."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
-                                 start_new_session=True)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
+                                 stderr=subprocess.STDOUT if merged else err, env=environment, start_new_session=True)
         try:
             status = child.wait(seconds and max(1.0, seconds))
         except subprocess.TimeoutExpired:

@@ -16,6 +16,7 @@ SIDES = [("torch-cuda", "eager"), ("torch-cpu/avx512_bf16", "sdpa")]
 WORKS = [("decode", "decode", 16), ("prefill 512", "prefill", 512), ("prefill 2048", "prefill", 2048)]
 ROUNDS = 3
 COPIED = 1 << 30  # bytes
+DEVICE = "cuda"
 
 
 def info(name, note):
@@ -24,7 +25,7 @@ def info(name, note):
 
 def copy_bandwidth():
     """Bytes per second, read and written, of the best of some copies inside the device."""
-    source = torch.zeros(COPIED, dtype=torch.uint8, device="cuda")
+    source = torch.zeros(COPIED, dtype=torch.uint8, device=DEVICE)
     target, best = torch.empty_like(source), float("inf")
     for _ in range(10):
         torch.cuda.synchronize()
@@ -48,20 +49,20 @@ class PyTorchSide:
     """transformers on the GPU, as bench.measure asks a side."""
 
     def __init__(self, folder, attention):
-        self.model = reference.Reference(folder, attention, "cuda").model
+        self.model = reference.Reference(folder, attention, DEVICE).model
         self.name = f"PyTorch {attention}"
 
     def seconds(self, kind, tokens):
         with torch.inference_mode():
             torch.cuda.synchronize()
             start = time.perf_counter()
-            out = self.model(torch.tensor([tokens], device="cuda"), use_cache=True, logits_to_keep=1)
+            out = self.model(torch.tensor([tokens], device=DEVICE), use_cache=True, logits_to_keep=1)
             token = int(out.logits[0, -1].argmax())
             if kind == "prefill":
                 return time.perf_counter() - start, len(tokens)
             start, steps = time.perf_counter(), bench.DECODE["more"] - bench.DECODE["few"]
             for _ in range(steps):
-                ids = torch.tensor([[token]], device="cuda")
+                ids = torch.tensor([[token]], device=DEVICE)
                 out = self.model(ids, past_key_values=out.past_key_values, use_cache=True)
                 token = int(out.logits[0, -1].argmax())
             return time.perf_counter() - start, steps
