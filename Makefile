@@ -9,12 +9,13 @@
 # make CUDA=1           for NVIDIA GPUs, in build/cuda: nvcc in PATH or PyPI's, see kernels/cuda/cuda.mk
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
+# make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
 # tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME,
-# --rounds N) to tests/bench/bench.py;
+# --rounds N) to tests/bench/bench.py, CHECKFLAGS (--only SECTION) to tests/check_gpu/check_gpu.py;
 # SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
@@ -155,6 +156,9 @@ bench: all $(B)/tests/bench/limits
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/bench/bench.py --limits $(B)/tests/bench/limits --out $(B)/bench.json $(BENCHFLAGS)
 
+check-gpu:
+	@exec env MAKE='$(MAKE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)
+
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 clean:
@@ -171,6 +175,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
+.PHONY: all run test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

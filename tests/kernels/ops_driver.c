@@ -1,15 +1,17 @@
 /* ops_driver.c - runs single operations for tests/kernels/torch_ops.py.
  *
- *     ops_driver NUMERICS ISA THREADS        ISA "best": the best of this CPU
+ *     ops_driver NUMERICS ISA THREADS [DEVICE]     ISA "best": the best of this CPU
  *
+ * DEVICE is "cpu", or "cuda:0", ..., which has neither ISA nor THREADS; to it tensors are sent, from
+ * it the output is fetched.
  * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
  * A request is a line
  *     OP past tokens hidden eps by width window part tensors
  * and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
  * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are inv_freq
  * past=TYPE tokens=dim eps=theta by=factor   in: F32 [3] low, high, original length log_softmax in:
- * BF16 [rows, n]; out: F32 [rows, n] A request that makes no sense ends the program with 2 and a
- * line on stderr. */
+ * BF16 [rows, n]; out: F32 [rows, n], both the host's on any device.  A request that makes no sense
+ * ends the program with 2 and a line on stderr. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,30 +117,68 @@ static void free_request(struct request *r)
     free(r->out.data);
 }
 
+/* `t` on the device: itself where the device is the host. */
+static struct tensor sent(struct backend *b, const struct tensor *t)
+{
+    struct tensor to = *t;
+
+    if (strcmp(b->device, "cpu") == 0)
+        return to;
+    to.data = b->alloc(b, tensor_bytes(t));
+    if (!to.data || b->copy(b, &to, t))
+        die("the device did not take a tensor");
+    return to;
+}
+
+static void fetch(struct backend *b, const struct tensor *host, struct tensor *t)
+{
+    if (t->data != host->data && b->read(b, host->data, t))
+        die(b->trouble && b->trouble(b) ? b->trouble(b) : "the device did not give the output");
+}
+
+static void drop(struct backend *b, const struct tensor *host, struct tensor *t)
+{
+    if (t->data != host->data)
+        b->free(b, t->data);
+}
+
+static const struct weight *opened(struct backend *b, enum op op, const struct tensor *plain,
+                                   struct weight *weight)
+{
+    struct error err = {0};
+
+    if (!plain->rank)
+        return NULL;
+    if (b->weight_open(b, op, plain, weight, &err))
+        die(err.text);
+    return weight;
+}
+
 static void run_op(struct backend *b, struct request *r, enum op op)
 {
+    struct tensor in[3], out = sent(b, &r->out);
     struct weight weight = {0}, bias = {0};
     struct error err = {0};
-    struct op_call call = {.backend = b, .out = &r->out, .attrs = &r->attrs, .scope = r->scope};
+    struct op_call call = {.backend = b, .out = &out, .attrs = &r->attrs, .scope = r->scope};
 
-    for (int i = 0; i < r->inputs; i++)
-        call.in[i] = &r->in[i];
-    if (r->weight.rank) {
-        if (b->weight_open(b, op, &r->weight, &weight, &err))
-            die(err.text);
-        call.weight = &weight;
+    for (int i = 0; i < r->inputs; i++) {
+        in[i] = sent(b, &r->in[i]);
+        call.in[i] = &in[i];
     }
-    if (r->bias.rank) {
-        if (b->weight_open(b, op, &r->bias, &bias, &err))
-            die(err.text);
-        call.bias = &bias;
-    }
-    if (b->op[op](&call))
-        die("the operation refused");
+    call.weight = opened(b, op, &r->weight, &weight);
+    call.bias = opened(b, op, &r->bias, &bias);
+    if (b->prepare && b->prepare(b, op, &call, &err))
+        die(err.text);
+    if (!b->op[op] || b->op[op](&call))
+        die(b->trouble && b->trouble(b) ? b->trouble(b) : "the operation refused");
+    fetch(b, &r->out, &out);
     if (call.weight)
         b->weight_close(b, &weight);
     if (call.bias)
         b->weight_close(b, &bias);
+    for (int i = 0; i < r->inputs; i++)
+        drop(b, &r->in[i], &in[i]);
+    drop(b, &r->out, &out);
 }
 
 static void run_inv_freq(struct backend *b, struct request *r)
@@ -165,17 +205,22 @@ static void run_log_softmax(struct backend *b, struct request *r)
 
 int main(int argc, char **argv)
 {
+    const char *device = argc == 5 ? argv[4] : "cpu";
     struct error err = {0};
     struct backend *b;
     struct request r;
     int numerics;
 
-    if (argc != 4 || (numerics = numerics_find(argv[1])) < 0)
-        die("usage: ops_driver NUMERICS ISA THREADS");
-    b = backend_open("cpu", (enum numerics)numerics, strcmp(argv[2], "best") ? argv[2] : NULL,
-                     atoi(argv[3]), &err);
+    if (argc < 4 || argc > 5 || (numerics = numerics_find(argv[1])) < 0)
+        die("usage: ops_driver NUMERICS ISA THREADS [DEVICE]");
+    b = strcmp(device, "cpu") ? backend_open(device, (enum numerics)numerics, NULL, 0, &err)
+                              : backend_open(device, (enum numerics)numerics,
+                                             strcmp(argv[2], "best") ? argv[2] : NULL,
+                                             atoi(argv[3]), &err);
     if (!b)
         die(err.text);
+    if (b->enter && b->enter(b))
+        die("the device did not start");
     while (read_request(&r)) {
         const int op = op_find(r.op);
 

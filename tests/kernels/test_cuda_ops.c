@@ -2,7 +2,8 @@
  * bits of the plain CPU version on one thread; on the emulator in several orders of threads.
  *
  * Walks ops.def with the cases of test_ops.c: an operation without cases, or without a kernel,
- * fails.  Skips where there is no device, which the emulator never lacks. */
+ * fails.  Skips where there is no device, which the emulator never lacks.  With an argument, a pattern
+ * of names (test_r*), runs only these. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,7 +225,7 @@ static void test_large_products(void **state)
     }
 #include "kernels/ops.def"
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
 #define OP(name, least, most, mirror) cmocka_unit_test(test_##name),
@@ -232,5 +233,7 @@ int main(void)
         cmocka_unit_test(test_large_products),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("kernels/cuda", tests, open_pairs, close_pairs);
 }

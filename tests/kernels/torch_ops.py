@@ -68,6 +68,7 @@ if not args.numerics:
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from driver import Driver, differing  # noqa: E402
 from transformers import LlamaConfig  # noqa: E402
 from transformers import masking_utils as masking  # noqa: E402
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
@@ -75,43 +76,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
 from transformers.models.llama import modeling_llama as llama  # noqa: E402
 
 BF16_WIDE = args.numerics == "torch-cpu/avx512_bf16"
-DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.int64: "I64"}
 rng = np.random.default_rng(args.seed)
 torch.set_grad_enabled(False)
 
 
-class Driver:
-    def __init__(self):
-        self.process = subprocess.Popen([args.driver, args.numerics, args.isa, "2"],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def run(self, op, tensors, out_dtype, out_shape, past=0, tokens=1, hidden=0, eps=0.0, by=0.0, width=0,
-            window=0, part=0):
-        """tensors: (role, tensor) pairs.  Returns the output as a torch tensor."""
-        write, read = self.process.stdin.write, self.process.stdout.read
-        write(f"{op} {past} {tokens} {hidden} {eps!r} {by!r} {width} {window} {part} {len(tensors) + 1}\n".encode())
-        for role, t in tensors:
-            t = t.contiguous()
-            write(f"{role} {DTYPES[t.dtype]} {t.dim()} {' '.join(map(str, t.shape))}\n".encode())
-            raw = t.view(torch.int16) if t.dtype == torch.bfloat16 else t
-            write(raw.numpy().tobytes())
-        write(f"out {DTYPES[out_dtype]} {len(out_shape)} {' '.join(map(str, out_shape))}\n".encode())
-        self.process.stdin.flush()
-        size = int(np.prod(out_shape)) * out_dtype.itemsize
-        raw = read(size)
-        if len(raw) != size:
-            raise RuntimeError(f"{op}: the driver ended early")
-        return torch.frombuffer(bytearray(raw), dtype=out_dtype).reshape(out_shape)
-
-
-driver = Driver()
-
-
-def differing(a, b):
-    """Elements whose bits differ; any NaN equals any other."""
-    kind = torch.int16 if a.dtype == torch.bfloat16 else torch.int32
-    a, b = a.contiguous(), b.contiguous()
-    return int(((a.view(kind) != b.view(kind)) & ~(a.isnan() & b.isnan())).sum())
+driver = Driver(args.driver, args.numerics, args.isa)
 
 
 class Tally:

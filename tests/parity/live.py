@@ -55,7 +55,7 @@ class Comparison:
             return self.problems.append(f"{key}: the server's trace lacks it")
         if entry[1] != "BF16" or entry[2] != tuple(value.shape) or value.dtype != torch.bfloat16:
             return self.problems.append(f"{key}: {entry[1]} {list(entry[2])}, PyTorch {value.dtype} {list(value.shape)}")
-        want = value.contiguous().view(torch.int16).numpy().view(self.numpy.uint16).reshape(-1)
+        want = value.cpu().contiguous().view(torch.int16).numpy().view(self.numpy.uint16).reshape(-1)
         self._compare(order, key, entry, self.bits(entry), want)
 
     def _compare(self, order, key, entry, got, want):

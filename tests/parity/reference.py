@@ -115,9 +115,10 @@ class Feed:
 
 
 class Reference:
-    """One model, loaded as from_pretrained(dtype=bfloat16, attn_implementation=attention) loads it."""
+    """One model, loaded as from_pretrained(dtype=bfloat16, attn_implementation=attention) loads it,
+    and moved to a device of PyTorch's ("cpu", "cuda"), where the values that it hands out lie."""
 
-    def __init__(self, folder, attention):
+    def __init__(self, folder, attention, device="cpu"):
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
@@ -125,7 +126,8 @@ class Reference:
         logging.disable_progress_bar()
         self.torch = torch
         self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, attn_implementation=attention).eval()
+            folder, dtype=torch.bfloat16, attn_implementation=attention).eval().to(device)
+        self.device = device
         self.implementation = attention
         self.modeling = sys.modules[type(self.model).__module__]
         self.eager = self.modeling.eager_attention_forward
@@ -237,8 +239,9 @@ class Reference:
                 start, end = feed.span(self.call)
                 mask = feed.mask(end)
                 if mask is not None:
-                    more["attention_mask"] = t.tensor(mask)
-                out = self.model(t.tensor([row[start:end] for row in fed]), past_key_values=cache, use_cache=True, **more)
+                    more["attention_mask"] = t.tensor(mask, device=self.device)
+                tokens = t.tensor([row[start:end] for row in fed], device=self.device)
+                out = self.model(tokens, past_key_values=cache, use_cache=True, **more)
                 cache = out.past_key_values
                 if after:
                     after(self.call, out)
