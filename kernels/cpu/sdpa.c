@@ -8,56 +8,6 @@
 
 #include "kernels/cpu/finish.h"
 
-struct sdpa sdpa_of(const struct op_call *call)
-{
-    const struct tensor *q = call->in[0], *k = call->in[1];
-    const int64_t T = q->shape[1], L = k->shape[1];
-    const int64_t hidden = call->scope.hidden - (call->scope.past + T - L);
-    struct sdpa s = {.call = call, .tokens = T, .keys = L, .width = q->shape[2]};
-
-    s.shared = q->shape[0] / k->shape[0];
-    s.group = T < 192 ? 32 : T < 768 ? 64 : 256;
-    s.window = call->attrs->window;
-    s.hidden = hidden > 0 ? hidden : 0;
-    s.masked = (s.window && L >= s.window) || hidden > 0 || (T > 1 && L != T);
-    s.lanes = call->backend->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
-    s.scale = (float)call->attrs->by;
-    return s;
-}
-
-/* ---- exponential ---- */
-
-/* 2^(i/32) */
-static const double exp_table[32] = {
-    0x1.0000000000000p+0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0,
-    0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0,
-    0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0,
-    0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0,
-    0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0,
-    0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0,
-    0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0,
-    0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0};
-
-/* 2^(k/32) * 2^(r/32) with k an integer and |r| <= 1/2: a table and a cubic, in f64. */
-float sdpa_exp_old(float x)
-{
-    const double by = 0x1.71547652b82fep+5; /* 32 / ln 2 */
-    double k, r, cubic;
-    int64_t n, i;
-
-    if (x != x)
-        return x;
-    if (x < -0x1.9fe368p6f)
-        return 0.0f;
-    k = rint(by * (double)x);
-    r = fma(by, (double)x, -k);
-    n = (int64_t)k;
-    i = n & 31;
-    cubic = fma(0x1.c6af84b912394p-20, r, 0x1.ebfce50fac4f3p-13);
-    cubic = fma(cubic, r * r, fma(0x1.62e42ff0c52d6p-6, r, 1.0));
-    return (float)(cubic * ldexp(exp_table[i], (int)((n - i) / 32)));
-}
-
 /* ---- query times keys ---- */
 
 /* s[k % lanes] = fma(q[k], x[k], s[k % lanes]); lanes is 1, 4 or 8. */
