@@ -1,8 +1,8 @@
-/* probe.cu - two approximations of the hardware against correctly rounded ones, and what flushing to
- * zero does at the least normal.  Prints lines: NAME, differing, elements, a note; tab separated.
+/* probe.cu - two approximations of the hardware against correctly rounded ones, and what flushing
+ * to zero does at the least normal.  Prints lines: NAME, differing, elements, a note, with tabs.
  *
- * ex2.approx is the last step of CUDA's expf, rsqrt.approx all of its rsqrtf: what runs without a GPU
- * puts correctly rounded functions in their place (kernels/cuda/emulated). */
+ * ex2.approx is the last step of CUDA's expf, rsqrt.approx all of its rsqrtf: without a GPU
+ * correctly rounded functions stand in for them (kernels/cuda/emulated). */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -89,8 +89,8 @@ static void compare(const char *name, float first, void (*kernel)(uint32_t, floa
         differing += far != 0;
         farthest = far > farthest ? far : farthest;
     }
-    printf("%s from %g\t%ld\t%d\tat most %ld units in the last place\n", name, (double)first, differing,
-           BINADE, farthest);
+    printf("%s from %g\t%ld\t%d\tat most %ld units in the last place\n", name, (double)first,
+           differing, BINADE, farthest);
     check(cudaFree(device), "cudaFree");
     free(got);
 }

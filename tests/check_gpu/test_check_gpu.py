@@ -35,7 +35,8 @@ def test_verdicts(differing, elements, promised, verdict):
 
 
 @pytest.mark.parametrize("verdicts, status, closing", [
-    (["equal", "info", "skipped"], 0, "1 passed, 0 failed, 1 skipped"), (["equal", "differs"], 1, "1 passed, 1 failed, 0 skipped"),
+    (["equal", "info", "skipped"], 0, "1 passed, 0 failed, 1 skipped"),
+    (["equal", "differs"], 1, "1 passed, 1 failed, 0 skipped"),
     (["failed"], 1, "0 passed, 1 failed, 0 skipped"), (["info"], 0, "0 passed, 0 failed, 0 skipped")])
 def test_exit_status(verdicts, status, closing):
     rows = [report.row("s", "n", v) for v in verdicts]

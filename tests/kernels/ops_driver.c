@@ -2,8 +2,8 @@
  *
  *     ops_driver NUMERICS ISA THREADS [DEVICE]     ISA "best": the best of this CPU
  *
- * DEVICE is "cpu", or "cuda:0", ..., which has neither ISA nor THREADS; to it tensors are sent, from
- * it the output is fetched.
+ * DEVICE is "cpu", or "cuda:0", ..., which has neither ISA nor THREADS: tensors are sent to it, the
+ * output is fetched.
  * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
  * A request is a line
  *     OP past tokens hidden eps by width window part tensors
