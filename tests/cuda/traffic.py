@@ -98,9 +98,9 @@ def measure(folder, numerics, attention, past):
         lines = last_step(log)
     launches = collections.Counter(line.split()[1] for line in lines if line.startswith("launch "))
     moved = step_bytes(values, parameters(folder), past + 1, numerics == "torch-cuda")
-    return {"launches": launches, "steps": len(values), "moved": moved,
+    return {"launches": launches, "steps": len(values), "rotary": sum(v["op"] == "rotary" for v in values), "moved": moved,
             "least": moved["weights"] + moved["keys and values"],
-            "copied": sum(int(line.split()[2]) for line in lines if line.startswith("copy "))}
+            "copied": [tuple(line.split()[1:]) for line in lines if line.startswith("copy ")]}
 
 
 def show(what):
@@ -111,7 +111,8 @@ def show(what):
     print(f"bytes read and written: {total:,}, {total / least:.4f} of the least possible, {least:,}")
     for name, n in what["moved"].items():
         print(f"  {n:14,}  {name}")
-    print(f"between host and device: {what['copied']:,} bytes")
+    for way, size in what["copied"]:
+        print(f"copy {way}: {int(size):,} bytes")
 
 
 def main():
