@@ -15,15 +15,14 @@ enum {
     SDPA_WIDEST = 256 /* D; shape.c lets no wider one pass */
 };
 
-/* A call, resolved. */
+/* A call, resolved.  No padding: a device is given all of its bytes. */
 struct sdpa {
     const struct op_call *call;  /* of no use to a device, which gets NULL */
     int64_t shared;              /* query heads of one key head */
     int64_t tokens, keys, width; /* T, L, D */
-    int64_t group;               /* rows that PyTorch computes together */
     int64_t window, hidden; /* keys of the window, 0 = none; keys before this one are padding */
+    int64_t group, lanes;   /* rows that PyTorch computes together; of ATen's vectors */
     int masked; /* 0: keys after a row's own are cut off; 1: a mask of 0 and -inf is added */
-    int lanes;  /* of ATen's vectors */
     float scale;
 };
 

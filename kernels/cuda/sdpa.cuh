@@ -20,7 +20,7 @@ struct sdpa_rows {
 struct attention {
     struct sdpa s;
     struct sdpa_rows q, k, v, y;
-    int row; /* the first that the launch computes */
+    int64_t row; /* the first that the launch computes */
 };
 
 static __forceinline__ __device__ const bf16 *sdpa_row(const struct sdpa_rows &m, int64_t head,
@@ -45,7 +45,7 @@ static __forceinline__ __device__ struct sdpa_block sdpa_block_of(const struct s
 {
     int64_t to, from = sdpa_seen(&s, t, &to);
 
-    return sdpa_block{(int)(from - n), (int)(to - n), N, N / s.lanes * s.lanes};
+    return sdpa_block{(int)(from - n), (int)(to - n), N, N - N % (int)s.lanes};
 }
 
 /* The score of key j < N as it enters the softmax. */
@@ -122,7 +122,7 @@ static __forceinline__ __device__ float sdpa_softmax(const struct sdpa &s,
     }
     if (j >= b.whole && j < b.N)
         left = sdpa_exp_tail(__fsub_rn(sdpa_score(s, b, x, j), most));
-    sum = sdpa_weights(s.lanes, b, most, left, e);
+    sum = sdpa_weights((int)s.lanes, b, most, left, e);
     for (int k = b.whole; k < b.N; k++)
         sum = __fadd_rn(sum, __shfl_sync(WHOLE_WARP, left, k % WARP));
     old = sdpa_exp_old(__fsub_rn(state->max, most));
