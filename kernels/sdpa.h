@@ -15,15 +15,14 @@ enum {
     SDPA_WIDEST = 256 /* D; shape.c lets no wider one pass */
 };
 
-/* A call, resolved. */
+/* A call, resolved.  No padding: a device is given all of its bytes. */
 struct sdpa {
     const struct op_call *call;  /* of no use to a device, which gets NULL */
     int64_t shared;              /* query heads of one key head */
     int64_t tokens, keys, width; /* T, L, D */
-    int64_t group;               /* rows that PyTorch computes together */
     int64_t window, hidden; /* keys of the window, 0 = none; keys before this one are padding */
+    int64_t group, lanes;   /* rows that PyTorch computes together; of ATen's vectors */
     int masked; /* 0: keys after a row's own are cut off; 1: a mask of 0 and -inf is added */
-    int lanes;  /* of ATen's vectors */
     float scale;
 };
 
@@ -110,17 +109,15 @@ BF16_INLINE float sdpa_fexp(float x)
     return x >= least ? f32_from_bits((uint32_t)(int32_t)r) : 0.0f;
 }
 
-#define SDPA_POWERS \
-  { \
-    0x1.0000000000000p+0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0, \
-    0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0, \
-    0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0, \
-    0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0, \
-    0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0, \
-    0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0, \
-    0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0, \
-    0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0 \
-  }
+#define SDPA_POWERS                                                                                \
+    {0x1.0000000000000p+0, 0x1.059b0d3158574p+0, 0x1.0b5586cf9890fp+0, 0x1.11301d0125b51p+0,       \
+     0x1.172b83c7d517bp+0, 0x1.1d4873168b9aap+0, 0x1.2387a6e756238p+0, 0x1.29e9df51fdee1p+0,       \
+     0x1.306fe0a31b715p+0, 0x1.371a7373aa9cbp+0, 0x1.3dea64c123422p+0, 0x1.44e086061892dp+0,       \
+     0x1.4bfdad5362a27p+0, 0x1.5342b569d4f82p+0, 0x1.5ab07dd485429p+0, 0x1.6247eb03a5585p+0,       \
+     0x1.6a09e667f3bcdp+0, 0x1.71f75e8ec5f74p+0, 0x1.7a11473eb0187p+0, 0x1.82589994cce13p+0,       \
+     0x1.8ace5422aa0dbp+0, 0x1.93737b0cdc5e5p+0, 0x1.9c49182a3f090p+0, 0x1.a5503b23e255dp+0,       \
+     0x1.ae89f995ad3adp+0, 0x1.b7f76f2fb5e47p+0, 0x1.c199bdd85529cp+0, 0x1.cb720dcef9069p+0,       \
+     0x1.d5818dcfba487p+0, 0x1.dfc97337b9b5fp+0, 0x1.ea4afa2a490dap+0, 0x1.f50765b6e4540p+0}
 
 /* 2^(i/32) */
 static const double sdpa_powers[32] = SDPA_POWERS;
@@ -143,9 +140,8 @@ BF16_INLINE double sdpa_power(int32_t n)
 #endif
 }
 
-/* For the keys left over: e^x rounded once.  Computed in f64 as 2^(k/32) * e^r, |r| <= ln 2 / 64, to
- * within two of its ulps; that every f32 is then the nearest one is shown for each x by test_ops.c.
- */
+/* For the keys left over: e^x rounded once.  2^(k/32) * e^r, |r| <= ln 2 / 64, in f64 to within two
+ * of its ulps; test_sdpa_exp.c shows for each x that the f32 is then the nearest one. */
 BF16_INLINE float sdpa_exp_tail(float x)
 {
     double k, r, tail, power;

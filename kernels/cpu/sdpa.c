@@ -76,7 +76,7 @@ static float row_scores(const struct sdpa *s, int64_t t, int64_t n, int64_t N, f
 static float row_weights(const struct sdpa *s, const float *x, float most, int64_t N, bf16 *p)
 {
     const int64_t whole = N / s->lanes * s->lanes;
-    const int accumulators = 2 * s->lanes;
+    const int accumulators = 2 * (int)s->lanes;
     float sum[32] = {0};
 
     for (int64_t j = 0; j < whole; j++) {
@@ -85,7 +85,7 @@ static float row_weights(const struct sdpa *s, const float *x, float most, int64
         sum[j % accumulators] += e;
         p[j] = bf16_from_f32(e);
     }
-    for (int w = s->lanes; w; w /= 2)
+    for (int w = (int)s->lanes; w; w /= 2)
         for (int l = 0; l < w; l++)
             sum[l] = sum[l] + sum[l + w];
     for (int64_t j = whole; j < N; j++) {

@@ -179,7 +179,7 @@ static void row_softmax(const struct sdpa *s, const struct block *b, int64_t fro
         memset(x, 0, SDPA_KEYS * sizeof(*x));
         return;
     }
-    now = row_weights(x, from, to, b->N, most, s->lanes);
+    now = row_weights(x, from, to, b->N, most, (int)s->lanes);
     old = sdpa_exp_old(*max - most);
     *sum = fmaf(old, *sum, now);
     *max = most;

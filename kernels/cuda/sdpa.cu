@@ -42,7 +42,7 @@ int cuda_sdpa(const struct op_call *call)
         LAUNCH(tile_kernels[(a.s.width - 1) / ACROSS],
                dim3(blocks_for(a.s.tokens - few, TILE_ROWS), heads), dim3(SDPA_THREADS),
                tile_bytes(a.s.width), stream, a);
-    a.row = (int)(a.s.tokens - few);
+    a.row = a.s.tokens - few;
     if (few)
         LAUNCH(sdpa_few_kernel, dim3((unsigned)few, heads), dim3(SDPA_THREADS), 0, stream, a);
     return cuda_launched();

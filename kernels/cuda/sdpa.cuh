@@ -20,7 +20,7 @@ struct sdpa_rows {
 struct attention {
     struct sdpa s;
     struct sdpa_rows q, k, v, y;
-    int row; /* the first that the launch computes */
+    int64_t row; /* the first that the launch computes */
 };
 
 static __forceinline__ __device__ const bf16 *sdpa_row(const struct sdpa_rows &m, int64_t head,
@@ -45,10 +45,20 @@ static __forceinline__ __device__ struct sdpa_block sdpa_block_of(const struct s
 {
     int64_t to, from = sdpa_seen(&s, t, &to);
 
-    return sdpa_block{(int)(from - n), (int)(to - n), N, N / s.lanes * s.lanes};
+    return sdpa_block{(int)(from - n), (int)(to - n), N, N - N % (int)s.lanes};
 }
 
-/* This lane's scores as they enter the softmax, -inf beyond N; returns the block's maximum. */
+/* The score of key j < N as it enters the softmax. */
+static __forceinline__ __device__ float sdpa_score(const struct sdpa &s, const struct sdpa_block &b,
+                                                   const float *x, int j)
+{
+    const bool seen = j >= b.from && j < b.to;
+
+    return s.masked ? __fmaf_rn(x[j], s.scale, seen ? 0.0f : -INFINITY)
+                    : __fmul_rn(seen ? x[j] : -INFINITY, s.scale);
+}
+
+/* This lane's scores, -inf beyond N; returns the block's maximum. */
 static __forceinline__ __device__ float sdpa_scores(const struct sdpa &s,
                                                     const struct sdpa_block &b, const float *x,
                                                     float *e)
@@ -59,13 +69,8 @@ static __forceinline__ __device__ float sdpa_scores(const struct sdpa &s,
 #pragma unroll
     for (int i = 0; i < SDPA_SLOTS; i++) {
         const int j = (int)threadIdx.x % WARP + WARP * i;
-        const bool seen = j >= b.from && j < b.to;
 
-        e[i] = -INFINITY;
-        if (j >= b.N)
-            continue;
-        e[i] = s.masked ? __fmaf_rn(x[j], s.scale, seen ? 0.0f : -INFINITY)
-                        : __fmul_rn(seen ? x[j] : -INFINITY, s.scale);
+        e[i] = j < b.N ? sdpa_score(s, b, x, j) : -INFINITY;
         most = e[i] > most ? e[i] : most;
         nan |= e[i] != e[i] && (s.masked || j < b.whole);
     }
@@ -77,63 +82,36 @@ static __forceinline__ __device__ float sdpa_scores(const struct sdpa &s,
     return __any_sync(WHOLE_WARP, nan) ? NAN : most;
 }
 
-/* e = FEXP(e - most) of the keys in whole vectors, 0 for others; returns their sum in lane 0. */
-static __forceinline__ __device__ float sdpa_whole_weights(int lanes, int whole, float most,
-                                                           float *e)
+/* e = FEXP(e - most) of the keys in whole vectors, `left` for those left over; returns the sum of the
+ * former in lane 0. */
+static __forceinline__ __device__ float sdpa_weights(int lanes, const struct sdpa_block &b,
+                                                     float most, float left, float *e)
 {
     float sum = 0.0f;
 
 #pragma unroll
     for (int i = 0; i < SDPA_SLOTS; i++) {
         const int j = (int)threadIdx.x % WARP + WARP * i;
+        const float weight = j < b.whole ? sdpa_fexp(__fsub_rn(e[i], most)) : 0.0f;
 
-        e[i] = j < whole ? sdpa_fexp(__fsub_rn(e[i], most)) : 0.0f;
-        sum = __fadd_rn(sum, e[i]);
+        sum = __fadd_rn(sum, weight);
         if (lanes < WARP / 2)
-            sum = __fadd_rn(sum, __shfl_xor_sync(WHOLE_WARP, e[i], WARP / 2));
+            sum = __fadd_rn(sum, __shfl_xor_sync(WHOLE_WARP, weight, WARP / 2));
+        e[i] = j >= b.whole && j < b.N ? left : weight;
     }
     for (int d = lanes; d; d /= 2)
         sum = __fadd_rn(sum, __shfl_xor_sync(WHOLE_WARP, sum, d));
     return sum;
 }
 
-/* This lane's score among the keys left over, all of which are in one slot. */
-static __forceinline__ __device__ float sdpa_left_over(const struct sdpa_block &b, const float *e)
-{
-    float x = -INFINITY;
-
-#pragma unroll
-    for (int i = 0; i < SDPA_SLOTS; i++)
-        if (i == b.whole / WARP)
-            x = e[i];
-    return x;
-}
-
-/* The weights of the keys left over, into e and added to the sum in order. */
-static __forceinline__ __device__ float sdpa_add_left_over(const struct sdpa_block &b, float x,
-                                                           float sum, float *e)
-{
-    const float weight = sdpa_exp_tail(x);
-
-#pragma unroll
-    for (int i = 0; i < SDPA_SLOTS; i++) {
-        const int j = (int)threadIdx.x % WARP + WARP * i;
-
-        if (i == b.whole / WARP && j >= b.whole && j < b.N)
-            e[i] = weight;
-    }
-    for (int j = b.whole; j < b.N; j++)
-        sum = __fadd_rn(sum, __shfl_sync(WHOLE_WARP, weight, j % WARP));
-    return sum;
-}
-
 /* A warp's: x [N] scores of a row, e [SDPA_SLOTS] this lane's weights, not rounded.  Returns what the
- * sums of earlier blocks are to be multiplied by. */
+ * sums of earlier blocks are to be multiplied by.  The keys left over are within one slot. */
 static __forceinline__ __device__ float sdpa_softmax(const struct sdpa &s,
                                                      const struct sdpa_block &b, const float *x,
                                                      float *e, struct sdpa_state *state)
 {
-    float most = sdpa_scores(s, b, x, e), sum, left, old;
+    const int j = b.whole - b.whole % WARP + (int)threadIdx.x % WARP;
+    float most = sdpa_scores(s, b, x, e), left = 0.0f, sum, old;
 
     most = state->max > most ? state->max : most;
     if (most == -INFINITY) {
@@ -142,10 +120,11 @@ static __forceinline__ __device__ float sdpa_softmax(const struct sdpa &s,
             e[i] = 0.0f;
         return 1.0f;
     }
-    left = b.whole < b.N ? __fsub_rn(sdpa_left_over(b, e), most) : 0.0f;
-    sum = sdpa_whole_weights(s.lanes, b.whole, most, e);
-    if (b.whole < b.N)
-        sum = sdpa_add_left_over(b, left, sum, e);
+    if (j >= b.whole && j < b.N)
+        left = sdpa_exp_tail(__fsub_rn(sdpa_score(s, b, x, j), most));
+    sum = sdpa_weights((int)s.lanes, b, most, left, e);
+    for (int k = b.whole; k < b.N; k++)
+        sum = __fadd_rn(sum, __shfl_sync(WHOLE_WARP, left, k % WARP));
     old = sdpa_exp_old(__fsub_rn(state->max, most));
     state->sum = __fmaf_rn(old, state->sum, __shfl_sync(WHOLE_WARP, sum, 0));
     state->max = most;

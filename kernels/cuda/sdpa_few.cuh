@@ -158,7 +158,8 @@ static __forceinline__ __device__ float values_chained(const struct attention &a
 static __global__ void __launch_bounds__(SDPA_THREADS) sdpa_few_kernel(struct attention a)
 {
     __shared__ struct few few;
-    const int thread = (int)threadIdx.x, rows = (int)gridDim.x, t = a.row + (int)blockIdx.x;
+    const int thread = (int)threadIdx.x, rows = (int)gridDim.x;
+    const int t = (int)a.row + (int)blockIdx.x;
     const int64_t h = blockIdx.y, g = h / a.s.shared;
     const int end = (int)sdpa_group_keys(&a.s, a.row, rows);
     struct sdpa_state state = {-INFINITY, 0.0f};

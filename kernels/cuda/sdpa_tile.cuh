@@ -356,9 +356,11 @@ static __forceinline__ __device__ struct tile tile_at(const struct attention &a,
 }
 
 /* Query head blockIdx.y; the last tiles, which see the most keys, begin first.  COLUMNS: of ACROSS
- * elements, that cover D. */
+ * elements, that cover D.  Two chains of scores and four columns are more registers than two blocks
+ * of a multiprocessor have. */
 template <int COLUMNS>
-static __global__ void __launch_bounds__(SDPA_THREADS, 2) sdpa_tile_kernel(struct attention a)
+static __global__ void __launch_bounds__(SDPA_THREADS, COLUMNS < 4 ? 2 : 1)
+    sdpa_tile_kernel(struct attention a)
 {
     DYNAMIC_SHARED(float, shared);
     const struct tile tile = tile_at(a, (int)(gridDim.x - 1 - blockIdx.x), shared);
