@@ -85,6 +85,17 @@ def test_an_arrow_that_points_down_is_not(path, line):
     assert faults(path, line + "\n") == []
 
 
+def test_kernels_name_their_types_once():
+    """Sources of the CUDA backend are one C++ program: types of one name would be taken for one."""
+    places = {}
+    for path in sources():
+        if path.startswith("kernels/cuda/"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+                for name in re.findall(r"^(?:struct|union) (\w+) *\{", file.read(), re.M):
+                    places.setdefault(name, []).append(path)
+    assert places and {name: p for name, p in places.items() if len(p) > 1} == {}
+
+
 def test_top_level():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -44,16 +44,16 @@ static struct heads heads_packed(void *data, int64_t rows, int64_t width)
 
 /* ---- the two products ---- */
 
-struct attention {
+struct aten_attention {
     int64_t heads, batch; /* H; matrices: scope.batch * H */
     int64_t shared;       /* query heads of one key head */
     int64_t T, L, D;
 };
 
-static struct attention attention_of(const struct op_call *call, int64_t head_width)
+static struct aten_attention attention_of(const struct op_call *call, int64_t head_width)
 {
     const struct tensor *x = call->in[0], *keys = call->in[1];
-    struct attention a = {x->shape[0],    0,         x->shape[0] / keys->shape[0], x->shape[1],
+    struct aten_attention a = {x->shape[0],    0,         x->shape[0] / keys->shape[0], x->shape[1],
                           keys->shape[1], head_width};
 
     a.batch = aten_batch(call) * a.heads;
@@ -61,7 +61,7 @@ static struct attention attention_of(const struct op_call *call, int64_t head_wi
 }
 
 /* Whether repeat_kv or the cache's spare room makes a copy of keys or values. */
-static int is_copied(const struct op_call *call, const struct attention *a)
+static int is_copied(const struct op_call *call, const struct aten_attention *a)
 {
     const struct tensor *keys = call->in[1];
 
@@ -69,19 +69,19 @@ static int is_copied(const struct op_call *call, const struct attention *a)
            keys->stride[0] != a->L * a->D;
 }
 
-static size_t matrices(const struct attention *a, int64_t rows, int64_t width)
+static size_t matrices(const struct aten_attention *a, int64_t rows, int64_t width)
 {
     return (size_t)(a->batch * rows * width) * sizeof(bf16);
 }
 
-static int is_possible(const struct op_call *call, const struct attention *a)
+static int is_possible(const struct op_call *call, const struct aten_attention *a)
 {
     return tensor_is_contiguous(call->in[0]) && tensor_is_contiguous(call->out) &&
            a->T * a->heads * a->D <= INT32_MAX && a->L <= INT32_MAX && a->batch <= UINT16_MAX;
 }
 
 /* Points at the keys or values of all matrices, copied to scratch if they must be. */
-static const bf16 *keys_of(const struct op_call *call, const struct attention *a, void *scratch)
+static const bf16 *keys_of(const struct op_call *call, const struct aten_attention *a, void *scratch)
 {
     if (!is_copied(call, a))
         return (const bf16 *)call->in[1]->data;
@@ -95,7 +95,7 @@ static const bf16 *keys_of(const struct op_call *call, const struct attention *a
 
 struct copies matmul_qk_copies(const struct op_call *call)
 {
-    const struct attention a = attention_of(call, call->in[0]->shape[2]);
+    const struct aten_attention a = attention_of(call, call->in[0]->shape[2]);
     struct copies copies = {0, 0, 0};
 
     if (is_copied(call, &a))
@@ -108,7 +108,7 @@ struct copies matmul_qk_copies(const struct op_call *call)
 }
 
 /* PyTorch's queries: [T, H, D] in memory, in a batch [H, T, D]. */
-static int place_queries(const struct op_call *call, const struct attention *a, void *scratch,
+static int place_queries(const struct op_call *call, const struct aten_attention *a, void *scratch,
                          struct gemm *g)
 {
     struct heads q = heads_packed(call->in[0]->data, a->T, a->D);
@@ -123,7 +123,7 @@ static int place_queries(const struct op_call *call, const struct attention *a, 
     return q.data == from.data ? 0 : copy_heads(call, from, q, a->heads, a->T, a->D, 1);
 }
 
-static int matmul_qk_run(const struct op_call *call, const struct attention *a)
+static int matmul_qk_run(const struct op_call *call, const struct aten_attention *a)
 {
     const struct copies copies = matmul_qk_copies(call);
     char *scratch = (char *)blas_scratch(cuda_of(call)->blas, copies_end(&copies));
@@ -155,7 +155,7 @@ static int matmul_qk_run(const struct op_call *call, const struct attention *a)
 
 struct copies matmul_pv_copies(const struct op_call *call)
 {
-    const struct attention a = attention_of(call, call->in[1]->shape[2]);
+    const struct aten_attention a = attention_of(call, call->in[1]->shape[2]);
     struct copies copies = {0, 0, 0};
 
     if (is_copied(call, &a))
@@ -167,7 +167,7 @@ struct copies matmul_pv_copies(const struct op_call *call)
     return copies;
 }
 
-static int matmul_pv_run(const struct op_call *call, const struct attention *a)
+static int matmul_pv_run(const struct op_call *call, const struct aten_attention *a)
 {
     const struct copies copies = matmul_pv_copies(call);
     char *scratch = (char *)blas_scratch(cuda_of(call)->blas, copies_end(&copies));
@@ -203,7 +203,7 @@ static int matmul_pv_run(const struct op_call *call, const struct attention *a)
 
 int aten_matmul_qk(const struct op_call *call)
 {
-    const struct attention a = attention_of(call, call->in[0]->shape[2]);
+    const struct aten_attention a = attention_of(call, call->in[0]->shape[2]);
     int status;
 
     if (!tensor_count(call->out))
@@ -218,7 +218,7 @@ int aten_matmul_qk(const struct op_call *call)
 
 int aten_matmul_pv(const struct op_call *call)
 {
-    const struct attention a = attention_of(call, call->in[1]->shape[2]);
+    const struct aten_attention a = attention_of(call, call->in[1]->shape[2]);
     int status;
 
     if (!tensor_count(call->out))

@@ -11,7 +11,7 @@
  * after the last whole vector go into accumulator 0. */
 #include "kernels/cuda/aten/aten.cuh"
 
-struct norm {
+struct aten_norm {
     const bf16 *x, *w;
     bf16 *y;
     int64_t rows;
@@ -103,7 +103,7 @@ static __device__ float sum_along_y(float sum, float *shared)
     return sum;
 }
 
-static __device__ float row_sum(const struct norm *norm, int64_t row, float *shared)
+static __device__ float row_sum(const struct aten_norm *norm, int64_t row, float *shared)
 {
     const int split = norm->mean.split;
     const int first = (int)(threadIdx.x + (split ? threadIdx.y * blockDim.x : 0));
@@ -118,7 +118,7 @@ static __device__ float row_sum(const struct norm *norm, int64_t row, float *sha
     return split ? sum_along_y(sum, shared + blockDim.x * blockDim.y) : sum;
 }
 
-static __device__ void scale_row(const struct norm *norm, int64_t row, float r)
+static __device__ void scale_row(const struct aten_norm *norm, int64_t row, float r)
 {
     const int split = norm->mean.split;
     const int threads = (int)(split ? blockDim.x * blockDim.y : blockDim.x);
@@ -134,7 +134,7 @@ static __device__ void scale_row(const struct norm *norm, int64_t row, float r)
 }
 
 /* Shared: a sum a thread, a sum and a factor a row of threads. */
-static __global__ void rms_norm_kernel(struct norm norm)
+static __global__ void rms_norm_kernel(struct aten_norm norm)
 {
     DYNAMIC_SHARED(float, shared);
     float *factor = shared + (blockDim.x + 1) * blockDim.y;
@@ -155,7 +155,7 @@ int aten_rms_norm(const struct op_call *call)
     const int64_t n = call->weight->plain.shape[0], tokens = x->shape[0];
     const int64_t rows = tensor_count(x) / n;
     const int64_t all = tokens ? aten_batch(call) * call->scope.tokens * (rows / tokens) : 0;
-    struct norm norm = {(const bf16 *)x->data,
+    struct aten_norm norm = {(const bf16 *)x->data,
                         (const bf16 *)call->weight->plain.data,
                         (bf16 *)call->out->data,
                         rows,
