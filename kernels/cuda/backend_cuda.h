@@ -14,7 +14,7 @@ struct backend *backend_cuda_open(const char *device, enum numerics numerics, st
 void backend_cuda_close(struct backend *b);
 
 /* ---- the operations; ops.h has their contracts ---- */
-#define OP(name, least, most, mirror) __attribute__((weak)) op_fn cuda_##name;
+#define OP(name, least, most, mirror) op_fn cuda_##name;
 #include "kernels/ops.def"
 
 #ifdef __cplusplus
