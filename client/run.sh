@@ -119,5 +119,7 @@ END
 status=0
 wait "$daemon" || status=$?
 daemon=
+# A signal to both may end the daemon before it is heeded here.
+[ "$status" != 0 ] || { say stopped; exit 0; }
 say "samebitd ended with status $status"
 exit "$status"
