@@ -83,8 +83,14 @@ static void linear_tile(const struct grid *g, const uint32_t *panel, int64_t col
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
     const bf16 *x[PANEL_ROWS];
 
-    for (int r = 0; r < count; r++)
+    for (int r = 0; r < count; r++) {
+        bf16 *y = cpu_row(call->out, first + r) + column;
+
         x[r] = cpu_row(call->in[0], first + r);
+        /* Its lines are the core's own by the time that the sums are there. */
+        __builtin_prefetch(y, 1);
+        __builtin_prefetch(y + PANEL_COLUMNS / 2, 1);
+    }
     for (int64_t k = 0; k < g->K; k += g->block) {
         g->panels->block(x, count, panel + k / 2 * PANEL_COLUMNS, least(g->K - k, g->block), sum,
                          k == 0);
