@@ -53,8 +53,8 @@ struct aten_attention {
 static struct aten_attention attention_of(const struct op_call *call, int64_t head_width)
 {
     const struct tensor *x = call->in[0], *keys = call->in[1];
-    struct aten_attention a = {x->shape[0],    0,         x->shape[0] / keys->shape[0], x->shape[1],
-                          keys->shape[1], head_width};
+    struct aten_attention a = {
+        x->shape[0], 0, x->shape[0] / keys->shape[0], x->shape[1], keys->shape[1], head_width};
 
     a.batch = aten_batch(call) * a.heads;
     return a;
@@ -201,9 +201,11 @@ static int matmul_pv_run(const struct op_call *call, const struct aten_attention
 
 /* ---- */
 
-int aten_matmul_qk(const struct op_call *call)
+typedef int product_fn(const struct op_call *call, const struct aten_attention *a);
+
+static int run(const struct op_call *call, int64_t head_width, product_fn *product)
 {
-    const struct aten_attention a = attention_of(call, call->in[0]->shape[2]);
+    const struct aten_attention a = attention_of(call, head_width);
     int status;
 
     if (!tensor_count(call->out))
@@ -211,22 +213,17 @@ int aten_matmul_qk(const struct op_call *call)
     if (!is_possible(call, &a))
         return -1;
     blas_lock(cuda_of(call)->blas);
-    status = matmul_qk_run(call, &a);
+    status = product(call, &a);
     blas_unlock(cuda_of(call)->blas);
     return status;
 }
 
+int aten_matmul_qk(const struct op_call *call)
+{
+    return run(call, call->in[0]->shape[2], matmul_qk_run);
+}
+
 int aten_matmul_pv(const struct op_call *call)
 {
-    const struct aten_attention a = attention_of(call, call->in[1]->shape[2]);
-    int status;
-
-    if (!tensor_count(call->out))
-        return 0;
-    if (!is_possible(call, &a))
-        return -1;
-    blas_lock(cuda_of(call)->blas);
-    status = matmul_pv_run(call, &a);
-    blas_unlock(cuda_of(call)->blas);
-    return status;
+    return run(call, call->in[1]->shape[2], matmul_pv_run);
 }
