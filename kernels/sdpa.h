@@ -15,7 +15,7 @@ enum {
     SDPA_WIDEST = 256 /* D; shape.c lets no wider one pass */
 };
 
-/* A call, resolved.  No padding: a device is given all of its bytes. */
+/* A call, resolved. */
 struct sdpa {
     const struct op_call *call;  /* of no use to a device, which gets NULL */
     int64_t shared;              /* query heads of one key head */

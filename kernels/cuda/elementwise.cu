@@ -11,7 +11,7 @@ enum elementwise { ADD, MUL, SCALE, SILU };
 
 struct operands {
     struct rows a, b, y; /* b: of ADD and MUL */
-    float by, none;      /* by: of SCALE; none: no padding is left */
+    float by;            /* of SCALE */
     int64_t width, count;
 };
 
@@ -80,8 +80,8 @@ static bool is_flat(const struct tensor *t)
 static int run(const struct op_call *call, operands_kernel *flat, operands_kernel *strided)
 {
     const struct tensor *a = call->in[0], *b = call->in[1] ? call->in[1] : a, *y = call->out;
-    const struct operands o = {rows_of(a), rows_of(b),    rows_of(y),     (float)call->attrs->by,
-                               0.0f,       rows_width(y), tensor_count(y)};
+    const struct operands o = {rows_of(a),    rows_of(b),      rows_of(y), (float)call->attrs->by,
+                               rows_width(y), tensor_count(y)};
 
     if (o.count == 0)
         return 0;

@@ -46,7 +46,6 @@ struct matmul {
     const bf16 *bias;       /* or NULL */
     int rows, N, K, tokens;
     int block; /* PAIRS: elements of k in one chain */
-    int none;  /* no padding is left */
 };
 
 typedef void product_kernel(struct matmul p);

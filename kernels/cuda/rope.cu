@@ -7,7 +7,7 @@ struct rope {
     const bf16 *x;
     int64_t token_step, head_step; /* of x, in elements */
     struct rows cos, sin, y;       /* y: head * tokens + token */
-    uint32_t tokens, heads, half, none; /* none: no padding is left */
+    uint32_t tokens, heads, half;
 };
 
 static __forceinline__ __device__ bf16 rotate(bf16 x, bf16 cos, bf16 turned, bf16 sin)
@@ -47,8 +47,7 @@ int cuda_rope(const struct op_call *call)
                            rows_of(y),
                            (uint32_t)y->shape[1],
                            (uint32_t)y->shape[0],
-                           (uint32_t)(width / 2),
-                           0};
+                           (uint32_t)(width / 2)};
 
     if (work == 0)
         return 0;

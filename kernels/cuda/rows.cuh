@@ -13,13 +13,12 @@ enum { ROWS_AXES = TENSOR_MAX_RANK - 1, VECTOR = 8 /* bf16 in 128 bits */, WARP 
 struct rows {
     bf16 *data;
     uint32_t extent[ROWS_AXES]; /* 1 where the tensor has fewer axes */
-    uint32_t none;              /* no padding is left: kernels' arguments hold set words only */
     int64_t stride[ROWS_AXES];  /* in elements */
 };
 
 static inline struct rows rows_of(const struct tensor *t)
 {
-    struct rows r = {(bf16 *)t->data, {1, 1, 1}, 0, {0, 0, 0}};
+    struct rows r = {(bf16 *)t->data, {1, 1, 1}, {0, 0, 0}};
 
     for (int i = 0; i < t->rank - 1; i++) {
         r.extent[ROWS_AXES - (t->rank - 1) + i] = (uint32_t)t->shape[i];

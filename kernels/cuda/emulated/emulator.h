@@ -183,7 +183,7 @@ void emulated_launch(const void *kernel, dim3 grid, dim3 block, size_t shared, c
                      struct emulated_body body);
 
 /* Ends the process where a device cannot follow a pointer among these bytes.  In a struct each word
- * that is an address of the process counts, so none may be left unset. */
+ * that is an address of the process counts; padding has been cleared. */
 void emulated_check_argument(const void *kernel, cudaStream_t stream, int number, const void *value,
                              size_t bytes, int is_pointer);
 
@@ -212,6 +212,7 @@ static inline void emulated_enqueue(void (*kernel)(Parameters...), dim3 grid, di
     int number = 0;
 
     (void)number;
+    (__builtin_clear_padding(&arguments), ...);
     (emulated_check_argument((const void *)kernel, stream, ++number, &arguments, sizeof(arguments),
                              std::is_pointer<Parameters>::value),
      ...);
