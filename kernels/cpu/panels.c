@@ -4,7 +4,7 @@
 #include "kernels/products.h"
 
 enum {
-    PANEL_CHUNK = 96,        /* rows of a piece; a multiple of PANEL_ROWS */
+    PANEL_CHUNK = 192,       /* rows of a piece at most; a multiple of PANEL_ROWS */
     PANEL_BLOCK_MOST = 1024, /* elements of k of a block */
     PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
 };
@@ -21,6 +21,8 @@ struct grid {
     int64_t block; /* of k */
     int64_t rows, N, K;
     int64_t columns, chunks; /* how many panels, and chunks of rows */
+    int64_t chunk;           /* rows of all chunks but the last; a multiple of PANEL_ROWS */
+    int64_t threads;
 };
 
 static struct grid grid_of(const struct op_call *call, const struct product_rule *rule,
@@ -31,10 +33,13 @@ static struct grid grid_of(const struct op_call *call, const struct product_rule
                      .block = rule->block,
                      .rows = rows,
                      .N = N,
-                     .K = K};
+                     .K = K,
+                     .threads = call->backend->threads};
 
     g.columns = cpu_pieces(N, PANEL_COLUMNS);
-    g.chunks = cpu_pieces(rows, PANEL_CHUNK);
+    g.chunks = rows ? cpu_pieces(rows, PANEL_CHUNK) : 1;
+    g.chunk = cpu_pieces(cpu_pieces(rows, g.chunks), PANEL_ROWS) * PANEL_ROWS;
+    g.chunks = rows ? cpu_pieces(rows, g.chunk) : 0;
     return g;
 }
 
@@ -74,44 +79,46 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint3
     pool_run(cpu->pool, pack_piece, &p, cpu_pieces(plain->shape[0], PANEL_COLUMNS));
 }
 
-/* Rows [first, first + count) of x against one panel, all blocks of k. */
-static void linear_tile(const struct grid *g, const uint32_t *panel, int64_t column, int64_t first,
-                        int count)
+/* The panel after this piece's that the same thread will most likely want, and the bytes of it to
+ * ask for with each pair of k, so that all tiles of the piece together ask for all. */
+static void linear_ahead(const struct grid *g, int64_t piece, int64_t tiles, struct panel_tile *t)
 {
-    const struct op_call *call = g->call;
-    const bf16 *bias = call->bias ? (const bf16 *)call->bias->plain.data + column : NULL;
-    _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
-    const bf16 *x[PANEL_ROWS];
+    const int64_t own = piece / g->chunks, soon = (piece + g->threads) / g->chunks;
+    const int64_t next = least(soon > own ? soon : own + 1, g->columns - 1);
 
-    for (int r = 0; r < count; r++) {
-        bf16 *y = cpu_row(call->out, first + r) + column;
-
-        x[r] = cpu_row(call->in[0], first + r);
-        /* Its lines are the core's own by the time that the sums are there. */
-        __builtin_prefetch(y, 1);
-        __builtin_prefetch(y + PANEL_COLUMNS / 2, 1);
-    }
-    for (int64_t k = 0; k < g->K; k += g->block) {
-        g->panels->block(x, count, panel + k / 2 * PANEL_COLUMNS, least(g->K - k, g->block), sum,
-                         k == 0);
-        for (int r = 0; r < count; r++)
-            x[r] += g->block;
-    }
-    for (int r = 0; r < count; r++)
-        g->panels->finish(sum[r], bias, cpu_row(call->out, first + r) + column,
-                          least(g->N - column, PANEL_COLUMNS));
+    t->ahead = (const char *)((const uint32_t *)g->call->weight->packed +
+                              next * PANEL_COLUMNS * weight_pairs(g->K));
+    t->stride = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)), tiles);
 }
 
 static void linear_piece(const void *work, int64_t piece)
 {
     const struct grid *g = work;
+    const struct op_call *call = g->call;
     const int64_t column = piece / g->chunks * PANEL_COLUMNS;
-    const int64_t first = piece % g->chunks * PANEL_CHUNK;
-    const int64_t end = least(first + PANEL_CHUNK, g->rows);
-    const uint32_t *panel = (const uint32_t *)g->call->weight->packed + column * weight_pairs(g->K);
+    const int64_t first = piece % g->chunks * g->chunk;
+    const int64_t end = least(first + g->chunk, g->rows);
+    struct panel_tile t = {
+        .panel = (const uint32_t *)call->weight->packed + column * weight_pairs(g->K),
+        .K = g->K,
+        .block = g->block,
+        .bias = call->bias ? (const bf16 *)call->bias->plain.data + column : NULL,
+        .columns = least(g->N - column, PANEL_COLUMNS),
+    };
 
-    for (int64_t r = first; r < end; r += PANEL_ROWS)
-        linear_tile(g, panel, column, r, (int)least(end - r, PANEL_ROWS));
+    linear_ahead(g, piece, cpu_pieces(end - first, PANEL_ROWS), &t);
+    for (int64_t r = first; r < end; r += PANEL_ROWS) {
+        t.rows = (int)least(end - r, PANEL_ROWS);
+        for (int i = 0; i < t.rows; i++) {
+            t.x[i] = cpu_row(call->in[0], r + i);
+            t.y[i] = cpu_row(call->out, r + i) + column;
+            /* Its lines are the core's own by the time that the sums are there. */
+            __builtin_prefetch(t.y[i], 1);
+            __builtin_prefetch(t.y[i] + PANEL_COLUMNS / 2, 1);
+        }
+        g->panels->tile(&t);
+        t.ahead += weight_pairs(g->K) * t.stride;
+    }
 }
 
 int cpu_linear_panels(const struct op_call *call)
@@ -152,12 +159,12 @@ struct heads_piece {
 static struct heads_piece heads_piece_of(const struct heads *h, int64_t piece)
 {
     const struct grid *g = &h->grid;
-    const int64_t first = piece % g->chunks * PANEL_CHUNK;
+    const int64_t first = piece % g->chunks * g->chunk;
 
     return (struct heads_piece){.head = piece / g->chunks / g->columns,
                                 .column = piece / g->chunks % g->columns * PANEL_COLUMNS,
                                 .first = first,
-                                .end = least(first + PANEL_CHUNK, g->rows)};
+                                .end = least(first + g->chunk, g->rows)};
 }
 
 static void matmul_qk_piece(const void *work, int64_t piece)

@@ -10,6 +10,21 @@
 
 enum { PANEL_COLUMNS = 64, PANEL_ROWS = 6 /* at a time */ };
 
+/* Some rows against a whole panel: y[r][c] = bf(sum over blocks of k of their chains + bias[c]). */
+struct panel_tile {
+    const bf16 *x[PANEL_ROWS];
+    bf16 *y[PANEL_ROWS];
+    int rows; /* 1..PANEL_ROWS */
+    const uint32_t *panel;
+    int64_t K, block;
+    const bf16 *bias; /* of the panel's first column; may be NULL */
+    int64_t columns;  /* 1..PANEL_COLUMNS */
+    /* Memory that is wanted soon, asked for on the way: 128 bytes from ahead + p * stride with
+     * pair p.  Need not be the program's own. */
+    const char *ahead;
+    int64_t stride;
+};
+
 /* What an instruction set provides. */
 struct panels {
     /* One block of K elements of k: sum[r][c] (+)= the chain of row r and column c.
@@ -17,6 +32,7 @@ struct panels {
      * pair; first: sum is set instead of added to. */
     void (*block)(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
                   float (*sum)[PANEL_COLUMNS], int first);
+    void (*tile)(const struct panel_tile *t);
     /* y[c] = bf(sum[c] + bias[c]), c < columns <= 64.  bias may be NULL. */
     void (*finish)(const float *sum, const bf16 *bias, bf16 *y, int64_t columns);
     /* Columns of K contiguous elements, `step` elements apart, into a panel (64 columns; those

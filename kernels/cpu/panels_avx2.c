@@ -105,8 +105,14 @@ static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t
         add_chains(sum, chain, rows);
 }
 
+static void tile(const struct panel_tile *t)
+{
+    panels_tile(&panels_avx2, t);
+}
+
 const struct panels panels_avx2 = {
     .block = block,
+    .tile = tile,
     .finish = panels_finish,
     .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,

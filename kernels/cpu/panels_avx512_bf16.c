@@ -5,8 +5,12 @@
 
 enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 4096 / 4 /* pairs to prefetch ahead */ };
 
-/* The pair of x at p, or of its single last element. */
-static inline __m512bh pair_of(const bf16 *x, int64_t p)
+/* Sums stay in registers only where every loop over them is unrolled. */
+#define UNROLL _Pragma("GCC unroll 6")
+#define INLINE static inline __attribute__((always_inline))
+
+/* The pair of x at p. */
+INLINE __m512bh pair_of(const bf16 *x, int64_t p)
 {
     int32_t pair;
 
@@ -16,49 +20,56 @@ static inline __m512bh pair_of(const bf16 *x, int64_t p)
 
 /* One pair of every row: the pairs are loaded one by one, since 24 sums and 4 columns leave four
  * registers.  last: the pair is x's single last element. */
-static inline __attribute__((always_inline)) void step(__m512 (*acc)[VECTORS],
-                                                       const bf16 *const *x, const int rows,
-                                                       int64_t p, int last, const uint32_t *panel)
+INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, int64_t p, int last,
+                 const uint32_t *panel)
 {
     __m512bh w[VECTORS];
 
-    for (int v = 0; v < VECTORS; v++)
+    UNROLL for (int v = 0; v < VECTORS; v++)
         w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++) {
         const __m512bh pair =
             last ? (__m512bh)_mm512_set1_epi32(x[r][2 * p]) : pair_of(x[r], p);
 
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
+        UNROLL for (int v = 0; v < VECTORS; v++)
             acc[r][v] = _mm512_dpbf16_ps(acc[r][v], pair, w[v]);
     }
 }
 
-/* `rows` is a constant at every call. */
-static inline __attribute__((always_inline)) void block_of(const bf16 *const *rows_of_x,
-                                                           const int rows, const uint32_t *panel,
-                                                           int64_t K, float (*sum)[PANEL_COLUMNS],
-                                                           int first)
+/* The chains of K elements.  ahead: see struct panel_tile; NULL with few rows, which wait for
+ * memory: they ask for their own panel. */
+INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
+                      const uint32_t *panel, int64_t K, const char *ahead, int64_t stride)
 {
-    const bf16 *x[PANEL_ROWS];
-    __m512 acc[PANEL_ROWS][VECTORS];
-
-    for (int r = 0; r < rows; r++) {
-        x[r] = rows_of_x[r];
-        for (int v = 0; v < VECTORS; v++)
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++)
             acc[r][v] = _mm512_setzero_ps();
-    }
-    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
-        if (rows == 1)
+    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS, ahead += stride) {
+        if (rows == 1) {
             for (int v = 0; v < VECTORS; v++)
                 _mm_prefetch((const char *)(panel + AHEAD + 16 * v), _MM_HINT_T0);
+        } else {
+            _mm_prefetch(ahead, _MM_HINT_T1);
+            _mm_prefetch(ahead + 64, _MM_HINT_T1);
+        }
         step(acc, x, rows, p, 0, panel);
     }
     if (K % 2)
         step(acc, x, rows, K / 2, 1, panel);
+}
+
+/* `rows` is a constant at every call. */
+INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_t *panel, int64_t K,
+                     float (*sum)[PANEL_COLUMNS], int first)
+{
+    const bf16 *x[PANEL_ROWS];
+    __m512 acc[PANEL_ROWS][VECTORS];
+
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECTORS; v++) {
+        x[r] = rows_of_x[r];
+    chains_of(acc, x, rows, panel, K, (const char *)panel, 0);
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++) {
             float *to = &sum[r][16 * v];
 
             _mm512_store_ps(to, first ? acc[r][v] : _mm512_add_ps(_mm512_load_ps(to), acc[r][v]));
@@ -90,8 +101,94 @@ static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t
     }
 }
 
+/* finish_round of 16. */
+INLINE __m256i round_of(__m512 f)
+{
+    const __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i rounded = _mm512_srli_epi32(sum, 16);
+    const __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
+
+    return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
+}
+
+/* Vector v of a row's sums, as what is stored. */
+INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
+{
+    const int64_t left = t->columns - 16 * v;
+    const __mmask16 there = left >= 16 ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
+
+    if (t->bias) {
+        const __m256i bias = _mm256_maskz_loadu_epi16(there, t->bias + 16 * v);
+
+        sum = _mm512_add_ps(
+            sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bias), 16)));
+    }
+    _mm256_mask_storeu_epi16(t->y[r] + 16 * v, there, round_of(sum));
+}
+
+/* `rows` is a constant at every call. */
+INLINE void tile_of(const struct panel_tile *t, const int rows)
+{
+    _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
+    const uint32_t *panel = t->panel;
+    const char *ahead = t->ahead;
+    const bf16 *x[PANEL_ROWS];
+    __m512 acc[PANEL_ROWS][VECTORS];
+
+    for (int r = 0; r < rows; r++)
+        x[r] = t->x[r];
+    for (int64_t k = 0;; k += t->block) {
+        const int64_t left = t->K - k, count = left < t->block ? left : t->block;
+
+        chains_of(acc, x, rows, panel, count, ahead, t->stride);
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < VECTORS; v++)
+                if (k)
+                    acc[r][v] = _mm512_add_ps(_mm512_load_ps(&sum[r][16 * v]), acc[r][v]);
+        if (left <= t->block)
+            break;
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < VECTORS; v++)
+                _mm512_store_ps(&sum[r][16 * v], acc[r][v]);
+            x[r] += count;
+        }
+        panel += count / 2 * PANEL_COLUMNS;
+        ahead += count / 2 * t->stride;
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < VECTORS; v++)
+            finish_vector(t, r, v, acc[r][v]);
+}
+
+static void tile(const struct panel_tile *t)
+{
+    switch (t->rows) {
+    case 1:
+        tile_of(t, 1);
+        break;
+    case 2:
+        tile_of(t, 2);
+        break;
+    case 3:
+        tile_of(t, 3);
+        break;
+    case 4:
+        tile_of(t, 4);
+        break;
+    case 5:
+        tile_of(t, 5);
+        break;
+    default:
+        tile_of(t, 6);
+        break;
+    }
+}
+
 const struct panels panels_avx512_bf16 = {
     .block = block,
+    .tile = tile,
     .finish = panels_finish,
     .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,
