@@ -32,7 +32,7 @@ static __forceinline__ __device__ const bf16 *sdpa_row(const struct sdpa_rows &m
 /* ---- the softmax of a block ---- */
 
 struct sdpa_state {
-    float max, sum;
+    float max, sum; /* sum: in lane 0 of the row's warp */
 };
 
 /* Of a row at a block: keys it sees, and those in whole vectors of ATen's, counted in the block. */
@@ -126,11 +126,12 @@ static __forceinline__ __device__ float sdpa_softmax(const struct sdpa &s,
     for (int k = b.whole; k < b.N; k++)
         sum = __fadd_rn(sum, __shfl_sync(WHOLE_WARP, left, k % WARP));
     old = sdpa_exp_old(__fsub_rn(state->max, most));
-    state->sum = __fmaf_rn(old, state->sum, __shfl_sync(WHOLE_WARP, sum, 0));
+    state->sum = __fmaf_rn(old, state->sum, sum);
     state->max = most;
     return old;
 }
 
+/* In lane 0. */
 static __forceinline__ __device__ float sdpa_inverse(const struct sdpa_state &state)
 {
     return __fdiv_rn(1.0f, state.sum == 0.0f ? 1.0f : state.sum);

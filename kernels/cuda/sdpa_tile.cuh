@@ -308,6 +308,7 @@ static __forceinline__ __device__ void tile_add_values(const struct attention &a
             y[r][c] = __fadd_rn(0.0f, y[r][c]);
 }
 
+/* The barriers of tile_values are behind all who read the factors of the last keys. */
 template <int COLUMNS>
 static __forceinline__ __device__ void tile_finish(const struct attention &a,
                                                    const struct tile &tile, int64_t h,
@@ -316,7 +317,6 @@ static __forceinline__ __device__ void tile_finish(const struct attention &a,
 {
     const int warp = (int)threadIdx.x / WARP;
 
-    __syncthreads();
     if (threadIdx.x % WARP == 0) {
         tile.factor[2 * warp] = sdpa_inverse(state[0]);
         tile.factor[2 * warp + 1] = sdpa_inverse(state[1]);

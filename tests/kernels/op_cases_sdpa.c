@@ -144,4 +144,6 @@ void op_cases_sdpa(struct random *r, const struct op_visit *visit)
         case_sdpa_minus(r, visit, 40, 500, 0);
         case_sdpa_minus(r, visit, 40, 1000, 300);
     }
+    for (int64_t t = 1; t <= 3; t++) /* more keys than a GPU keeps the values of */
+        case_sdpa(r, visit, FILL_PLAIN, t, 600, 1, 2, 256, 0, 0);
 }

@@ -5,8 +5,9 @@
 
 In a copy of the tree each __syncthreads and __syncwarp becomes nothing, each shuffle its own lane's
 value, each vote its own predicate; the tests of the emulated device (BUILD/tests/*/test_cuda_*) are
-built again and run in several orders of threads.  What no test notices must be a row of
-redundant_barriers.txt, which says why it is there nevertheless:
+built again and run in several orders of threads, first what noticed another site of the same file.
+What no test notices must be a row of redundant_barriers.txt, which says why it is there
+nevertheless:
 
     kernels/cuda/softmax.cu row_sum __syncthreads 2: the next launch waits anyhow
 
@@ -30,8 +31,10 @@ ORDERS = ["forward", "reverse", "2", "3", "4", "5"]
 PRIMITIVE = re.compile(r"\b(__syncthreads(?:_count|_or|_and)?|__syncwarp|__shfl(?:_up|_down|_xor)?_sync"
                        r"|__ballot_sync|__any_sync|__all_sync)\s*\(")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", re.S)
-FUNCTION = re.compile(r"^(?![}#/\s]).*?\b(\w+)\(", re.M)
+FUNCTION = re.compile(r"^(?![}#/\s])[^;{}]*?\b(\w+)\(", re.M)
 
+# only: a pattern of names, of which a test that takes none makes nothing
+Run = collections.namedtuple("Run", "test order only", defaults=("*",))
 Site = collections.namedtuple("Site", "path function primitive number start end instead line")
 
 
@@ -121,23 +124,32 @@ class Tree:
         copy_tree(root, build, target)
         names = sorted(glob.glob(os.path.join(root, "tests", "*", "test_cuda_*.c"))
                        + glob.glob(os.path.join(root, "tests", "*", "test_cuda_*.cu")))
+        self.noticed = collections.defaultdict(list)  # by a file: runs that failed, the last one first
         self.tests = [os.path.join(build, os.path.splitext(os.path.relpath(n, root))[0]) for n in names]
 
     def make(self):
         return run_quietly(["make", "CUDA=emulated", *self.tests], 1800, cwd=self.root)
 
-    def failing(self, seconds):
-        """The first test and order that fail, with what was said last; None: all pass."""
-        for order in ORDERS:
-            for test in self.tests:
-                fine, said = run_quietly([os.path.join(self.root, test)], seconds, cwd=self.root,
-                                         env=os.environ | {"SAMEBIT_EMULATED_ORDER": order,
-                                                           "CMOCKA_TEST_ABORT": "1"})  # one failure is enough
-                if not fine:
-                    lines = re.findall(r".*emulated CUDA.*|\[ RUN .*|.*FAILED.*|.*out of time.*", said)
-                    said_of_it = [x for x in lines if "RUN" not in x] or ["fails"]
-                    running = [x.split("] ")[1] for x in lines if "RUN" in x][-1:]
-                    return " ".join([os.path.basename(test) + ",", f"{order}:", *running, said_of_it[0].strip()[:150]])
+    def fails(self, run, seconds):
+        """Where it fails, to be run again, and what was said last; None: it passes."""
+        fine, said = run_quietly([os.path.join(self.root, run.test), run.only], seconds, cwd=self.root,
+                                 env=os.environ | {"SAMEBIT_EMULATED_ORDER": run.order,
+                                                   "CMOCKA_TEST_ABORT": "1"})  # one failure is enough
+        if fine:
+            return None
+        lines = re.findall(r".*emulated CUDA.*|\[ RUN .*|.*FAILED.*|.*out of time.*", said)
+        said_of_it = [x for x in lines if "RUN" not in x] or ["fails"]
+        running = [x.split("] ")[1].strip() for x in lines if "RUN" in x][-1:]
+        line = " ".join([os.path.basename(run.test) + ",", f"{run.order}:", *running, said_of_it[0].strip()[:150]])
+        return run._replace(only=running[0] if running else "*"), line
+
+    def failing(self, seconds, path=None):
+        """What the first test and order that fail say; None: all pass."""
+        for run in [*self.noticed[path], *(Run(t, o) for o in ORDERS for t in self.tests)]:
+            failure = self.fails(run, seconds)
+            if failure:
+                self.noticed[path] = [failure[0], *(r for r in self.noticed[path] if r != failure[0])]
+                return failure[1]
         return None
 
     def check(self, site, seconds):
@@ -151,7 +163,7 @@ class Tree:
             built, said = self.make()
             if not built:
                 return "FAULT: does not build without it\n" + said[-2000:]
-            return self.failing(seconds)
+            return self.failing(seconds, site.path)
         finally:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
