@@ -36,8 +36,8 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, i
     }
 }
 
-/* The chains of K elements.  ahead: see struct panel_tile; NULL with few rows, which wait for
- * memory: they ask for their own panel. */
+/* The chains of K elements.  ahead, stride: see struct panel_tile; one row, which waits for memory,
+ * asks for more of its own panel instead. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
                       const uint32_t *panel, int64_t K, const char *ahead, int64_t stride)
 {
