@@ -33,6 +33,13 @@ static __global__ void __launch_bounds__(64) turn(int *out)
     if (__ballot_sync(0xffffffffu, threadIdx.x < 3))
         __syncwarp(0xffffffffu);
 }
+
+template <int N>
+static __global__ void __launch_bounds__(32 * N, N == 1 ? 2 : 1)
+    wait_long(struct matmul p)
+{
+    __syncthreads();
+}
 '''
 
 MAKEFILE = '''build/emulated/tests/kernels/test_cuda_turn: kernels/cuda/turn.cu tests/kernels/test_cuda_turn.cu
@@ -81,12 +88,13 @@ def test_sites():
     sites = barriers.sites_of("k.cu", KERNEL)
     assert [barriers.row(s) for s in sites] == [
         "k.cu sum __shfl_xor_sync 1", "k.cu turn __syncthreads 1", "k.cu turn __syncthreads 2",
-        "k.cu turn __ballot_sync 1", "k.cu turn __syncwarp 1"]
+        "k.cu turn __ballot_sync 1", "k.cu turn __syncwarp 1",
+        "k.cu wait_long __syncthreads 1"]
     assert [s.instead for s in sites] == ["(f(x, by))", "((void)0)", "((void)0)", "((threadIdx.x < 3) != 0)",
-                                          "((void)0)"]
-    assert [KERNEL[s.start:s.end] for s in sites][3:] == ["__ballot_sync(0xffffffffu, threadIdx.x < 3)",
+                                          "((void)0)", "((void)0)"]
+    assert [KERNEL[s.start:s.end] for s in sites][3:5] == ["__ballot_sync(0xffffffffu, threadIdx.x < 3)",
                                                           "__syncwarp(0xffffffffu)"]
-    assert [s.line for s in sites] == [7, 16, 18, 19, 20]
+    assert [s.line for s in sites] == [7, 16, 18, 19, 20, 27]
 
 
 def test_judgement():
