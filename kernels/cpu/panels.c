@@ -7,6 +7,7 @@ enum {
     PANEL_CHUNK = 192,       /* rows of a piece at most; a multiple of PANEL_ROWS */
     PANEL_BLOCK_MOST = 1024, /* elements of k of a block */
     PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
+    LINE = 64,               /* bytes of a cache line */
 };
 
 static int64_t least(int64_t a, int64_t b)
@@ -79,16 +80,21 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint3
     pool_run(cpu->pool, pack_piece, &p, cpu_pieces(plain->shape[0], PANEL_COLUMNS));
 }
 
-/* The panel after this piece's that the same thread will most likely want, and the bytes of it to
- * ask for with each pair of k, so that all tiles of the piece together ask for all. */
+/* Asks, with each pair of k, for a part of the panel after this piece's that the same thread will
+ * most likely want, so that all tiles of the piece together ask for all of it; and for the rows of
+ * the next tile, or where tiles are few for twice as much of the panel. */
 static void linear_ahead(const struct grid *g, int64_t piece, int64_t tiles, struct panel_tile *t)
 {
     const int64_t own = piece / g->chunks, soon = (piece + g->threads) / g->chunks;
     const int64_t next = least(soon > own ? soon : own + 1, g->columns - 1);
 
-    t->ahead = (const char *)((const uint32_t *)g->call->weight->packed +
-                              next * PANEL_COLUMNS * weight_pairs(g->K));
-    t->stride = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)), tiles);
+    t->ahead[0] = (const char *)((const uint32_t *)g->call->weight->packed +
+                                 next * PANEL_COLUMNS * weight_pairs(g->K));
+    t->stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)), tiles);
+    t->ahead[1] = t->ahead[0] + LINE;
+    t->stride[1] = t->stride[0];
+    if (t->stride[0] <= LINE)
+        t->stride[1] = 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
 }
 
 static void linear_piece(const void *work, int64_t piece)
@@ -116,8 +122,11 @@ static void linear_piece(const void *work, int64_t piece)
             __builtin_prefetch(t.y[i], 1);
             __builtin_prefetch(t.y[i] + PANEL_COLUMNS / 2, 1);
         }
+        if (t.stride[0] <= LINE)
+            t.ahead[1] = (const char *)cpu_row(call->in[0], least(r + PANEL_ROWS, g->rows - 1));
         g->panels->tile(&t);
-        t.ahead += weight_pairs(g->K) * t.stride;
+        t.ahead[0] += weight_pairs(g->K) * t.stride[0];
+        t.ahead[1] += weight_pairs(g->K) * t.stride[1];
     }
 }
 

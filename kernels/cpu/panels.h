@@ -19,10 +19,10 @@ struct panel_tile {
     int64_t K, block;
     const bf16 *bias; /* of the panel's first column; may be NULL */
     int64_t columns;  /* 1..PANEL_COLUMNS */
-    /* Memory that is wanted soon, asked for on the way: 128 bytes from ahead + p * stride with
+    /* Memory that is wanted soon, asked for on the way: the line at ahead[i] + p * stride[i] with
      * pair p.  Need not be the program's own. */
-    const char *ahead;
-    int64_t stride;
+    const char *ahead[2];
+    int64_t stride[2];
 };
 
 /* What an instruction set provides. */

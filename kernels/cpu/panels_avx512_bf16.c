@@ -36,21 +36,24 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, i
     }
 }
 
-/* The chains of K elements.  ahead, stride: see struct panel_tile; one row, which waits for memory,
- * asks for more of its own panel instead. */
+/* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One row,
+ * which waits for memory, asks for more of its own panel instead. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
-                      const uint32_t *panel, int64_t K, const char *ahead, int64_t stride)
+                      const uint32_t *panel, int64_t K, const struct panel_tile *t, int64_t k)
 {
+    const char *first = t ? t->ahead[0] + k / 2 * t->stride[0] : NULL;
+    const char *second = t ? t->ahead[1] + k / 2 * t->stride[1] : NULL;
+
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < VECTORS; v++)
             acc[r][v] = _mm512_setzero_ps();
-    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS, ahead += stride) {
+    for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
         if (rows == 1) {
             for (int v = 0; v < VECTORS; v++)
                 _mm_prefetch((const char *)(panel + AHEAD + 16 * v), _MM_HINT_T0);
-        } else {
-            _mm_prefetch(ahead, _MM_HINT_T1);
-            _mm_prefetch(ahead + 64, _MM_HINT_T1);
+        } else if (t) {
+            _mm_prefetch(first + p * t->stride[0], _MM_HINT_T1);
+            _mm_prefetch(second + p * t->stride[1], _MM_HINT_T1);
         }
         step(acc, x, rows, p, 0, panel);
     }
@@ -67,7 +70,7 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
 
     for (int r = 0; r < rows; r++)
         x[r] = rows_of_x[r];
-    chains_of(acc, x, rows, panel, K, (const char *)panel, 0);
+    chains_of(acc, x, rows, panel, K, NULL, 0);
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < VECTORS; v++) {
             float *to = &sum[r][16 * v];
@@ -133,7 +136,6 @@ INLINE void tile_of(const struct panel_tile *t, const int rows)
 {
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
     const uint32_t *panel = t->panel;
-    const char *ahead = t->ahead;
     const bf16 *x[PANEL_ROWS];
     __m512 acc[PANEL_ROWS][VECTORS];
 
@@ -142,7 +144,7 @@ INLINE void tile_of(const struct panel_tile *t, const int rows)
     for (int64_t k = 0;; k += t->block) {
         const int64_t left = t->K - k, count = left < t->block ? left : t->block;
 
-        chains_of(acc, x, rows, panel, count, ahead, t->stride);
+        chains_of(acc, x, rows, panel, count, t, k);
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int v = 0; v < VECTORS; v++)
                 if (k)
@@ -155,7 +157,6 @@ INLINE void tile_of(const struct panel_tile *t, const int rows)
             x[r] += count;
         }
         panel += count / 2 * PANEL_COLUMNS;
-        ahead += count / 2 * t->stride;
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < VECTORS; v++)
