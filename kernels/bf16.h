@@ -30,6 +30,16 @@ BF16_INLINE float f32_from_bits(uint32_t u)
     return f;
 }
 
+/* A product that no compiler for a GPU may join with what is added to it. */
+BF16_INLINE float f32_product(float a, float b)
+{
+#ifdef __CUDA_ARCH__
+    return __fmul_rn(a, b);
+#else
+    return a * b;
+#endif
+}
+
 BF16_INLINE float bf16_to_f32(bf16 b)
 {
     return f32_from_bits((uint32_t)b << 16);

@@ -76,16 +76,7 @@ BF16_INLINE int sdpa_in_lanes(int64_t rows, int64_t keys)
 
 /* ---- exponentials of x <= 0 or NaN ---- */
 
-/* Products that no compiler for a GPU may join with what is added to them. */
-BF16_INLINE float sdpa_product(float a, float b)
-{
-#ifdef __CUDA_ARCH__
-    return __fmul_rn(a, b);
-#else
-    return a * b;
-#endif
-}
-
+/* f32_product of doubles. */
 BF16_INLINE double sdpa_product_f64(double a, double b)
 {
 #ifdef __CUDA_ARCH__
@@ -100,7 +91,7 @@ BF16_INLINE double sdpa_product_f64(double a, double b)
 BF16_INLINE float sdpa_fexp(float x)
 {
     const float least = -0x1.5d58ap+6f, d = x >= least ? x : least;
-    const float s = sdpa_product(d, 0x1.715476p+0f), f = s - floorf(s);
+    const float s = f32_product(d, 0x1.715476p+0f), f = s - floorf(s);
     float r = fmaf(f, -0.079204240219773236f, -0.22433836478672356f);
 
     r = fmaf(f, r, 0.30354260500649682f);

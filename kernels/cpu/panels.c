@@ -80,21 +80,14 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint3
     pool_run(cpu->pool, pack_piece, &p, cpu_pieces(plain->shape[0], PANEL_COLUMNS));
 }
 
-/* Asks, with each pair of k, for a part of the panel after this piece's that the same thread will
- * most likely want, so that all tiles of the piece together ask for all of it; and for the rows of
- * the next tile, or where tiles are few for twice as much of the panel. */
-static void linear_ahead(const struct grid *g, int64_t piece, int64_t tiles, struct panel_tile *t)
+/* The panel after this piece's that the same thread will most likely want. */
+static const char *panel_ahead(const struct grid *g, int64_t piece)
 {
     const int64_t own = piece / g->chunks, soon = (piece + g->threads) / g->chunks;
     const int64_t next = least(soon > own ? soon : own + 1, g->columns - 1);
 
-    t->ahead[0] = (const char *)((const uint32_t *)g->call->weight->packed +
-                                 next * PANEL_COLUMNS * weight_pairs(g->K));
-    t->stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)), tiles);
-    t->ahead[1] = t->ahead[0] + LINE;
-    t->stride[1] = t->stride[0];
-    if (t->stride[0] <= LINE)
-        t->stride[1] = 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
+    return (const char *)((const uint32_t *)g->call->weight->packed +
+                          next * PANEL_COLUMNS * weight_pairs(g->K));
 }
 
 static void linear_piece(const void *work, int64_t piece)
@@ -104,6 +97,8 @@ static void linear_piece(const void *work, int64_t piece)
     const int64_t column = piece / g->chunks * PANEL_COLUMNS;
     const int64_t first = piece % g->chunks * g->chunk;
     const int64_t end = least(first + g->chunk, g->rows);
+    const char *ahead = panel_ahead(g, piece);
+    int few;
     struct panel_tile t = {
         .panel = (const uint32_t *)call->weight->packed + column * weight_pairs(g->K),
         .K = g->K,
@@ -112,7 +107,12 @@ static void linear_piece(const void *work, int64_t piece)
         .columns = least(g->N - column, PANEL_COLUMNS),
     };
 
-    linear_ahead(g, piece, cpu_pieces(end - first, PANEL_ROWS), &t);
+    /* All tiles of the piece together ask for all of the next panel; each for the rows of the next
+     * tile as well, or where tiles are few for twice as much of the panel. */
+    t.stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)),
+                             cpu_pieces(end - first, PANEL_ROWS));
+    few = t.stride[0] > LINE;
+    t.stride[1] = few ? t.stride[0] : 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
     for (int64_t r = first; r < end; r += PANEL_ROWS) {
         t.rows = (int)least(end - r, PANEL_ROWS);
         for (int i = 0; i < t.rows; i++) {
@@ -122,11 +122,11 @@ static void linear_piece(const void *work, int64_t piece)
             __builtin_prefetch(t.y[i], 1);
             __builtin_prefetch(t.y[i] + PANEL_COLUMNS / 2, 1);
         }
-        if (t.stride[0] <= LINE)
-            t.ahead[1] = (const char *)cpu_row(call->in[0], least(r + PANEL_ROWS, g->rows - 1));
+        t.ahead[0] = ahead;
+        t.ahead[1] = few ? ahead + LINE
+                         : (const char *)cpu_row(call->in[0], least(r + PANEL_ROWS, g->rows - 1));
         g->panels->tile(&t);
-        t.ahead[0] += weight_pairs(g->K) * t.stride[0];
-        t.ahead[1] += weight_pairs(g->K) * t.stride[1];
+        ahead += weight_pairs(g->K) * t.stride[0];
     }
 }
 

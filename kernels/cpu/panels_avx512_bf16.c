@@ -36,8 +36,8 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, i
     }
 }
 
-/* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One row,
- * which waits for memory, asks for more of its own panel instead. */
+/* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One
+ * row, which waits for memory, asks for more of its own panel instead. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
                       const uint32_t *panel, int64_t K, const struct panel_tile *t, int64_t k)
 {
@@ -79,29 +79,34 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
         }
 }
 
+/* Calls with the rows as a constant, by which sums are counted out into registers. */
+#define WITH_ROWS(rows, call)                                                                      \
+    switch (rows) {                                                                                \
+    case 1:                                                                                        \
+        call(1);                                                                                   \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        call(2);                                                                                   \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        call(3);                                                                                   \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        call(4);                                                                                   \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        call(5);                                                                                   \
+        break;                                                                                     \
+    default:                                                                                       \
+        call(6);                                                                                   \
+        break;                                                                                     \
+    }
+
 static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
                   float (*sum)[PANEL_COLUMNS], int first)
 {
-    switch (rows) {
-    case 1:
-        block_of(x, 1, panel, K, sum, first);
-        break;
-    case 2:
-        block_of(x, 2, panel, K, sum, first);
-        break;
-    case 3:
-        block_of(x, 3, panel, K, sum, first);
-        break;
-    case 4:
-        block_of(x, 4, panel, K, sum, first);
-        break;
-    case 5:
-        block_of(x, 5, panel, K, sum, first);
-        break;
-    default:
-        block_of(x, 6, panel, K, sum, first);
-        break;
-    }
+#define BLOCK_OF(count) block_of(x, count, panel, K, sum, first)
+    WITH_ROWS(rows, BLOCK_OF)
 }
 
 /* finish_round of 16. */
@@ -165,26 +170,8 @@ INLINE void tile_of(const struct panel_tile *t, const int rows)
 
 static void tile(const struct panel_tile *t)
 {
-    switch (t->rows) {
-    case 1:
-        tile_of(t, 1);
-        break;
-    case 2:
-        tile_of(t, 2);
-        break;
-    case 3:
-        tile_of(t, 3);
-        break;
-    case 4:
-        tile_of(t, 4);
-        break;
-    case 5:
-        tile_of(t, 5);
-        break;
-    default:
-        tile_of(t, 6);
-        break;
-    }
+#define TILE_OF(count) tile_of(t, count)
+    WITH_ROWS(t->rows, TILE_OF)
 }
 
 const struct panels panels_avx512_bf16 = {

@@ -21,16 +21,6 @@ BF16_INLINE float sleef_pow2(int32_t q)
     return f32_from_bits((uint32_t)(q + 127) << 23);
 }
 
-/* A product that no compiler for a GPU may join with what is added to it. */
-BF16_INLINE float sleef_product(float a, float b)
-{
-#ifdef __CUDA_ARCH__
-    return __fmul_rn(a, b);
-#else
-    return a * b;
-#endif
-}
-
 /* Nearest even integer of |x| < 2^22, as adding and taking away 1.5 * 2^23 rounds. */
 BF16_INLINE float sleef_rint(float x)
 {
@@ -43,7 +33,7 @@ BF16_INLINE float sleef_expf(float d)
 {
     const float low = d > -110.0f ? d : -110.0f;
     const float clamped = low < 110.0f ? low : 110.0f;
-    const float q = sleef_rint(sleef_product(clamped, SLEEF_R_LN2));
+    const float q = sleef_rint(f32_product(clamped, SLEEF_R_LN2));
     const int32_t e = (int32_t)q;
     float s = fmaf(q, -SLEEF_L2U, d), u = 0.000198527617612853646278381f;
 
