@@ -193,6 +193,7 @@ void op_cases_linear(struct random *r, const struct op_visit *visit)
         case_linear(r, visit, (enum fill)f, 1, 9, 65, 1537, 0);
         case_linear(r, visit, (enum fill)f, 101, 101, 130, 66, 0);
         case_linear(r, visit, (enum fill)f, 40, 40, 130, 2, 0);
+        case_linear(r, visit, (enum fill)f, 391, 391, 65, 33, 1); /* more than a piece's rows */
     }
     for (int t = 0; t < OP_CASE_TOKENS; t++)
         for (int s = 0; s < SPECIALS; s++)
