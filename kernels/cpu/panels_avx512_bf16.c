@@ -125,7 +125,8 @@ INLINE __m256i round_of(__m512 f)
 INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
 {
     const int64_t left = t->columns - 16 * v;
-    const __mmask16 there = left >= 16 ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
+    const uint32_t bits = left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
+    const __mmask16 there = _cvtu32_mask16(bits);
 
     if (t->bias) {
         const __m256i bias = _mm256_maskz_loadu_epi16(there, t->bias + 16 * v);
