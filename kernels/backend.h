@@ -15,6 +15,17 @@ struct reader;
 
 enum { READER_SLOTS = 2 };
 
+/* Operations that a backend may do as one, for several calls of the model (parts) at once. */
+enum group {
+    GROUP_SAME, /* one operation: with linear the weight is read once for all parts */
+    GROUP_COUNT
+};
+enum { GROUP_PARTS = 64, GROUP_STEPS = 8 };
+
+/* call[s * parts + k]: step s of the group, for part k.  Parts do not depend on each other, and
+ * each has the bits that it would have alone, one operation after the other.  0, or -1. */
+typedef int group_fn(const struct op_call *call, int steps, int parts);
+
 /* One device under one numerics.  Immutable once opened; ops may be called from any number of
  * threads at once (they share the CPU's pool of workers, where a call that finds it busy does its
  * work alone, or the GPU's one stream: bits do not depend on it).
@@ -45,6 +56,9 @@ struct backend {
     void (*weight_close)(struct backend *b, struct weight *w);
 
     /* ---- optional: NULL where the device does without ---- */
+
+    /* GROUP_SAME NULL: calls of the model do not run together here. */
+    group_fn *group[GROUP_COUNT];
 
     /* Before a thread's first op. */
     int (*enter)(struct backend *b);

@@ -56,6 +56,7 @@ struct op_scope {
 /* Everything one operation may read, and the one tensor it writes. */
 struct op_call {
     struct backend *backend;
+    enum op op;
     const struct tensor *in[3];
     const struct weight *weight; /* NULL when the op has none */
     const struct weight *bias;   /* NULL when the checkpoint has none */

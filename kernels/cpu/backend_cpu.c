@@ -193,6 +193,7 @@ static void table_fill(struct backend *b, int version)
 {
     memcpy(b->op, ops, sizeof(ops));
     b->op[OP_sdpa] = versions[version].sdpa;
+    b->group[GROUP_SAME] = cpu_group_same;
     if (b->numerics == NUMERICS_TORCH_CPU_AVX2) {
         b->op[OP_linear] = versions[version].linear;
         b->op[OP_matmul_qk] = versions[version].matmul_qk;

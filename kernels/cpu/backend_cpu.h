@@ -63,4 +63,8 @@ op_fn cpu_embedding, cpu_rotary, cpu_linear, cpu_rms_norm, cpu_rope, cpu_cache_a
     cpu_matmul_qk, cpu_scale, cpu_causal_mask, cpu_softmax, cpu_matmul_pv, cpu_sdpa, cpu_add,
     cpu_mul, cpu_silu;
 
+/* ---- groups of them; backend.h ---- */
+
+group_fn cpu_group_same;
+
 #endif

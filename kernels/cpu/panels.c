@@ -17,7 +17,7 @@ static int64_t least(int64_t a, int64_t b)
 
 /* Panels x chunks of rows: the pieces of a product. */
 struct grid {
-    const struct op_call *call;
+    const struct op_call *call; /* the first of parts, where there are several */
     const struct panels *panels;
     int64_t block; /* of k */
     int64_t rows, N, K;
@@ -90,19 +90,60 @@ static const char *panel_ahead(const struct grid *g, int64_t piece)
                           next * PANEL_COLUMNS * weight_pairs(g->K));
 }
 
+/* The rows of several calls, one after the other. */
+struct joined {
+    struct grid grid;
+    int parts;
+    int64_t end[GROUP_PARTS];   /* of each part's rows */
+    int64_t block[GROUP_PARTS]; /* of k: calls of one row have another than longer ones */
+};
+
+/* Rows first .. first + rows of a tile, at most, from part `at` on. */
+static int64_t tile_rows(const struct joined *j, int *at, int64_t first, int64_t end)
+{
+    int64_t rows = 0;
+
+    while (first >= j->end[*at])
+        ++*at;
+    for (int k = *at; k < j->parts && j->block[k] == j->block[*at]; k++)
+        rows = least(end, j->end[k]) - first;
+    /* As even as may be: the last of many tiles is not left with one row. */
+    return cpu_pieces(rows, cpu_pieces(rows, PANEL_ROWS));
+}
+
+/* Rows of the tile, wherever they lie. */
+static void tile_bind(const struct joined *j, struct panel_tile *t, int at, int64_t first,
+                      int64_t column)
+{
+    for (int i = 0; i < t->rows; i++) {
+        const struct op_call *call;
+        int64_t row;
+
+        while (first + i >= j->end[at])
+            at++;
+        call = &j->grid.call[at];
+        row = first + i - (at ? j->end[at - 1] : 0);
+        t->x[i] = cpu_row(call->in[0], row);
+        t->y[i] = cpu_row(call->out, row) + column;
+        /* Its lines are the core's own by the time that the sums are there. */
+        __builtin_prefetch(t->y[i], 1);
+        __builtin_prefetch(t->y[i] + PANEL_COLUMNS / 2, 1);
+    }
+}
+
 static void linear_piece(const void *work, int64_t piece)
 {
-    const struct grid *g = work;
+    const struct joined *j = work;
+    const struct grid *g = &j->grid;
     const struct op_call *call = g->call;
     const int64_t column = piece / g->chunks * PANEL_COLUMNS;
     const int64_t first = piece % g->chunks * g->chunk;
     const int64_t end = least(first + g->chunk, g->rows);
     const char *ahead = panel_ahead(g, piece);
-    int few;
+    int few, at = 0;
     struct panel_tile t = {
         .panel = (const uint32_t *)call->weight->packed + column * weight_pairs(g->K),
         .K = g->K,
-        .block = g->block,
         .bias = call->bias ? (const bf16 *)call->bias->plain.data + column : NULL,
         .columns = least(g->N - column, PANEL_COLUMNS),
     };
@@ -113,34 +154,55 @@ static void linear_piece(const void *work, int64_t piece)
                              cpu_pieces(end - first, PANEL_ROWS));
     few = t.stride[0] > LINE;
     t.stride[1] = few ? t.stride[0] : 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
-    for (int64_t r = first; r < end; r += PANEL_ROWS) {
-        t.rows = (int)least(end - r, PANEL_ROWS);
-        for (int i = 0; i < t.rows; i++) {
-            t.x[i] = cpu_row(call->in[0], r + i);
-            t.y[i] = cpu_row(call->out, r + i) + column;
-            /* Its lines are the core's own by the time that the sums are there. */
-            __builtin_prefetch(t.y[i], 1);
-            __builtin_prefetch(t.y[i] + PANEL_COLUMNS / 2, 1);
-        }
+    for (int64_t r = first; r < end; r += t.rows) {
+        t.rows = (int)tile_rows(j, &at, r, end);
+        t.block = j->block[at];
+        tile_bind(j, &t, at, r, column);
         t.ahead[0] = ahead;
-        t.ahead[1] = few ? ahead + LINE
-                         : (const char *)cpu_row(call->in[0], least(r + PANEL_ROWS, g->rows - 1));
+        t.ahead[1] = few ? ahead + LINE : (const char *)(t.x[t.rows - 1] + call->in[0]->stride[0]);
         g->panels->tile(&t);
         ahead += weight_pairs(g->K) * t.stride[0];
     }
 }
 
+/* Whether all parts are PAIRS against panels, and then the grid of all their rows. */
+static int join(struct joined *j, const struct op_call *call, int parts)
+{
+    const struct tensor *w = &call->weight->plain;
+    struct product_rule rule = {0};
+    int64_t rows = 0;
+
+    j->parts = parts;
+    for (int k = 0; k < parts; k++) {
+        rule = product_rule_of_linear(&call[k]);
+        if (rule.kind != PRODUCT_PAIRS || !call->weight->packed)
+            return 0;
+        rows += cpu_row_count(call[k].in[0]);
+        j->end[k] = rows;
+        j->block[k] = rule.block;
+    }
+    j->grid = grid_of(call, &rule, rows, w->shape[0], w->shape[1]);
+    return 1;
+}
+
+static int linears(const struct op_call *call, int parts)
+{
+    struct joined j;
+
+    if (!join(&j, call, parts))
+        return -1;
+    cpu_run(call, linear_piece, &j, j.grid.columns * j.grid.chunks);
+    return 0;
+}
+
 int cpu_linear_panels(const struct op_call *call)
 {
-    const struct product_rule rule = product_rule_of_linear(call);
-    const struct tensor *w = &call->weight->plain;
-    struct grid g;
+    return linears(call, 1) ? cpu_linear(call) : 0;
+}
 
-    if (rule.kind != PRODUCT_PAIRS || !call->weight->packed)
-        return cpu_linear(call);
-    g = grid_of(call, &rule, cpu_row_count(call->in[0]), w->shape[0], w->shape[1]);
-    cpu_run(call, linear_piece, &g, g.columns * g.chunks);
-    return 0;
+int cpu_linear_joined(const struct op_call *call, int parts)
+{
+    return linears(call, parts);
 }
 
 /* ---- attention: the query heads of one key head are rows of one product ---- */

@@ -49,5 +49,8 @@ size_t panels_weight_bytes(const struct tensor *plain);
 void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint32_t *packed);
 
 op_fn cpu_linear_panels, cpu_matmul_qk_panels, cpu_matmul_pv_panels;
+/* One weight for the rows of several calls, 1..GROUP_PARTS.  -1: not all are PAIRS, nothing was
+ * done. */
+int cpu_linear_joined(const struct op_call *call, int parts);
 
 #endif

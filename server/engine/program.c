@@ -1,92 +1,10 @@
-/* program.c - builds a program from a family and a checkpoint, and runs it.  Names and aliases are
- * in program_names.c. */
+/* program.c - builds a program from a family and a checkpoint.  It runs in program_run.c; names and
+ * aliases are in program_names.c. */
 #include "server/engine/program.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- running ---- */
-
-static void bind(const struct program *p, const struct step *s, const struct op_scope *scope,
-                 struct tensor *values, struct tensor *in, struct tensor *out, int64_t row,
-                 int64_t rows, struct op_call *call)
-{
-    *call = (struct op_call){.backend = p->backend,
-                             .weight = s->weight,
-                             .bias = s->bias,
-                             .attrs = &s->attrs,
-                             .scope = *scope,
-                             .out = &values[s->out]};
-    for (int k = 0; k < s->inputs; k++)
-        call->in[k] = &values[s->in[k]];
-    if (s->by_rows) {
-        *in = tensor_slice(call->in[0], 0, row, rows);
-        *out = tensor_slice(call->out, 0, 0, rows);
-        call->in[0] = in;
-        call->out = out;
-        call->scope.row = row;
-    }
-}
-
-static int replace(const struct op_call *call, const struct tap *tap, int by_rows, int64_t row)
-{
-    struct tensor part = *tap->replace;
-
-    if (by_rows)
-        part = tensor_slice(&part, 0, row, call->out->shape[0]);
-    return call->backend->copy(call->backend, call->out, &part);
-}
-
-static int step_failed(const struct program *p, const struct step *s, struct error *err)
-{
-    const char *why = p->backend->trouble ? p->backend->trouble(p->backend) : NULL;
-
-    return error_set(err, 500, "%s: %s failed on %s%s%s", s->name, op_name(s->op),
-                     p->backend->device, why ? ": " : "", why ? why : "");
-}
-
-int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
-                    struct error *err)
-{
-    for (int i = 0; p->backend->prepare && i < p->count; i++) {
-        const struct step *s = &p->steps[i];
-        const int64_t rows = scope->tokens < PROGRAM_ROWS ? scope->tokens : PROGRAM_ROWS;
-        struct op_call call;
-        struct tensor in, out;
-
-        bind(p, s, scope, values, &in, &out, 0, rows, &call);
-        if (p->backend->prepare(p->backend, s->op, &call, err))
-            return error_prefix(err, "%s: ", s->name);
-    }
-    return 0;
-}
-
-/* The engine.  Tracing, replacing and step errors live here and nowhere else. */
-int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
-                struct tensor *values, const struct trace *trace, struct error *err)
-{
-    for (int i = first; i < last; i++) {
-        const struct step *s = &p->steps[i];
-        const struct tap *tap = &trace->at[i];
-        const int64_t rows = s->by_rows ? PROGRAM_ROWS : scope->tokens;
-
-        if (trace->poll && trace->poll(trace->user, err))
-            return error_prefix(err, "%s: ", s->name);
-        for (int64_t r = s->by_rows ? trace->rows_from : 0; r < scope->tokens; r += rows) {
-            const int64_t left = scope->tokens - r;
-            struct op_call call;
-            struct tensor in, out;
-
-            bind(p, s, scope, values, &in, &out, r, left < rows ? left : rows, &call);
-            if (tap->replace ? replace(&call, tap, s->by_rows, r) : p->backend->op[s->op](&call))
-                return step_failed(p, s, err);
-            if (tap->observe && trace->emit(trace->user, i, r, call.out, err))
-                return error_set(err, 499, "%s: the reader of the trace went away", s->name);
-        }
-    }
-    return 0;
-}
 
 /* ---- building ---- */
 

@@ -88,8 +88,29 @@ enum { PROGRAM_ROWS = 16 }; /* rows at a time of a by_rows step */
 int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
                     struct error *err);
 
-/* Runs steps [first, last) over values (PROGRAM_INPUTS + count of them, shaped for this call). */
-int program_run(const struct program *p, int first, int last, const struct op_scope *scope,
-                struct tensor *values, const struct trace *trace, struct error *err);
+/* One call of the model, among those that run together. */
+struct part {
+    struct op_scope scope;
+    struct tensor *values; /* [PROGRAM_INPUTS + count], shaped for this call */
+    const struct trace *trace;
+    /* Why the part is over before the end: its trace ended it, or the backend failed.  What others
+     * read of it goes on being computed; it is asked and told nothing more. */
+    struct error error;
+};
+
+/* Parts that run together, and the loop's scratch; all zero at first, 1..GROUP_PARTS of them.  Each
+ * gets the bits that it would get alone. */
+struct gang {
+    struct part *part[GROUP_PARTS];
+    int count;
+    /* private */
+    struct op_call call[GROUP_STEPS * GROUP_PARTS];
+    struct tensor in[GROUP_PARTS], out[GROUP_PARTS];
+};
+
+/* Whether parts can be more than one here. */
+int program_joins(const struct program *p);
+/* Runs steps [first, last).  Ends early when all parts are over. */
+void program_run(const struct program *p, int first, int last, struct gang *gang);
 
 #endif

@@ -14,6 +14,8 @@ struct execution {
     struct outlet outlet;
     struct sequence sequence;
     struct tap *taps;
+    struct gang *gang;
+    struct part part;
     int64_t call;
     int64_t entry; /* the next entry to be written */
     int64_t next;  /* the greedy choice, once the last row of logits is there */
@@ -138,11 +140,17 @@ static int run_call(struct execution *x, struct error *err)
     trace.rows_from = rows_from(x, scope.tokens);
     x->taps[p->logits].observe = 1;
     sequence_shape(&x->sequence, &scope);
-    return sequence_feed(&x->sequence, x->run->tokens + scope.past, err) ||
-                   program_run(p, 0, p->count, &scope, x->sequence.values, &trace, err) ||
-                   outlet_flush(&x->outlet, err)
-               ? -1
-               : 0;
+    if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
+        return -1;
+    x->part = (struct part){.scope = scope, .values = x->sequence.values, .trace = &trace};
+    x->gang->part[0] = &x->part;
+    x->gang->count = 1;
+    program_run(p, 0, p->count, x->gang);
+    if (x->part.error.code) {
+        *err = x->part.error;
+        return -1;
+    }
+    return outlet_flush(&x->outlet, err);
 }
 
 static int run_calls(struct execution *x, struct error *err)
@@ -206,12 +214,14 @@ int run_execute(struct run *r, const struct run_sink *sink, struct error *err)
     int rc = -1;
 
     x.taps = calloc((size_t)p->count, sizeof(*x.taps));
-    if (!x.taps)
+    x.gang = calloc(1, sizeof(*x.gang));
+    if (!x.taps || !x.gang)
         return error_set(err, 500, "out of memory");
     if (open_parts(&x, err) == 0)
         rc = run_calls(&x, err);
     outlet_close(&x.outlet);
     sequence_close(&x.sequence);
     free(x.taps);
+    free(x.gang);
     return rc;
 }

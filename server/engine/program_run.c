@@ -1,0 +1,159 @@
+/* program_run.c - the loop that runs a program's steps. */
+#include <string.h>
+
+#include "server/engine/program.h"
+
+/* in, out: where the tensors of a by_rows step live, which is asked for rows [row, row + rows). */
+static void bind(const struct program *p, const struct step *s, const struct op_scope *scope,
+                 struct tensor *values, struct tensor *in, struct tensor *out, int64_t row,
+                 int64_t rows, struct op_call *call)
+{
+    *call = (struct op_call){.backend = p->backend,
+                             .op = s->op,
+                             .weight = s->weight,
+                             .bias = s->bias,
+                             .attrs = &s->attrs,
+                             .scope = *scope,
+                             .out = &values[s->out]};
+    for (int k = 0; k < s->inputs; k++)
+        call->in[k] = &values[s->in[k]];
+    if (s->by_rows) {
+        *in = tensor_slice(call->in[0], 0, row, rows);
+        *out = tensor_slice(call->out, 0, 0, rows);
+        call->in[0] = in;
+        call->out = out;
+        call->scope.row = row;
+    }
+}
+
+int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
+                    struct error *err)
+{
+    for (int i = 0; p->backend->prepare && i < p->count; i++) {
+        const struct step *s = &p->steps[i];
+        const int64_t rows = scope->tokens < PROGRAM_ROWS ? scope->tokens : PROGRAM_ROWS;
+        struct op_call call;
+        struct tensor in, out;
+
+        bind(p, s, scope, values, &in, &out, 0, rows, &call);
+        if (p->backend->prepare(p->backend, s->op, &call, err))
+            return error_prefix(err, "%s: ", s->name);
+    }
+    return 0;
+}
+
+int program_joins(const struct program *p)
+{
+    return p->backend->group[GROUP_SAME] != NULL;
+}
+
+/* ---- one step ---- */
+
+static int step_failed(const struct program *p, const struct step *s, struct gang *g)
+{
+    const char *why = p->backend->trouble ? p->backend->trouble(p->backend) : NULL;
+
+    for (int k = 0; k < g->count; k++)
+        if (!g->part[k]->error.code)
+            error_set(&g->part[k]->error, 500, "%s: %s failed on %s%s%s", s->name, op_name(s->op),
+                      p->backend->device, why ? ": " : "", why ? why : "");
+    return -1;
+}
+
+static int replace(const struct op_call *call, const struct tap *tap, int by_rows)
+{
+    struct tensor part = *tap->replace;
+
+    if (by_rows)
+        part = tensor_slice(&part, 0, call->scope.row, call->out->shape[0]);
+    return call->backend->copy(call->backend, call->out, &part);
+}
+
+static int run_calls(const struct op_call *call, int count)
+{
+    struct backend *b = call->backend;
+
+    if (count > 1)
+        return b->group[GROUP_SAME](call, 1, count);
+    return count ? b->op[call->op](call) : 0;
+}
+
+static void emit(struct part *part, const struct step *s, int i, const struct op_call *call)
+{
+    const struct trace *trace = part->trace;
+
+    if (trace->at[i].observe && !part->error.code &&
+        trace->emit(trace->user, i, call->scope.row, call->out, &part->error))
+        error_set(&part->error, 499, "%s: the reader of the trace went away", s->name);
+}
+
+/* Rows from `done` on of every part: all of them, or the next few of a by_rows step.  Returns
+ * whether any are left, or -1. */
+static int step_rows(const struct program *p, int i, struct gang *g, int64_t done)
+{
+    const struct step *s = &p->steps[i];
+    struct part *of[GROUP_PARTS];
+    int count = 0, replaced = 0, more = 0;
+
+    for (int k = 0; k < g->count; k++) {
+        struct part *part = g->part[k];
+        const struct tap *tap = &part->trace->at[i];
+        const int64_t first = s->by_rows ? part->trace->rows_from + done : 0;
+        const int64_t left = part->scope.tokens - first;
+        const int64_t rows = s->by_rows && left > PROGRAM_ROWS ? PROGRAM_ROWS : left;
+        struct op_call *call = &g->call[count];
+
+        if (left <= 0)
+            continue;
+        more |= left > rows;
+        if (tap->replace) /* from the other end */
+            call = &g->call[GROUP_PARTS - ++replaced];
+        else
+            of[count++] = part;
+        bind(p, s, &part->scope, part->values, &g->in[k], &g->out[k], first, rows, call);
+        if (tap->replace) {
+            if (replace(call, tap, s->by_rows))
+                return step_failed(p, s, g);
+            emit(part, s, i, call);
+        }
+    }
+    if (run_calls(g->call, count))
+        return step_failed(p, s, g);
+    for (int k = 0; k < count; k++)
+        emit(of[k], s, i, &g->call[k]);
+    return more;
+}
+
+/* ---- all of them ---- */
+
+/* How many go on. */
+static int poll_parts(const struct step *s, struct gang *g)
+{
+    int alive = 0;
+
+    for (int k = 0; k < g->count; k++) {
+        struct part *part = g->part[k];
+        const struct trace *trace = part->trace;
+
+        if (!part->error.code && trace->poll && trace->poll(trace->user, &part->error))
+            error_prefix(&part->error, "%s: ", s->name);
+        alive += !part->error.code;
+    }
+    return alive;
+}
+
+/* The engine.  Tracing, replacing and step errors live here and nowhere else. */
+void program_run(const struct program *p, int first, int last, struct gang *g)
+{
+    for (int i = first; i < last; i++) {
+        int more = 1;
+
+        if (!poll_parts(&p->steps[i], g))
+            return;
+        for (int64_t done = 0; more; done += PROGRAM_ROWS) {
+            more = step_rows(p, i, g, done);
+            if (more < 0)
+                return;
+        }
+    }
+}
