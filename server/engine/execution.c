@@ -1,0 +1,251 @@
+/* execution.c - see execution.h. */
+#include "server/engine/execution.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/engine/outlet.h"
+#include "server/engine/run_private.h"
+#include "server/engine/sampler.h"
+#include "server/engine/sequence.h"
+
+struct execution {
+    struct run *run;
+    struct run_sink sink;
+    struct outlet outlet;
+    struct sequence sequence;
+    struct tap *taps;
+    struct trace trace;
+    struct part part;
+    int64_t call;
+    int64_t entry; /* the next entry to be written */
+    int64_t next;  /* the greedy choice, once the last row of logits is there */
+};
+
+static int write_rows(struct execution *x, const struct tensor *value, int axis, int64_t first,
+                      int64_t count, struct error *err)
+{
+    const struct tensor part = tensor_slice(value, axis, first, count);
+
+    return outlet_write(&x->outlet, x->entry, &part, err);
+}
+
+/* Rows that are wanted leave in runs of neighbours where the axis is outermost; where other axes
+ * lie outside it (heads), each of those goes through all its wanted rows first. */
+static int write_list(struct execution *x, const struct tensor *value, int axis, int64_t first,
+                      struct error *err)
+{
+    const struct run_state *s = x->run->state;
+    const int64_t end = first + value->shape[axis];
+
+    if (axis > 1)
+        return error_set(err, 500, "a token axis behind two others");
+    for (int64_t o = 0; o < (axis ? value->shape[0] : 1); o++) {
+        const struct tensor part = axis ? tensor_slice(value, 0, o, 1) : *value;
+
+        for (int64_t i = 0; i < s->position_count; i++)
+            if (s->positions[i] >= first && s->positions[i] < end &&
+                write_rows(x, &part, axis, s->positions[i] - first, 1, err))
+                return -1;
+    }
+    return 0;
+}
+
+static int write_value(struct execution *x, int step, int64_t first, const struct tensor *value,
+                       struct error *err)
+{
+    const struct program *p = x->run->program;
+    const struct run_state *s = x->run->state;
+    const int axis = shape_token_axis(&p->steps[step].shape);
+    const int64_t count = axis < 0 ? 0 : value->shape[axis];
+    const int64_t all = axis < 0 ? 0 : run_value(x->run, step, x->call).shape[axis];
+
+    if (axis < 0)
+        return write_rows(x, value, 0, 0, value->rank ? value->shape[0] : 1, err);
+    if (s->which == POSITIONS_LAST)
+        return first + count == all ? write_rows(x, value, axis, count - 1, 1, err) : 0;
+    if (s->which == POSITIONS_LIST && x->call < x->run->prompt_calls)
+        return write_list(x, value, axis, first, err);
+    return write_rows(x, value, axis, 0, count, err);
+}
+
+/* The greedy choice of the last row. */
+static int choose(struct execution *x, const struct tensor *logits, struct error *err)
+{
+    const struct tensor last = tensor_slice(logits, 0, logits->shape[0] - 1, 1);
+    const bf16 *row = outlet_read(&x->outlet, &last, err);
+
+    if (!row)
+        return -1;
+    x->next = sampler_argmax(row, last.shape[1]);
+    return 0;
+}
+
+static int emit(void *user, int step, int64_t first, const struct tensor *value, struct error *err)
+{
+    struct execution *x = user;
+    const struct program *p = x->run->program;
+    const struct run_entry *e = x->run->entries;
+    const int64_t end = x->run->state->first_entry[x->call + 1];
+    const struct op_scope scope = x->run->state->scope[x->call];
+
+    while (x->entry < end && e[x->entry].step < step)
+        x->entry++;
+    if (x->entry < end && e[x->entry].step == step && write_value(x, step, first, value, err))
+        return -1;
+    return step == p->logits && first + value->shape[0] == scope.tokens ? choose(x, value, err) : 0;
+}
+
+static int poll_sink(void *user, struct error *err)
+{
+    struct execution *x = user;
+
+    return x->sink.poll ? x->sink.poll(x->sink.user, err) : 0;
+}
+
+static void set_taps(struct execution *x)
+{
+    const struct run *r = x->run;
+    const struct run_state *s = r->state;
+
+    memset(x->taps, 0, sizeof(*x->taps) * (size_t)r->program->count);
+    x->entry = s->first_entry[x->call];
+    for (int64_t i = s->first_entry[x->call]; i < s->first_entry[x->call + 1]; i++)
+        x->taps[r->entries[i].step].observe = 1;
+    for (int64_t i = 0; i < s->put_count; i++)
+        if (s->puts[i].call == x->call)
+            x->taps[s->puts[i].step].replace = &s->puts[i].value;
+}
+
+/* The first row of logits that anyone reads: the sampler reads the last. */
+static int64_t rows_from(const struct execution *x, int64_t tokens)
+{
+    const struct run_state *s = x->run->state;
+    const struct program *p = x->run->program;
+
+    for (int i = 0; i < p->count; i++)
+        if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_ALL)
+            return 0;
+        else if (p->steps[i].by_rows && x->taps[i].observe && s->which == POSITIONS_LIST)
+            return x->call < x->run->prompt_calls ? s->positions[0] : 0;
+    return tokens - 1;
+}
+
+struct part *execution_begin(struct execution *x, struct error *err)
+{
+    const struct program *p = x->run->program;
+    const struct op_scope scope = x->run->state->scope[x->call];
+
+    set_taps(x);
+    x->trace.rows_from = rows_from(x, scope.tokens);
+    x->taps[p->logits].observe = 1;
+    sequence_shape(&x->sequence, &scope);
+    if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
+        return NULL;
+    x->part = (struct part){.scope = scope, .values = x->sequence.values, .trace = &x->trace};
+    return &x->part;
+}
+
+/* Call `step` of the decode steps, 0 the prompt's last, has chosen the next token. */
+static int hand_token(struct execution *x, int64_t step, struct error *err)
+{
+    struct run *r = x->run;
+
+    r->next = x->next;
+    if (step < 0)
+        return 0;
+    if (step < r->steps)
+        r->tokens[r->token_count + step] = x->next;
+    return x->sink.token ? x->sink.token(x->sink.user, step, x->next, err) : 0;
+}
+
+int execution_end(struct execution *x, struct error *err)
+{
+    struct run *r = x->run;
+    int rc;
+
+    if (x->part.error.code) {
+        *err = x->part.error;
+        return -1;
+    }
+    rc = outlet_flush(&x->outlet, err);
+    if (rc == 0)
+        rc = hand_token(x, x->call - r->prompt_calls + 1, err);
+    x->call++;
+    return rc ? rc : x->call == r->calls;
+}
+
+int64_t execution_tokens(const struct execution *x)
+{
+    return x->run->state->scope[x->call].tokens;
+}
+
+const struct program *execution_program(const struct execution *x)
+{
+    return x->run->program;
+}
+
+/* Calls grow, so the last of the prompt's and of the steps take the most; a chunk may be longer. */
+static int prepare(struct execution *x, struct error *err)
+{
+    const struct run *r = x->run;
+
+    if (!r->program->backend->prepare)
+        return 0;
+    for (int64_t call = 0; call < r->calls; call++) {
+        const struct op_scope *scope = &r->state->scope[call];
+
+        if (call >= r->prompt_calls && call < r->calls - 1)
+            continue;
+        sequence_shape(&x->sequence, scope);
+        if (program_prepare(r->program, scope, x->sequence.values, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int open_parts(struct execution *x, struct error *err)
+{
+    const struct run *r = x->run;
+    const struct program *p = r->program;
+    struct backend *b = p->backend;
+    const size_t row = (size_t)r->engine->vocab_size * sizeof(bf16);
+
+    if (b->enter && b->enter(b))
+        return error_set(err, 500, "%s does not answer", b->device);
+    return sequence_open(&x->sequence, p, r->state->slot_bytes, r->token_count + r->steps, err) ||
+                   outlet_open(&x->outlet, b, &x->sink, row, err) || prepare(x, err)
+               ? -1
+               : 0;
+}
+
+struct execution *execution_open(struct run *r, const struct run_sink *sink, struct error *err)
+{
+    struct execution *x = calloc(1, sizeof(*x));
+
+    if (x)
+        x->taps = calloc((size_t)r->program->count, sizeof(*x->taps));
+    if (!x || !x->taps) {
+        free(x);
+        error_set(err, 503, "out of memory");
+        return NULL;
+    }
+    x->run = r;
+    x->sink = *sink;
+    x->trace = (struct trace){.at = x->taps, .emit = emit, .poll = poll_sink, .user = x};
+    if (open_parts(x, err)) {
+        execution_close(x);
+        return NULL;
+    }
+    return x;
+}
+
+void execution_close(struct execution *x)
+{
+    if (!x)
+        return;
+    outlet_close(&x->outlet);
+    sequence_close(&x->sequence);
+    free(x->taps);
+    free(x);
+}

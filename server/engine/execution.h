@@ -1,0 +1,25 @@
+/* execution.h - a run under way: its memory, and one call of the model after the other.
+ *
+ * Whoever drives it (run_execute alone, batch.c with others) takes the part of the next call, runs
+ * it through the program with whatever other parts, and ends the call.  One thread at a time. */
+#ifndef SAMEBIT_EXECUTION_H
+#define SAMEBIT_EXECUTION_H
+
+#include "server/engine/run.h"
+
+struct execution;
+
+/* Takes the memory of the run.  r and what the sink points to are borrowed.  Errors: 503. */
+struct execution *execution_open(struct run *r, const struct run_sink *sink, struct error *err);
+void execution_close(struct execution *x);
+
+const struct program *execution_program(const struct execution *x);
+/* Tokens of the call that comes next; only while the execution is not over. */
+int64_t execution_tokens(const struct execution *x);
+/* The next call's part, until execution_end.  NULL: failed. */
+struct part *execution_begin(struct execution *x, struct error *err);
+/* After the part has gone through all steps, or is over: hands on what waits and the token that was
+ * chosen.  0: a call is left; 1: the run is complete; -1: it failed, and why. */
+int execution_end(struct execution *x, struct error *err);
+
+#endif
