@@ -519,6 +519,20 @@ struct run *run_create(struct engine *e, const struct run_request *request,
     return r;
 }
 
+uint64_t run_call_bytes(const struct run *r)
+{
+    uint64_t most = 0;
+
+    for (int64_t call = 0; call < r->calls; call++) {
+        uint64_t bytes = 0;
+
+        for (int64_t i = r->state->first_entry[call]; i < r->state->first_entry[call + 1]; i++)
+            bytes += r->entries[i].bytes;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 void run_free(struct run *r)
 {
     if (!r)

@@ -97,8 +97,13 @@ struct run_sink {
     int (*token)(void *user, int64_t step, int64_t id, struct error *err);
     /* Asked often; not 0 ends the run (deadline passed, reader gone).  May be NULL. */
     int (*poll)(void *user, struct error *err);
+    /* Whether the values of one more call can be taken without waiting.  Asked between the calls of
+     * runs that share a thread: one whose reader is slow sits out.  May be NULL. */
+    int (*ready)(void *user);
     void *user;
 };
+/* The most bytes that one call of the model gives. */
+uint64_t run_call_bytes(const struct run *r);
 int run_execute(struct run *r, const struct run_sink *sink, struct error *err);
 
 #endif

@@ -134,14 +134,17 @@ static enum MHD_Result send_reply(struct exchange *x)
     struct reply *r = &x->reply;
     struct MHD_Response *response = r->stream ? stream_response(x) : body_response(x);
     enum MHD_Result result;
+    char seconds[16];
 
     if (!response)
         return MHD_NO;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
     if (r->allow)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
-    if (r->status == 503)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (r->status == 503) {
+        snprintf(seconds, sizeof(seconds), "%d", r->retry_seconds ? r->retry_seconds : 1);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    }
     if (x->overload)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     result = MHD_queue_response(x->connection, (unsigned)r->status, response);

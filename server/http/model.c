@@ -15,7 +15,8 @@ static void put_limits(const struct settings *s, struct buffer *out)
         {"tokens", s->tokens},           {"steps", s->steps},
         {"values", s->values},           {"top_k", s->top_k},
         {"seconds", s->seconds},         {"memory_bytes", s->memory_bytes},
-        {"running", s->running},         {"waiting", s->waiting},
+        {"running", s->running},         {"together", s->together},
+        {"waiting", s->waiting},         {"all_memory_bytes", s->all_memory_bytes},
         {"connections", s->connections},
     };
 

@@ -11,9 +11,11 @@ void reply_error(struct reply *r, const struct error *error)
 {
     int status = error->code >= 400 && error->code <= 599 ? error->code : 500;
     const char *allow = r->allow;
+    const int retry_seconds = r->retry_seconds;
 
     reply_clear(r);
     r->allow = allow;
+    r->retry_seconds = retry_seconds;
     r->status = status;
     r->type = TYPE_JSON;
     buffer_text(&r->body, "{\"error\":{\"message\":");

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "server/base/buffer.h"
+#include "server/engine/batch.h"
 #include "server/engine/engine.h"
 #include "server/engine/scheduler.h"
 #include "server/http/settings.h"
@@ -16,6 +17,7 @@
 struct server {
     struct settings settings;
     struct scheduler *scheduler;
+    struct batch *batch;
     _Atomic(struct engine *) engine;    /* NULL while it is being opened; set once */
     pthread_mutex_t lock;               /* of the three below */
     char loading[64];                   /* what is being done, */
@@ -42,6 +44,7 @@ struct reply {
     int status;
     const char *type;  /* Content-Type */
     const char *allow; /* of a 405; else NULL */
+    int retry_seconds; /* of a 503: when to ask again; 0: soon */
     struct buffer body;
     /* When set, it is the body instead: the reply's reference, released by who sends it.  Until its
      * first byte comes it may fail, and then reply_error's reply takes this one's place. */

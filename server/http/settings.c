@@ -20,7 +20,9 @@ static const struct {
                 NUMBER(memory_bytes, INT64_C(4) << 30, 1, INT64_C(1) << 50)
                     NUMBER(seconds, 600, 1, 1000000) NUMBER(receive_seconds, 60, 1, 1000000)
                         NUMBER(idle_seconds, 30, 1, 1000000) NUMBER(connections, 64, 1, 10000)
-                            NUMBER(running, 4, 1, 1024) NUMBER(waiting, 16, 0, 100000)
+                            NUMBER(running, 4, 1, 1024) NUMBER(together, 32, 0, 64)
+                                NUMBER(waiting, 64, 0, 100000)
+                                    NUMBER(all_memory_bytes, INT64_C(8) << 30, 1, INT64_C(1) << 50)
 #undef NUMBER
 };
 

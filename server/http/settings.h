@@ -22,8 +22,10 @@ struct settings {
     int64_t receive_seconds; /* from a request's first byte to its last: the connection is closed */
     int64_t idle_seconds;    /* a connection may wait this long for its next request */
     int64_t connections;     /* open at once: 503 */
-    int64_t running;         /* runs at once, */
-    int64_t waiting;         /* and how many may wait for one of these: 503 */
+    int64_t running;  /* runs at once that give much (many values), each on a thread of its own */
+    int64_t together; /* runs at once that share their passes over the weights; 0: none does */
+    int64_t waiting;  /* runs that may wait for one of these places: 503 */
+    int64_t all_memory_bytes; /* of all that run; others wait */
 };
 
 /* path NULL: all defaults. */

@@ -160,6 +160,33 @@ int stream_write(struct stream *s, const void *bytes, size_t size, struct error 
     return failed ? -1 : 0;
 }
 
+ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct error *err)
+{
+    ssize_t n = -1;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->failed) {
+        error_set(err, s->error.code, "%s", s->error.text);
+    } else {
+        n = (ssize_t)ring_put(s, bytes, size);
+        s->unseen += (size_t)n;
+        if (s->used >= STREAM_RING / 4)
+            rouse(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+size_t stream_space(struct stream *s)
+{
+    size_t space;
+
+    pthread_mutex_lock(&s->lock);
+    space = STREAM_RING - s->used;
+    pthread_mutex_unlock(&s->lock);
+    return space;
+}
+
 int stream_room(struct stream *s, struct error *err)
 {
     int failed;

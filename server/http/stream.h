@@ -29,6 +29,10 @@ void stream_release(struct stream *s);
 /* Puts bytes into the ring, blocking while it is full.  -1: the stream has failed or was left;
  * err says why (499, 503, 504). */
 int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err);
+/* Puts as many bytes as there is room for; how many, or -1 as above. */
+ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct error *err);
+/* Bytes that there is room for. */
+size_t stream_space(struct stream *s);
 /* Waits until one more byte can be written without waiting. */
 int stream_room(struct stream *s, struct error *err);
 /* Gives what was written to the reader now (otherwise within about 20 ms, by stream_poll). */

@@ -27,6 +27,9 @@ struct work {
     const struct writer *writer;
     void *state; /* the writer's */
     struct stream *stream;
+    int joins;          /* the run shares its thread with others: what has no room waits in out */
+    int over;           /* and its reply is complete */
+    size_t due;         /* bytes of out that are to go as soon as there is room */
     struct error error; /* how the run ended */
 };
 

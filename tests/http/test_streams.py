@@ -45,7 +45,7 @@ def is_free(daemon):
 def test_a_reader_who_stalls_holds_back_the_run_not_the_memory(start):
     # A sanitized build keeps what was freed aside; only memory that is held shall be counted.
     kept = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
-    d, slack = start({"running": 2}, environment=kept), 96 << 20
+    d, slack = start({"running": 2, "together": 2}, environment=kept), 96 << 20
     tokens = [i % 1000 for i in range(1500)]
     assert d.post("/v1/trace", json.loads(long_run(tokens=tokens, values=["logits"]))).status == 200  # all is warm
     before = d.rss()
@@ -88,7 +88,7 @@ def test_a_slow_reader_gets_the_same_bytes(start):
 
 
 def test_a_reader_who_leaves_frees_the_worker(start):
-    d = start({"running": 1, "waiting": 0}, *PLAIN)
+    d = start({"running": 1, "together": 0, "waiting": 0}, *PLAIN)
     for how in ("close", "reset", "half"):
         for waits in (False, True):
             # asleep: nothing to read for a long time; or the ring is full
@@ -107,7 +107,7 @@ def test_a_reader_who_leaves_frees_the_worker(start):
 
 
 def test_the_next_request_of_a_client_finds_its_worker_free(start):
-    d = start({"running": 1, "waiting": 0})
+    d = start({"running": 1, "together": 0, "waiting": 0})
     for accept in (BINARY, JSON):
         for _ in range(100):
             assert d.request("POST", "/v1/trace", {"tokens": TOKENS, "values": ["logits"]}, {"Accept": accept}).status == 200
@@ -116,7 +116,7 @@ def test_the_next_request_of_a_client_finds_its_worker_free(start):
 
 
 def test_leaving_while_queued(start):
-    d = start({"running": 1, "waiting": 1})
+    d = start({"running": 1, "together": 0, "waiting": 1})
     running = begin(d, long_run())
     queued = d.socket()
     queued.sendall(post_bytes("/v1/trace", json.dumps(QUICK).encode(), JSON))
@@ -129,7 +129,7 @@ def test_leaving_while_queued(start):
 
 
 def test_a_full_queue(start):
-    d = start({"running": 1, "waiting": 0})
+    d = start({"running": 1, "together": 0, "waiting": 0})
     running = begin(d, long_run())
     reply = d.post("/v1/trace", QUICK)
     assert reply.error[0] == 503 and int(reply.headers["Retry-After"]) > 0
@@ -139,7 +139,7 @@ def test_a_full_queue(start):
 
 def test_too_slow_before_the_first_byte(start):
     """A run, and another that waits for its worker."""
-    d = start({"running": 1, "waiting": 1, "seconds": 1}, *PLAIN)
+    d = start({"running": 1, "together": 0, "waiting": 1, "seconds": 1}, *PLAIN)
     running = d.socket()
     running.sendall(post_bytes("/v1/trace", slow_run()))
     time.sleep(0.1)
@@ -214,7 +214,7 @@ def test_numerics_are_chosen_and_named(daemon, start):
 # ---- stopping ----
 
 def test_sigterm_during_runs(start):
-    d = start({"running": 2, "waiting": 4}, *PLAIN)
+    d = start({"running": 2, "together": 0, "waiting": 4}, *PLAIN)
     stalled = begin(d, long_run())
     computing = d.socket()
     computing.sendall(post_bytes("/v1/trace", slow_run()))

@@ -37,6 +37,14 @@ static void drop_job(void *user)
 
 static const struct job job = {.run = run_job, .finish = finish_job, .drop = drop_job};
 
+static struct scheduler *create(int workers, int waiting, struct error *err)
+{
+    const struct scheduler_limits limits = {
+        .places = {[JOB_ALONE] = workers}, .waiting = waiting, .memory = 100};
+
+    return scheduler_create(&limits, err);
+}
+
 static int reset(void **state)
 {
     (void)state;
@@ -47,7 +55,7 @@ static int reset(void **state)
 static void every_job_runs(void **state)
 {
     struct error err = {0};
-    struct scheduler *s = scheduler_create(3, 100, &err);
+    struct scheduler *s = create(3, 100, &err);
 
     (void)state;
     gate = 1;
@@ -65,7 +73,7 @@ static void every_job_runs(void **state)
 static void a_full_queue_refuses_with_503(void **state)
 {
     struct error err = {0};
-    struct scheduler *s = scheduler_create(2, 1, &err);
+    struct scheduler *s = create(2, 1, &err);
 
     (void)state;
     assert_non_null(s);
@@ -87,7 +95,7 @@ static void submit_next(void *user)
 
     if (finished++ < 50 &&
         scheduler_submit(*(struct scheduler **)user,
-                         &(struct job){run_job, submit_next, drop_job, user}, &err))
+                         &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = user}, &err))
         dropped = 1000;
 }
 
@@ -95,11 +103,11 @@ static void submit_next(void *user)
 static void a_finished_job_leaves_its_worker_free(void **state)
 {
     struct error err = {0};
-    struct scheduler *s = scheduler_create(1, 0, &err);
+    struct scheduler *s = create(1, 0, &err);
 
     (void)state;
     gate = 1;
-    assert_int_equal(scheduler_submit(s, &(struct job){run_job, submit_next, drop_job, &s}, &err),
+    assert_int_equal(scheduler_submit(s, &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = &s}, &err),
                      0);
     for (int i = 0; i < 10000 && finished < 51 && !dropped; i++)
         usleep(500);
@@ -119,7 +127,7 @@ static void *open_gate(void *user)
 static void stopping_drops_what_waits(void **state)
 {
     struct error err = {0};
-    struct scheduler *s = scheduler_create(1, 5, &err);
+    struct scheduler *s = create(1, 5, &err);
     pthread_t opener;
 
     (void)state;
