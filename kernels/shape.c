@@ -70,6 +70,14 @@ char *shape_text(const struct shape *s, char *out, size_t size)
     return out;
 }
 
+int shape_has_keys(const struct shape *s)
+{
+    for (int i = 0; i < s->rank; i++)
+        if (s->at[i].kind == EXTENT_KEYS)
+            return 1;
+    return 0;
+}
+
 int shape_token_axis(const struct shape *s)
 {
     for (int i = 0; i < s->rank; i++)

@@ -30,6 +30,8 @@ struct tensor shape_resolve(const struct shape *s, const struct op_scope *scope,
 char *shape_text(const struct shape *s, char *out, size_t size);
 /* The axis whose extent is T (of keys and values: L), or -1. */
 int shape_token_axis(const struct shape *s);
+/* Whether an extent is L. */
+int shape_has_keys(const struct shape *s);
 
 /* Output shape of op.  in: as many as the row has; weight and bias: NULL when the checkpoint has
  * none.  An error (code 400) says what does not fit what, without naming the row. */

@@ -82,11 +82,12 @@ static void say_ready(const struct daemon *d, const struct engine *e)
 }
 
 /* Loads and serves until a signal. */
-static int serve(struct server *server, struct daemon *d, const struct options *o,
+static int serve(struct server *server, struct daemon *d, struct options *o,
                  struct error *err)
 {
     struct loading loading;
 
+    o->engine.reuse_bytes = (uint64_t)server->settings.reuse_bytes;
     if (loading_start(&loading, server, &o->engine, events[1], err))
         return -1;
     if (next_event() == 'S') {
@@ -102,7 +103,7 @@ static int serve(struct server *server, struct daemon *d, const struct options *
     return 0;
 }
 
-static int run(const struct options *o, struct error *err)
+static int run(struct options *o, struct error *err)
 {
     static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .loading = "starting"};
     struct daemon *d = NULL;

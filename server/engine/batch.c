@@ -100,7 +100,7 @@ static void sit(struct batch *b, const struct job *job)
     seat_append(b, seat);
     if (!job->sink.poll || job->sink.poll(job->sink.user, &err) == 0)
         seat->run = execution_open(job->joins, &job->sink, &err);
-    if (!seat->run)
+    if (!seat->run || execution_start(seat->run, &err))
         seat_over(seat, &err);
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/engine/prefixes.h"
+
 /* The digest reads the whole checkpoint: it does so beside the packing of the weights. */
 struct digest_job {
     const struct weights *weights;
@@ -134,6 +136,8 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct d
         return error_set(err, 400,
                          "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
                          o->folder, (long long)count - 1, (long long)e->vocab_size);
+    if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
+        return error_set(err, 500, "out of memory");
     return open_programs(e, o, err);
 }
 
@@ -159,6 +163,7 @@ void engine_close(struct engine *e)
 {
     if (!e)
         return;
+    prefixes_free(e->prefixes);
     for (int a = 0; a < ATTENTION_COUNT; a++)
         program_close(e->program[a]);
     parameters_free(e->parameters);

@@ -18,10 +18,13 @@ struct engine_options {
                                  numerics that have no sdpa */
     const char *isa;          /* NULL: the best of this CPU */
     int threads;              /* 0: one per core */
+    uint64_t reuse_bytes;     /* of caches kept for runs that begin alike; 0: none are */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
     progress_fn *progress;
     void *user;
 };
+
+struct prefixes;
 
 struct engine {
     char *folder, *name; /* name: the folder's last component */
@@ -34,6 +37,7 @@ struct engine {
     struct parameters *parameters;
     struct program *program[ATTENTION_COUNT]; /* one for each attention, of the same parameters;
                                                  NULL: the numerics have no such attention */
+    struct prefixes *prefixes;                /* NULL: runs share nothing */
     enum attention attention;                 /* where a request names none */
     int64_t vocab_size;                       /* rows of the embedding */
     int64_t max_positions;                    /* max_position_embeddings */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/engine/outlet.h"
+#include "server/engine/prefixes.h"
 #include "server/engine/run_private.h"
 #include "server/engine/sampler.h"
 #include "server/engine/sequence.h"
@@ -19,7 +20,7 @@ struct execution {
     struct part part;
     int64_t call;
     int64_t entry; /* the next entry to be written */
-    int64_t next;  /* the greedy choice, once the last row of logits is there */
+    int64_t *chosen; /* [calls]: the greedy choice, once the last row of logits is there */
 };
 
 static int write_rows(struct execution *x, const struct tensor *value, int axis, int64_t first,
@@ -77,7 +78,7 @@ static int choose(struct execution *x, const struct tensor *logits, struct error
 
     if (!row)
         return -1;
-    x->next = sampler_argmax(row, last.shape[1]);
+    x->chosen[x->call] = sampler_argmax(row, last.shape[1]);
     return 0;
 }
 
@@ -146,33 +147,60 @@ struct part *execution_begin(struct execution *x, struct error *err)
     return &x->part;
 }
 
-/* Call `step` of the decode steps, 0 the prompt's last, has chosen the next token. */
-static int hand_token(struct execution *x, int64_t step, struct error *err)
+/* The call is over; a token has been chosen.  As execution_end. */
+static int call_ended(struct execution *x, struct error *err)
 {
     struct run *r = x->run;
+    const int64_t step = x->call - r->prompt_calls + 1; /* 0: the prompt's last */
+    int rc = 0;
 
-    r->next = x->next;
-    if (step < 0)
-        return 0;
-    if (step < r->steps)
-        r->tokens[r->token_count + step] = x->next;
-    return x->sink.token ? x->sink.token(x->sink.user, step, x->next, err) : 0;
+    r->next = x->chosen[x->call];
+    if (step >= 0 && step < r->steps)
+        r->tokens[r->token_count + step] = r->next;
+    if (step >= 0 && x->sink.token)
+        rc = x->sink.token(x->sink.user, step, r->next, err);
+    x->call++;
+    return rc ? rc : x->call == r->calls;
 }
 
 int execution_end(struct execution *x, struct error *err)
 {
-    struct run *r = x->run;
-    int rc;
-
     if (x->part.error.code) {
         *err = x->part.error;
         return -1;
     }
-    rc = outlet_flush(&x->outlet, err);
-    if (rc == 0)
-        rc = hand_token(x, x->call - r->prompt_calls + 1, err);
-    x->call++;
-    return rc ? rc : x->call == r->calls;
+    return outlet_flush(&x->outlet, err) ? -1 : call_ended(x, err);
+}
+
+/* Calls that nobody looks into, but the last one: that is left for its logits. */
+static int64_t calls_unseen(const struct run *r)
+{
+    int64_t calls = 0;
+
+    while (calls < r->calls - 1 && r->state->first_entry[calls + 1] == 0)
+        calls++;
+    return calls;
+}
+
+/* Whether what others have computed may be used, and the other way round. */
+static int shares(const struct execution *x)
+{
+    return x->run->engine->prefixes && x->run->state->put_count == 0 &&
+           program_joins(x->run->program);
+}
+
+int execution_start(struct execution *x, struct error *err)
+{
+    int64_t calls;
+    int rc = 0;
+
+    if (!shares(x))
+        return 0;
+    calls = prefixes_fetch(x->run->engine->prefixes, x->run, calls_unseen(x->run), &x->sequence,
+                           x->chosen);
+    while (rc == 0 && x->call < calls)
+        rc = call_ended(x, err);
+    return rc;
 }
 
 int64_t execution_tokens(const struct execution *x)
@@ -225,8 +253,10 @@ struct execution *execution_open(struct run *r, const struct run_sink *sink, str
 
     if (x)
         x->taps = calloc((size_t)r->program->count, sizeof(*x->taps));
-    if (!x || !x->taps) {
-        free(x);
+    if (x)
+        x->chosen = calloc((size_t)r->calls, sizeof(*x->chosen));
+    if (!x || !x->taps || !x->chosen) {
+        execution_close(x);
         error_set(err, 503, "out of memory");
         return NULL;
     }
@@ -244,8 +274,11 @@ void execution_close(struct execution *x)
 {
     if (!x)
         return;
+    if (x->sequence.cache_memory && shares(x))
+        prefixes_give(x->run->engine->prefixes, x->run, x->call, x->chosen, &x->sequence);
     outlet_close(&x->outlet);
     sequence_close(&x->sequence);
     free(x->taps);
+    free(x->chosen);
     free(x);
 }

@@ -13,6 +13,10 @@ struct execution;
 struct execution *execution_open(struct run *r, const struct run_sink *sink, struct error *err);
 void execution_close(struct execution *x);
 
+/* What precedes the first call: tokens of calls that an earlier run made alike, which are skipped.
+ * As execution_end. */
+int execution_start(struct execution *x, struct error *err);
+
 const struct program *execution_program(const struct execution *x);
 /* Tokens of the call that comes next; only while the execution is not over. */
 int64_t execution_tokens(const struct execution *x);

@@ -6,16 +6,16 @@
 static int run_calls(struct execution *x, struct gang *gang, struct error *err)
 {
     const struct program *p = execution_program(x);
-    int rc;
+    int rc = execution_start(x, err);
 
-    do {
+    while (rc == 0) {
         gang->part[0] = execution_begin(x, err);
         gang->count = 1;
         if (!gang->part[0])
             return -1;
         program_run(p, 0, p->count, gang);
         rc = execution_end(x, err);
-    } while (rc == 0);
+    }
     return rc < 0 ? -1 : 0;
 }
 

@@ -14,17 +14,38 @@ static uint64_t cache_elements(const struct cache_spec *c, int64_t capacity)
     return ((uint64_t)(c->heads * capacity * c->width) + unit - 1) / unit * unit;
 }
 
-static int open_caches(struct sequence *s)
+uint64_t sequence_cache_bytes(const struct sequence *s)
 {
     const struct program *p = s->program;
     uint64_t all = 0;
 
     for (int i = 0; i < p->cache_count; i++)
         all += cache_elements(&p->caches[i], s->capacity);
-    s->cache_memory = p->backend->alloc(p->backend, all * sizeof(bf16));
+    return all * sizeof(bf16);
+}
+
+void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens)
+{
+    const struct program *p = s->program;
+
+    for (int i = 0; i < p->cache_count; i++) {
+        const struct cache_spec *c = &p->caches[i];
+
+        for (int64_t h = 0; h < c->heads; h++)
+            memcpy(s->cache[i] + h * s->capacity * c->width, from + h * capacity * c->width,
+                   (size_t)(tokens * c->width) * sizeof(bf16));
+        from += cache_elements(c, capacity);
+    }
+}
+
+static int open_caches(struct sequence *s)
+{
+    const struct program *p = s->program;
+    uint64_t all = 0;
+
+    s->cache_memory = p->backend->alloc(p->backend, sequence_cache_bytes(s));
     if (!s->cache_memory)
         return -1;
-    all = 0;
     for (int i = 0; i < p->cache_count; i++) {
         s->cache[i] = s->cache_memory + all;
         all += cache_elements(&p->caches[i], s->capacity);
@@ -107,6 +128,9 @@ void sequence_shape(struct sequence *s, const struct op_scope *scope)
 {
     const struct program *p = s->program;
 
+    const int stays = scope->tokens == s->shaped; /* what knows only T */
+
+    s->shaped = scope->tokens;
     s->values[PROGRAM_TOKENS] = tensor_make(DTYPE_I64, 1, &scope->tokens, s->tokens);
     s->values[PROGRAM_POSITIONS] =
         tensor_make(DTYPE_I64, 1, &scope->tokens, s->positions + scope->past);
@@ -114,6 +138,8 @@ void sequence_shape(struct sequence *s, const struct op_scope *scope)
         const struct step *step = &p->steps[i];
         struct tensor *value = &s->values[step->out];
 
+        if (stays && !shape_has_keys(&step->shape))
+            continue;
         *value = shape_resolve(&step->shape, scope, NULL);
         if (step->cache >= 0)
             shape_cache(s, step, value, scope);

@@ -16,12 +16,18 @@ struct sequence {
     int64_t *positions;    /* 0, 1, 2, ... capacity - 1, on the device */
     int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
+    int64_t shaped;        /* for calls of so many tokens; 0: not yet */
 };
 
 /* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
                   int64_t capacity, struct error *err);
 void sequence_close(struct sequence *s); /* an all-zero one too */
+
+uint64_t sequence_cache_bytes(const struct sequence *s);
+/* Copies the first `tokens` positions of another sequence's caches, which had room for `capacity`,
+ * in memory that the host can read. */
+void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens);
 
 /* Points values at their memory, shaped for this call. */
 void sequence_shape(struct sequence *s, const struct op_scope *scope);

@@ -23,6 +23,7 @@ static const struct {
                             NUMBER(running, 4, 1, 1024) NUMBER(together, 32, 0, 64)
                                 NUMBER(waiting, 64, 0, 100000)
                                     NUMBER(all_memory_bytes, INT64_C(8) << 30, 1, INT64_C(1) << 50)
+                                        NUMBER(reuse_bytes, 256 << 20, 0, INT64_C(1) << 50)
 #undef NUMBER
 };
 

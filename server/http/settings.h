@@ -26,6 +26,7 @@ struct settings {
     int64_t together; /* runs at once that share their passes over the weights; 0: none does */
     int64_t waiting;  /* runs that may wait for one of these places: 503 */
     int64_t all_memory_bytes; /* of all that run; others wait */
+    int64_t reuse_bytes;      /* of caches kept for runs that begin alike; 0: none are */
 };
 
 /* path NULL: all defaults. */

@@ -1,0 +1,289 @@
+/* test_batch.c - runs that share their passes have the bits that they have alone, whoever joins. */
+#include "tests/unit/kept_runs.h"
+
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "server/engine/batch.h"
+
+enum { JOBS = 24, LONGEST = 90 };
+
+/* A run of the batch, kept whole, and how its reader behaves. */
+struct joined {
+    struct kept kept;
+    atomic_int naps; /* so many times its reader is not ready */
+    int64_t leave;   /* at this token, or -1 */
+    int stop;        /* an end at this token, or -1 */
+    atomic_int over, finished, dropped;
+    int64_t tokens;
+};
+
+static int64_t ids[JOBS][LONGEST];
+
+static struct run_request mixed(int i)
+{
+    static const char *const wanted[] = {"logits", "layer_0.final", "step_*/logits"};
+    struct run_request request = {.attention = attention,
+                                  .tokens = ids[i],
+                                  .token_count = i % 7 == 3 ? LONGEST - i : 1 + i * 5 % 40,
+                                  .steps = i * 3 % 11,
+                                  .values = wanted,
+                                  .value_count = 1 + i % 2};
+
+    for (int t = 0; t < LONGEST; t++)
+        ids[i][t] = (t * 37 + i * 11 + 5) % 1000;
+    if (i % 5 == 4) { /* only what the steps give, of the other attention */
+        request.values = wanted + 2;
+        request.value_count = request.steps > 0;
+        request.attention = attention == ATTENTION_SDPA ? ATTENTION_EAGER : ATTENTION_SDPA;
+    }
+    return request;
+}
+
+static int take(void *user, int64_t entry, const void *data, size_t bytes, struct error *err)
+{
+    return keep(&((struct joined *)user)->kept, entry, data, bytes, err);
+}
+
+static int on_token(void *user, int64_t step, int64_t id, struct error *err)
+{
+    struct joined *j = user;
+
+    (void)step;
+    (void)id;
+    if (j->tokens == j->leave)
+        return error_set(err, 499, "the test has left");
+    return j->tokens++ == j->stop;
+}
+
+static int ready(void *user)
+{
+    struct joined *j = user;
+
+    return j->naps-- <= 0;
+}
+
+static void over(void *user, const struct error *error)
+{
+    struct joined *j = user;
+
+    j->kept.err = *error;
+    j->over++;
+}
+
+static void finish(void *user)
+{
+    ((struct joined *)user)->finished++;
+}
+
+static void drop(void *user)
+{
+    ((struct joined *)user)->dropped++;
+}
+
+static struct joined *join(struct scheduler *s, const struct run_request *request,
+                           const struct joined *how)
+{
+    struct joined *j = calloc(1, sizeof(*j));
+    struct error err = {0};
+    struct job job = {.kind = JOB_JOINS, .over = over, .finish = finish, .drop = drop, .user = j};
+
+    *j = *how;
+    j->kept.fail_at = -1;
+    j->kept.run = run_create(engine, request, &limits, &j->kept.err);
+    assert_non_null(j->kept.run);
+    assert_true(batch_takes(j->kept.run));
+    j->kept.data = calloc((size_t)j->kept.run->entry_count + 1, sizeof(char *));
+    j->kept.size = calloc((size_t)j->kept.run->entry_count + 1, sizeof(uint64_t));
+    job.joins = j->kept.run;
+    job.memory = j->kept.run->memory;
+    job.sink = (struct run_sink){.write = take, .token = on_token, .ready = ready, .user = j};
+    assert_int_equal(scheduler_submit(s, &job, &err), 0);
+    return j;
+}
+
+static void wait_until(atomic_int *flag)
+{
+    for (int i = 0; i < 40000 && !*flag; i++)
+        usleep(500);
+    assert_int_equal(*flag, 1);
+}
+
+static void joined_free(struct joined *j)
+{
+    kept_free(&j->kept);
+    free(j);
+}
+
+static const struct joined eager_reader = {.leave = -1, .stop = -1};
+
+/* ---- a batch and its scheduler ---- */
+
+struct place {
+    struct scheduler *scheduler;
+    struct batch *batch;
+};
+
+static struct place open_place(int together, uint64_t memory)
+{
+    const struct scheduler_limits most = {
+        .places = {[JOB_JOINS] = together}, .waiting = 100, .memory = memory};
+    struct error err = {0};
+    struct place p;
+
+    p.scheduler = scheduler_create(&most, &err);
+    assert_non_null(p.scheduler);
+    p.batch = batch_create(p.scheduler, &err);
+    assert_non_null(p.batch);
+    return p;
+}
+
+static void close_place(struct place *p)
+{
+    scheduler_stop(p->scheduler);
+    batch_free(p->batch);
+    scheduler_free(p->scheduler);
+}
+
+static void assert_as_alone(struct joined *j, const struct run_request *request)
+{
+    struct kept alone = run_kept(engine, request, -1);
+
+    assert_int_equal(j->kept.err.code, 0);
+    assert_int_equal(j->kept.run->entry_count, alone.run->entry_count);
+    assert_same(&j->kept, &alone, 0, alone.run->entry_count);
+    assert_memory_equal(j->kept.run->tokens, alone.run->tokens,
+                        sizeof(int64_t) * (size_t)(request->token_count + request->steps));
+    assert_int_equal(j->kept.run->next, alone.run->next);
+    kept_free(&alone);
+}
+
+/* ---- */
+
+static void all_together_as_alone_within(int together, uint64_t memory, int naps)
+{
+    struct place p = open_place(together, memory);
+    struct joined *j[JOBS], how = eager_reader;
+
+    for (int i = 0; i < JOBS; i++) {
+        const struct run_request request = mixed(i);
+
+        how.naps = i % 3 ? 0 : naps;
+        j[i] = join(p.scheduler, &request, &how);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        const struct run_request request = mixed(i);
+
+        wait_until(&j[i]->finished);
+        assert_int_equal(j[i]->over, 1);
+        assert_int_equal(j[i]->tokens, request.steps + 1);
+        assert_as_alone(j[i], &request);
+        joined_free(j[i]);
+    }
+    close_place(&p);
+}
+
+static void runs_together_are_as_alone(void **state)
+{
+    (void)state;
+    all_together_as_alone_within(GROUP_PARTS, UINT64_MAX, 0);
+    all_together_as_alone_within(3, UINT64_MAX, 0);
+}
+
+static void memory_lets_them_in_one_by_one(void **state)
+{
+    (void)state;
+    all_together_as_alone_within(GROUP_PARTS, 1, 0);
+}
+
+static void slow_readers_sit_out(void **state)
+{
+    (void)state;
+    all_together_as_alone_within(GROUP_PARTS, UINT64_MAX, 7);
+}
+
+static void a_slow_reader_holds_nobody_up(void **state)
+{
+    struct place p = open_place(8, UINT64_MAX);
+    const struct run_request request = mixed(6);
+    struct joined how = eager_reader, *slow, *quick;
+
+    (void)state;
+    how.naps = 1 << 30;
+    slow = join(p.scheduler, &request, &how);
+    quick = join(p.scheduler, &request, &eager_reader);
+    wait_until(&quick->finished);
+    assert_int_equal(slow->finished, 0);
+    slow->naps = 0;
+    wait_until(&slow->finished);
+    assert_as_alone(slow, &request);
+    close_place(&p);
+    joined_free(slow);
+    joined_free(quick);
+}
+
+static void one_who_leaves_or_stops_ends_alone(void **state)
+{
+    struct place p = open_place(8, UINT64_MAX);
+    const struct run_request request = mixed(13); /* of 6 steps */
+    struct joined how = eager_reader, *left, *stopped, *stays;
+
+    (void)state;
+    how.leave = 2;
+    left = join(p.scheduler, &request, &how);
+    how.leave = -1;
+    how.stop = 2;
+    stopped = join(p.scheduler, &request, &how);
+    stays = join(p.scheduler, &request, &eager_reader);
+    wait_until(&left->finished);
+    wait_until(&stopped->finished);
+    wait_until(&stays->finished);
+    assert_int_equal(left->kept.err.code, 499);
+    assert_int_equal(left->tokens, 2);
+    assert_int_equal(stopped->kept.err.code, 0);
+    assert_int_equal(stopped->tokens, 3);
+    assert_as_alone(stays, &request);
+    close_place(&p);
+    joined_free(left);
+    joined_free(stopped);
+    joined_free(stays);
+}
+
+static void stopping_drops_who_waits_and_ends_who_runs(void **state)
+{
+    struct place p = open_place(1, UINT64_MAX);
+    const struct run_request request = mixed(13);
+    struct joined how = eager_reader, *runs, *waits;
+
+    (void)state;
+    how.naps = 1 << 30;
+    runs = join(p.scheduler, &request, &how);
+    waits = join(p.scheduler, &request, &eager_reader);
+    usleep(20000);
+    scheduler_stop(p.scheduler);
+    assert_int_equal(waits->over + runs->over, 0);
+    runs->naps = 0;
+    batch_free(p.batch);
+    scheduler_free(p.scheduler);
+    assert_int_equal(runs->finished, 1);
+    assert_as_alone(runs, &request);
+    assert_int_equal(waits->dropped, 1);
+    assert_int_equal(waits->over + waits->finished, 0);
+    joined_free(runs);
+    joined_free(waits);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_together_are_as_alone),
+        cmocka_unit_test(memory_lets_them_in_one_by_one),
+        cmocka_unit_test(slow_readers_sit_out),
+        cmocka_unit_test(a_slow_reader_holds_nobody_up),
+        cmocka_unit_test(one_who_leaves_or_stops_ends_alone),
+        cmocka_unit_test(stopping_drops_who_waits_and_ends_who_runs),
+    };
+
+    return cmocka_run_group_tests_name("eager", tests, choose_eager, teardown) +
+           cmocka_run_group_tests_name("sdpa", tests, choose_sdpa, teardown);
+}
