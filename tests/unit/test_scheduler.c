@@ -142,9 +142,108 @@ static void stopping_drops_what_waits(void **state)
     assert_int_equal(dropped, 5);
 }
 
+/* ---- admission: jobs that join are taken by the test itself ---- */
+
+static struct scheduler *create_joining(int places, int waiting)
+{
+    const struct scheduler_limits limits = {
+        .places = {[JOB_JOINS] = places}, .waiting = waiting, .memory = 100};
+
+    return scheduler_create(&limits, NULL);
+}
+
+static int submit_of(struct scheduler *s, uint64_t memory, void *user)
+{
+    const struct job joins = {.kind = JOB_JOINS,
+                              .memory = memory,
+                              .finish = finish_job,
+                              .drop = drop_job,
+                              .user = user};
+
+    return scheduler_submit(s, &joins, NULL);
+}
+
+static void memory_has_a_bound_and_an_order(void **state)
+{
+    struct scheduler *s = create_joining(8, 8);
+    static const uint64_t sizes[] = {60, 30, 20, 5, 500, 1};
+    struct job taken[6];
+
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(submit_of(s, sizes[i], NULL), 0);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[0]), 1);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[1]), 1);
+    assert_int_equal(taken[0].memory + taken[1].memory, 90);
+    /* 20 does not fit; 5 would, but came later */
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[2]), 0);
+    scheduler_finish(s, &taken[1]);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[2]), 1);
+    assert_int_equal(taken[2].memory, 20);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[3]), 1);
+    assert_int_equal(taken[3].memory, 5);
+    /* more than the bound: when nothing else runs, and then nothing else does */
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[4]), 0);
+    scheduler_finish(s, &taken[0]);
+    scheduler_finish(s, &taken[2]);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[4]), 0);
+    scheduler_finish(s, &taken[3]);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[4]), 1);
+    assert_int_equal(taken[4].memory, 500);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[5]), 0);
+    scheduler_finish(s, &taken[4]);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &taken[5]), 1);
+    scheduler_finish(s, &taken[5]);
+    assert_int_equal(finished, 6);
+    scheduler_free(s);
+}
+
+static void a_kind_that_is_full_lets_the_other_pass(void **state)
+{
+    const struct scheduler_limits limits = {
+        .places = {[JOB_ALONE] = 1, [JOB_JOINS] = 1}, .waiting = 1, .memory = 100};
+    struct scheduler *s = scheduler_create(&limits, NULL);
+    struct job taken;
+
+    (void)state;
+    assert_int_equal(scheduler_submit(s, &job, NULL), 0);
+    while (started < 1)
+        usleep(200);
+    assert_int_equal(scheduler_submit(s, &job, NULL), 0); /* waits for the worker */
+    assert_int_equal(scheduler_submit(s, &job, NULL), -1);
+    assert_int_equal(submit_of(s, 10, NULL), 0);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 1, &taken), 1);
+    assert_int_equal(submit_of(s, 10, NULL), -1); /* one waits already */
+    scheduler_finish(s, &taken);
+    gate = 1;
+    scheduler_free(s);
+}
+
+static void a_refusal_says_when_to_come_back(void **state)
+{
+    struct scheduler *s = create_joining(1, 5);
+    struct job first;
+
+    (void)state;
+    assert_int_equal(scheduler_retry_seconds(s), 1);
+    assert_int_equal(submit_of(s, 1, NULL), 0);
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &first), 1);
+    first.started -= INT64_C(20000000000); /* as if 20 s ago */
+    scheduler_finish(s, &first);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(submit_of(s, 1, NULL), 0);
+    assert_int_equal(submit_of(s, 1, NULL), -1);
+    assert_in_range(scheduler_retry_seconds(s), 120, 150); /* six of them, and its own turn */
+    scheduler_free(s);
+    assert_int_equal(dropped, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(memory_has_a_bound_and_an_order, reset),
+        cmocka_unit_test_setup(a_kind_that_is_full_lets_the_other_pass, reset),
+        cmocka_unit_test_setup(a_refusal_says_when_to_come_back, reset),
         cmocka_unit_test_setup(every_job_runs, reset),
         cmocka_unit_test_setup(a_finished_job_leaves_its_worker_free, reset),
         cmocka_unit_test_setup(a_full_queue_refuses_with_503, reset),
