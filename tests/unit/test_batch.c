@@ -12,10 +12,11 @@ enum { JOBS = 24, LONGEST = 90 };
 struct joined {
     struct kept kept;
     atomic_int naps; /* so many times its reader is not ready */
+    int lingers;     /* and so many times when it is over */
     int64_t leave;   /* at this token, or -1 */
     int stop;        /* an end at this token, or -1 */
     atomic_int over, finished, dropped;
-    int64_t tokens;
+    int64_t tokens, writes;
 };
 
 static int64_t ids[JOBS][LONGEST];
@@ -42,7 +43,10 @@ static struct run_request mixed(int i)
 
 static int take(void *user, int64_t entry, const void *data, size_t bytes, struct error *err)
 {
-    return keep(&((struct joined *)user)->kept, entry, data, bytes, err);
+    struct joined *j = user;
+
+    j->writes++;
+    return keep(&j->kept, entry, data, bytes, err);
 }
 
 static int on_token(void *user, int64_t step, int64_t id, struct error *err)
@@ -51,6 +55,7 @@ static int on_token(void *user, int64_t step, int64_t id, struct error *err)
 
     (void)step;
     (void)id;
+    assert_int_equal(j->kept.err.code, 0);
     if (j->tokens == j->leave)
         return error_set(err, 499, "the test has left");
     return j->tokens++ == j->stop;
@@ -68,12 +73,16 @@ static void over(void *user, const struct error *error)
     struct joined *j = user;
 
     j->kept.err = *error;
+    j->naps = j->lingers;
     j->over++;
 }
 
 static void finish(void *user)
 {
-    ((struct joined *)user)->finished++;
+    struct joined *j = user;
+
+    assert_true(j->naps <= 0);
+    j->finished++;
 }
 
 static void drop(void *user)
@@ -89,7 +98,7 @@ static struct joined *join(struct scheduler *s, const struct run_request *reques
     struct job job = {.kind = JOB_JOINS, .over = over, .finish = finish, .drop = drop, .user = j};
 
     *j = *how;
-    j->kept.fail_at = -1;
+    j->kept.fail_at = how->kept.fail_at;
     j->kept.run = run_create(engine, request, &limits, &j->kept.err);
     assert_non_null(j->kept.run);
     assert_true(batch_takes(j->kept.run));
@@ -115,7 +124,7 @@ static void joined_free(struct joined *j)
     free(j);
 }
 
-static const struct joined eager_reader = {.leave = -1, .stop = -1};
+static const struct joined eager_reader = {.kept = {.fail_at = -1}, .leave = -1, .stop = -1};
 
 /* ---- a batch and its scheduler ---- */
 
@@ -249,6 +258,47 @@ static void one_who_leaves_or_stops_ends_alone(void **state)
     joined_free(stays);
 }
 
+static void who_cannot_write_is_asked_nothing_more(void **state)
+{
+    static const char *const wanted[] = {"layer_0.final", "layer_1.final", "logits"};
+    struct place p = open_place(8, UINT64_MAX);
+    struct run_request request = mixed(13);
+    struct joined how = eager_reader, *fails, *stays;
+
+    (void)state;
+    request.values = wanted, request.value_count = 3;
+    stays = join(p.scheduler, &request, &how);
+    how.kept.fail_at = 1;
+    fails = join(p.scheduler, &request, &how);
+    wait_until(&fails->finished);
+    wait_until(&stays->finished);
+    assert_int_equal(fails->kept.err.code, 499);
+    assert_int_equal(fails->writes, 2);
+    assert_int_equal(fails->tokens, 0);
+    assert_as_alone(stays, &request);
+    close_place(&p);
+    joined_free(fails);
+    joined_free(stays);
+}
+
+static void a_place_is_kept_until_the_reader_has_all(void **state)
+{
+    struct place p = open_place(8, UINT64_MAX);
+    const struct run_request request = mixed(6);
+    struct joined how = eager_reader, *slow;
+
+    (void)state;
+    how.lingers = 1 << 30;
+    slow = join(p.scheduler, &request, &how);
+    wait_until(&slow->over);
+    usleep(20000);
+    assert_int_equal(slow->finished, 0);
+    slow->naps = 3;
+    wait_until(&slow->finished);
+    close_place(&p);
+    joined_free(slow);
+}
+
 static void stopping_drops_who_waits_and_ends_who_runs(void **state)
 {
     struct place p = open_place(1, UINT64_MAX);
@@ -281,6 +331,8 @@ int main(void)
         cmocka_unit_test(slow_readers_sit_out),
         cmocka_unit_test(a_slow_reader_holds_nobody_up),
         cmocka_unit_test(one_who_leaves_or_stops_ends_alone),
+        cmocka_unit_test(who_cannot_write_is_asked_nothing_more),
+        cmocka_unit_test(a_place_is_kept_until_the_reader_has_all),
         cmocka_unit_test(stopping_drops_who_waits_and_ends_who_runs),
     };
 
