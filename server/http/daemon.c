@@ -17,9 +17,10 @@
 #include "server/http/watch.h"
 
 enum {
-    THREADS = 4,         /* one may be reading a large body while others answer */
-    SPARE = 4 * THREADS, /* connections beyond the limit, which are told so */
-    BLOCK = 32 * 1024,   /* asked of a stream at a time */
+    THREADS = 4,             /* one may be reading a large body while others answer */
+    SPARE = 4 * THREADS,     /* connections beyond the limit, which are told so */
+    BLOCK = 512 * 1024,      /* asked of a stream at a time, where a reply's length is known */
+    CONNECTION = 512 * 1024, /* its memory; half of it is a chunk's, where it is not known */
     DISCARD =
         64 << 20,  /* bytes of a body that is too large that are still taken before the reply */
     STOP_MS = 1500 /* for replies to leave when stopping */
@@ -377,8 +378,9 @@ static struct MHD_Daemon *start(struct daemon *d, int fd, int v6)
     return MHD_start_daemon(
         MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (v6 ? MHD_USE_IPv6 : 0u), 0, NULL,
         NULL, on_request, d, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
-        (unsigned)THREADS, MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, d, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
+        (unsigned)THREADS, MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
 }
 
 struct daemon *daemon_start(struct server *server, const char *address, struct error *err)

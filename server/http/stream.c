@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,17 +26,20 @@ struct stream {
     /* the worker's own */
     size_t unseen; /* bytes written since the reader was last woken */
     int64_t woken;
+    const unsigned char *lent; /* what a waiting worker has not put into the ring */
+    size_t lent_size;
     size_t head, used;
     unsigned char ring[STREAM_RING];
 };
 
 struct stream *stream_create(int64_t deadline)
 {
-    struct stream *s = calloc(1, sizeof(*s));
+    struct stream *s = malloc(sizeof(*s));
     pthread_condattr_t attr;
 
     if (!s)
         return NULL;
+    memset(s, 0, offsetof(struct stream, ring)); /* most replies never touch most of the ring */
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->room, &attr);
@@ -118,8 +122,8 @@ static size_t ring_take(struct stream *s, unsigned char *out, size_t size)
     first = n < STREAM_RING - s->head ? n : STREAM_RING - s->head;
     memcpy(out, s->ring + s->head, first);
     memcpy(out + first, s->ring, n - first);
-    s->head = (s->head + n) % STREAM_RING;
     s->used -= n;
+    s->head = s->used ? (s->head + n) % STREAM_RING : 0; /* small replies stay in a few pages */
     return n;
 }
 
@@ -134,23 +138,34 @@ static void wait_room(struct stream *s)
         fail_late(s);
 }
 
+/* Follows what is in the ring. */
+static size_t lent_take(struct stream *s, unsigned char *out, size_t size)
+{
+    size_t n = s->lent_size < size ? s->lent_size : size;
+
+    if (!n)
+        return 0; /* and lent may be NULL */
+    memcpy(out, s->lent, n);
+    s->lent += n;
+    s->lent_size -= n;
+    return n;
+}
+
 /* ---- the worker's side ---- */
 
 int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err)
 {
-    const unsigned char *from = bytes;
     int failed;
 
     pthread_mutex_lock(&s->lock);
     s->unseen += size;
-    while (size && !s->failed) {
-        size_t n = ring_put(s, from, size);
-
-        from += n;
-        size -= n;
-        if (size)
-            wait_room(s);
-    }
+    s->lent = bytes;
+    s->lent_size = size;
+    while (s->lent_size > STREAM_RING - s->used && !s->failed)
+        wait_room(s);
+    if (!s->failed)
+        ring_put(s, s->lent, s->lent_size);
+    s->lent_size = 0;
     if (s->used >= STREAM_RING / 4)
         rouse(s);
     failed = s->failed;
@@ -267,7 +282,7 @@ enum stream_state stream_first(struct stream *s, struct error *error)
     if (s->failed) {
         state = STREAM_FAILED;
         *error = s->error;
-    } else if (!s->used && !s->ended) {
+    } else if (!s->used && !s->lent_size && !s->ended) {
         state = STREAM_WAITING;
         doze(s);
     }
@@ -282,9 +297,11 @@ ssize_t stream_read(struct stream *s, void *out, size_t size)
     pthread_mutex_lock(&s->lock);
     if (s->failed) {
         n = STREAM_BROKEN;
-    } else if (s->used) {
+    } else if (s->used || s->lent_size) {
         n = (ssize_t)ring_take(s, out, size);
-        pthread_cond_signal(&s->room);
+        n += (ssize_t)lent_take(s, (unsigned char *)out + n, size - (size_t)n);
+        if (s->lent_size <= STREAM_RING - s->used)
+            pthread_cond_signal(&s->room);
     } else if (s->ended) {
         n = STREAM_COMPLETE;
     } else {

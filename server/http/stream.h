@@ -1,8 +1,9 @@
 /* stream.h - the bounded pipe between a worker that computes a reply and the thread that sends it.
  *
  * A ring of fixed size.  The worker blocks while it is full: a reader who stalls holds back the
- * run, not the memory.  The reader never blocks: when there is nothing to read it is put to sleep
- * through a callback and woken, exactly once, through another.
+ * run, not the memory.  Meanwhile the reader takes what had no room straight from the worker's own
+ * bytes.  The reader never blocks: when there is nothing to read it is put to sleep through a
+ * callback and woken, exactly once, through another.
  * A stream ends in one of three ways: complete, failed (an error of the worker, the deadline, the
  * daemon stopping), or left by its reader.  Shared by counting; all functions lock as needed. */
 #ifndef SAMEBIT_STREAM_H
@@ -14,7 +15,7 @@
 
 #include "server/base/error.h"
 
-enum { STREAM_RING = 256 * 1024 };
+enum { STREAM_RING = 2 << 20 };
 
 struct stream;
 
@@ -26,8 +27,8 @@ void stream_release(struct stream *s);
 
 /* ---- the worker's side ---- */
 
-/* Puts bytes into the ring, blocking while it is full.  -1: the stream has failed or was left;
- * err says why (499, 503, 504). */
+/* Puts bytes into the ring, blocking while it has no room for the rest of them; they are the
+ * caller's again afterwards.  -1: the stream has failed or was left; err says why (499, 503, 504). */
 int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err);
 /* Puts as many bytes as there is room for; how many, or -1 as above. */
 ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct error *err);
