@@ -48,6 +48,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
+SERVER_CPP := $(wildcard server/http/*.cpp)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
 TEST_C    := $(filter-out tests/unit/test_cuda_% tests/kernels/test_cuda_%,$(TEST_C))
@@ -62,14 +63,14 @@ TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 all: $(B)/samebitd $(B)/samebit
 
 LINK = $(if $(CUDA),$(CXX),$(CC))
-SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm -lpthread
+SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lstdc++ -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
-$(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
+$(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
 	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
-ALL_OBJ := $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
+ALL_OBJ := $(call obj,$(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
@@ -90,6 +91,12 @@ $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
+
+# What the C++ library alone can do.
+$(B)/obj/server/%.cpp.o: server/%.cpp Makefile | $(B)/.deps
+	@mkdir -p $(@D)
+	$(call say,c++ $<)$(CXX) -std=c++17 -I. $(OPT) -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
+	    $(SANFLAGS) $(CXXFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
 # flags, which nobody reads, would keep loops out of vectors.

@@ -30,6 +30,11 @@ static int reserve(struct buffer *b, size_t more)
     return 0;
 }
 
+char *buffer_room(struct buffer *b, size_t more)
+{
+    return reserve(b, more) ? NULL : b->data + b->size;
+}
+
 void buffer_append(struct buffer *b, const void *bytes, size_t size)
 {
     if (reserve(b, size))

@@ -13,6 +13,8 @@ struct buffer {
 };
 
 void buffer_append(struct buffer *b, const void *bytes, size_t size);
+/* Room for `more` bytes behind the last; who writes n of them adds n to size.  NULL: failed. */
+char *buffer_room(struct buffer *b, size_t more);
 void buffer_text(struct buffer *b, const char *text);
 void buffer_format(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buffer_clear(struct buffer *b); /* frees; the buffer is empty afterwards */
