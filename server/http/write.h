@@ -31,6 +31,15 @@ int write_digest(struct work *w, const struct write_spec *spec, struct error *er
  * plain), in the metadata.  *size: bytes of it. */
 int write_binary(struct work *w, const struct write_spec *spec, int64_t *size, struct error *err);
 
+/* ---- for these ---- */
+
+/* Appends all that precedes the first value. */
+void write_open(struct work *w, const struct write_spec *spec);
+/* Appends `"name":{"dtype":...,"shape":...` of the run's entry, with a comma before all but the
+ * first. */
+void write_entry(struct work *w, int64_t entry, const char *only);
+/* Appends all that follows the last value. */
+void write_tail(struct work *w, const char *only);
 /* Appends `{facts,"prompt_tokens":[...],"positions":...`, and padding, batch and chunks. */
 void write_head(struct work *w, const struct write_spec *spec);
 /* Appends {"alias": ["path", ...], ...}. */

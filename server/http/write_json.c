@@ -1,8 +1,7 @@
-/* write_json.c - values as nested lists, or as digests of their bytes. */
+/* write_json.c - values as nested lists, and what all JSON forms have in common. */
 #include "server/http/write.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +9,13 @@
 #include "server/http/json.h"
 #include "server/http/number.h"
 
+enum { AT_ONCE = 512 }; /* elements between two looks at what there is to send */
+
 struct state {
     const char *only;
     int64_t entry;                  /* being written; -1 before the first */
     int64_t index;                  /* of its next element */
     int64_t inner[TENSOR_MAX_RANK]; /* elements below one index of each axis */
-    EVP_MD_CTX *digest;             /* NULL: data */
 };
 
 /* ---- one value ---- */
@@ -38,55 +38,55 @@ static void close_lists(struct state *s, int rank, struct buffer *out)
         buffer_text(out, "]");
 }
 
-static void put_element(enum dtype dtype, const unsigned char *at, struct buffer *out)
+/* count elements, each with a comma behind it. */
+static void put_elements(enum dtype dtype, const void *from, int64_t count, struct buffer *out)
 {
     char number[NUMBER_TEXT];
-    const char *text;
-    int64_t whole;
-    float f;
-    bf16 b;
-    int n;
 
-    switch (dtype) {
-    case DTYPE_BF16:
-        memcpy(&b, at, sizeof(b));
-        text = number_bf16(b, &n);
-        buffer_append(out, text, (size_t)n);
-        break;
-    case DTYPE_F32:
-        memcpy(&f, at, sizeof(f));
-        buffer_append(out, number, (size_t)number_f32(f, number));
-        break;
-    default:
-        memcpy(&whole, at, sizeof(whole));
-        buffer_format(out, "%" PRId64, whole);
+    if (dtype == DTYPE_BF16) {
+        char *room = buffer_room(out, (size_t)count * NUMBER_ROOM);
+
+        if (room)
+            out->size += (size_t)(number_bf16_list(from, count, room) - room);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        if (dtype == DTYPE_F32)
+            buffer_append(out, number, (size_t)number_f32(((const float *)from)[i], number));
+        else
+            buffer_format(out, "%" PRId64, ((const int64_t *)from)[i]);
+        buffer_append(out, ",", 1);
     }
 }
 
-/* Rows of the last axis have commas only; brackets come where a row begins and ends. */
-static int put_elements(struct work *w, const struct run_entry *e, const unsigned char *at,
-                        int64_t count, struct error *err)
+/* Brackets come where a row of the last axis begins and ends. */
+static int put_rows(struct work *w, const struct run_entry *e, const unsigned char *at,
+                    int64_t count, struct error *err)
 {
     struct state *s = w->state;
-    size_t size = dtype_size(e->dtype);
-    int64_t row = e->rank ? e->shape[e->rank - 1] : 1;
+    const int64_t row = e->rank ? e->shape[e->rank - 1] : 1;
 
-    for (int64_t i = 0; i < count; i++, at += size) {
-        if (s->index % row == 0)
+    while (count) {
+        const int64_t left = row - s->index % row, most = left < AT_ONCE ? left : AT_ONCE;
+        const int64_t n = most < count ? most : count;
+
+        if (left == row)
             open_lists(s, e->rank, &w->out);
-        else
-            buffer_append(&w->out, ",", 1);
-        put_element(e->dtype, at, &w->out);
-        s->index++;
-        if (s->index % row == 0)
+        put_elements(e->dtype, at, n, &w->out);
+        s->index += n;
+        if (n == left) {
+            w->out.size -= w->out.size > 0; /* the last comma */
             close_lists(s, e->rank, &w->out);
-        if (w->out.size >= WORK_PIECE && work_send(w, 1, err))
+        }
+        if (work_send(w, WORK_PIECE, err))
             return -1;
+        at += (size_t)n * dtype_size(e->dtype);
+        count -= n;
     }
     return 0;
 }
 
-static int begin(struct work *w, struct error *err)
+static void begin(struct work *w)
 {
     struct state *s = w->state;
     const struct run_entry *e = &w->run->entries[s->entry];
@@ -95,35 +95,15 @@ static int begin(struct work *w, struct error *err)
     s->index = 0;
     for (int axis = e->rank - 1; axis >= 0; axis--)
         s->inner[axis] = inner *= e->shape[axis];
-    if (s->entry)
-        buffer_text(&w->out, ",");
-    json_put_name(&w->out, s->only ? s->only : e->name);
-    buffer_format(&w->out, ":{\"dtype\":\"%s\",\"shape\":", dtype_name(e->dtype));
-    json_put_ints(&w->out, e->shape, e->rank);
-    if (!s->digest)
-        buffer_text(&w->out, ",\"data\":");
-    else if (!EVP_DigestInit_ex(s->digest, EVP_sha256(), NULL))
-        return error_set(err, 500, "SHA-256 is not to be had from libcrypto");
-    return 0;
+    write_entry(w, s->entry, s->only);
+    buffer_text(&w->out, ",\"data\":");
 }
 
 static int end(struct work *w, struct error *err)
 {
     struct state *s = w->state;
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
 
-    if (s->digest) {
-        if (!EVP_DigestFinal_ex(s->digest, digest, &size))
-            return error_set(err, 500, "SHA-256 failed in libcrypto");
-        buffer_text(&w->out, ",\"sha256\":\"");
-        for (unsigned i = 0; i < size; i++)
-            buffer_format(&w->out, "%02x", digest[i]);
-        buffer_text(&w->out, "\"");
-    } else if (!s->index) {
-        buffer_text(&w->out, "[]");
-    }
-    buffer_text(&w->out, "}");
+    buffer_text(&w->out, s->index ? "}" : "[]}");
     return work_send(w, WORK_PIECE, err);
 }
 
@@ -137,8 +117,8 @@ static int advance(struct work *w, int64_t entry, struct error *err)
     while (s->entry < entry) {
         if (s->entry >= 0 && end(w, err))
             return -1;
-        if (++s->entry < w->run->entry_count && begin(w, err))
-            return -1;
+        if (++s->entry < w->run->entry_count)
+            begin(w);
     }
     return 0;
 }
@@ -147,38 +127,23 @@ static int on_value(struct work *w, int64_t entry, const void *data, size_t byte
                     struct error *err)
 {
     const struct run_entry *e = &w->run->entries[entry];
-    struct state *s = w->state;
 
     if (advance(w, entry, err))
         return -1;
-    if (!s->digest)
-        return put_elements(w, e, data, (int64_t)(bytes / dtype_size(e->dtype)), err);
-    if (!EVP_DigestUpdate(s->digest, data, bytes))
-        return error_set(err, 500, "SHA-256 failed in libcrypto");
-    return 0;
+    return put_rows(w, e, data, (int64_t)(bytes / dtype_size(e->dtype)), err);
 }
 
 static int on_close(struct work *w, struct error *err)
 {
-    struct state *s = w->state;
+    const struct state *s = w->state;
 
     if (advance(w, w->run->entry_count, err))
         return -1;
-    buffer_text(&w->out, s->only ? ",\"tokens\":" : "},\"tokens\":");
-    json_put_ints(&w->out, w->run->tokens, w->run->token_count + w->run->steps);
-    buffer_text(&w->out, "}\n");
+    write_tail(w, s->only);
     return 0;
 }
 
-static void on_free(void *user)
-{
-    struct state *s = user;
-
-    EVP_MD_CTX_free(s->digest);
-    free(s);
-}
-
-/* ---- the head ---- */
+/* ---- around them ---- */
 
 void write_aliases(const struct run *run, struct buffer *out)
 {
@@ -217,19 +182,8 @@ void write_head(struct work *w, const struct write_spec *spec)
     }
 }
 
-static int setup(struct work *w, const struct write_spec *spec, int digest, struct error *err)
+void write_open(struct work *w, const struct write_spec *spec)
 {
-    static const struct writer writer = {.value = on_value, .close = on_close, .free = on_free};
-    struct state *s = calloc(1, sizeof(*s));
-
-    if (!s)
-        return error_set(err, 500, "no memory for the reply");
-    w->writer = &writer;
-    w->state = s;
-    s->only = spec->only;
-    s->entry = -1;
-    if (digest && !(s->digest = EVP_MD_CTX_new()))
-        return error_set(err, 500, "no memory for the reply");
     write_head(w, spec);
     if (spec->only) {
         buffer_text(&w->out, ",");
@@ -238,15 +192,37 @@ static int setup(struct work *w, const struct write_spec *spec, int digest, stru
         write_aliases(w->run, &w->out);
         buffer_text(&w->out, ",\"values\":{");
     }
-    return 0;
+}
+
+void write_entry(struct work *w, int64_t entry, const char *only)
+{
+    const struct run_entry *e = &w->run->entries[entry];
+
+    if (entry)
+        buffer_text(&w->out, ",");
+    json_put_name(&w->out, only ? only : e->name);
+    buffer_format(&w->out, ":{\"dtype\":\"%s\",\"shape\":", dtype_name(e->dtype));
+    json_put_ints(&w->out, e->shape, e->rank);
+}
+
+void write_tail(struct work *w, const char *only)
+{
+    buffer_text(&w->out, only ? ",\"tokens\":" : "},\"tokens\":");
+    json_put_ints(&w->out, w->run->tokens, w->run->token_count + w->run->steps);
+    buffer_text(&w->out, "}\n");
 }
 
 int write_json(struct work *w, const struct write_spec *spec, struct error *err)
 {
-    return setup(w, spec, 0, err);
-}
+    static const struct writer writer = {.value = on_value, .close = on_close, .free = free};
+    struct state *s = calloc(1, sizeof(*s));
 
-int write_digest(struct work *w, const struct write_spec *spec, struct error *err)
-{
-    return setup(w, spec, 1, err);
+    if (!s)
+        return error_set(err, 500, "no memory for the reply");
+    w->writer = &writer;
+    w->state = s;
+    s->only = spec->only;
+    s->entry = -1;
+    write_open(w, spec);
+    return 0;
 }
