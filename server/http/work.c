@@ -60,6 +60,15 @@ int work_send(struct work *w, size_t least, struct error *err)
     return rc;
 }
 
+int work_send_bytes(struct work *w, const void *bytes, size_t size, struct error *err)
+{
+    if (w->joins) {
+        buffer_append(&w->out, bytes, size);
+        return w->due ? 0 : work_send(w, 1, err);
+    }
+    return work_send(w, 1, err) ? -1 : stream_write(w->stream, bytes, size, err);
+}
+
 static int on_value(void *user, int64_t entry, const void *data, size_t bytes, struct error *err)
 {
     struct work *w = user;

@@ -48,5 +48,7 @@ enum { WORK_PIECE = 32 * 1024 };
 
 /* Sends what is in work->out when it is at least `least` bytes (1: whatever there is). */
 int work_send(struct work *w, size_t least, struct error *err);
+/* Sends it, and then these: from where they lie, where the run has its thread for itself. */
+int work_send_bytes(struct work *w, const void *bytes, size_t size, struct error *err);
 
 #endif

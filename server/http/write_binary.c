@@ -13,9 +13,7 @@ static int on_value(struct work *w, int64_t entry, const void *data, size_t byte
                     struct error *err)
 {
     (void)entry;
-    if (work_send(w, 1, err))
-        return -1;
-    return stream_write(w->stream, data, bytes, err);
+    return work_send_bytes(w, data, bytes, err);
 }
 
 static int on_close(struct work *w, struct error *err)
