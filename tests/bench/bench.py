@@ -75,17 +75,29 @@ def gguf_of(scene, settings):
     return None
 
 
+def open_peer(stack, name, opener):
+    """A peer that is closed with the stack, or None, having said why."""
+    try:
+        return stack.enter_context(opener())
+    except (daemon.Trouble, OSError) as e:
+        print(f"{name}: skip: {e}")
+        return None
+
+
 @contextlib.contextmanager
 def all_running(scene, settings, report):
     """The scene with its sides, for as long as this lasts."""
     with contextlib.ExitStack() as stack:
         scene.server = stack.enter_context(daemon.Daemon(scene.folder, scene.numerics, settings.threads))
-        torch = stack.enter_context(sides.open_torch(settings.torch_python, scene.folder, settings.threads, settings.attention))
-        report.about(PyTorch=torch.facts["version"])
         scene.sides = [sides.Samebit(scene.server, a) for a in settings.attention]
-        scene.sides += [sides.PeerSide(torch, f"PyTorch {a}", attention=a) for a in settings.attention]
-        if scene.gguf:
-            llama = stack.enter_context(sides.open_llama(settings.llama.python, scene.gguf, settings.threads, works.CONTEXT))
+        torch = open_peer(stack, "PyTorch", lambda: sides.open_torch(
+            settings.torch_python, scene.folder, settings.threads, settings.attention))
+        if torch:
+            report.about(PyTorch=torch.facts["version"])
+            scene.sides += [sides.PeerSide(torch, f"PyTorch {a}", attention=a) for a in settings.attention]
+        llama = scene.gguf and open_peer(stack, "llama.cpp", lambda: sides.open_llama(
+            settings.llama.python, scene.gguf, settings.threads, works.CONTEXT))
+        if llama:
             report.about(**{"llama-cpp-python": llama.facts["version"]})
             scene.sides.append(sides.PeerSide(llama, "llama.cpp"))
         yield
@@ -177,7 +189,7 @@ def main():
         measure_model(name, settings, limits, report)
     if limits:
         limits.close()
-    print("\n" + tables.goals_table(report.content["rows"]))
+    print("\n" + tables.goals_table(report.content["rows"], unmeasured=False))
     if settings.out:
         report.write()
         print(settings.out)

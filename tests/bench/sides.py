@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import daemon
@@ -76,21 +77,25 @@ class Peer:
     """A process that speaks as peer.py says."""
 
     def __init__(self, command):
-        self.log = open(os.devnull, "wb")
+        self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
-        self.pid = self.process.pid
+        self.pid, self.name = self.process.pid, os.path.basename(command[1])
         self.facts = self._answer()
 
     def _answer(self):
         line = self.process.stdout.readline()
         if not line:
-            raise daemon.Trouble(f"{self.process.args[1]} ended with status {self.process.wait()}")
+            raise daemon.Trouble(f"{self.name} ended with status {self.process.wait()}: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise daemon.Trouble(f"{os.path.basename(self.process.args[1])}: {answer['error']}")
+            raise daemon.Trouble(f"{self.name}: {answer['error']}")
         return answer
+
+    def _last_words(self):
+        self.log.seek(0)
+        return self.log.read()[-200:].decode(errors="replace").strip()
 
     def ask(self, **what):
         self.process.stdin.write(json.dumps(what) + "\n")

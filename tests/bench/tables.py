@@ -79,11 +79,11 @@ def process_table(rows):
     return markdown(["", "samebit", "PyTorch", "llama.cpp"], body) if body else ""
 
 
-def goals_table(rows):
+def goals_table(rows, unmeasured=True):
     met = {True: "met", False: "not met", None: "not measured"}
     return markdown(["goal", "model", "wanted", "measured", ""], [
         [what, goals.NAMES[model], f"{sense} {bound:g}", number(value), met[is_met]]
-        for what, model, sense, bound, value, is_met in goals.judge(rows)])
+        for what, model, sense, bound, value, is_met in goals.judge(rows) if unmeasured or is_met is not None])
 
 
 def headline(report):

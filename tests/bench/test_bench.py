@@ -204,8 +204,8 @@ def test_a_peer_answers_or_says_why_not(tmp_path):
         with pytest.raises(daemon.Trouble, match="p.py: ZeroDivisionError"):
             side.decode([1], 1)
         assert side.first([1]) == 1
-    script.write_text("")
-    with pytest.raises(daemon.Trouble, match="ended with status 0"):
+    script.write_text("raise SystemExit('no torch')")
+    with pytest.raises(daemon.Trouble, match="p.py ended with status 1: no torch"):
         sides.Peer([sys.executable, str(script)])
 
 

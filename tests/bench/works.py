@@ -49,8 +49,12 @@ class Scene:
         return figures.row(self.name, work, unit, measured, others=others.share(), **more)
 
     def with_limit(self, meters, what, cost):
-        """The meters and that of the limit, whose figure is what a limit asked now over cost."""
-        return {**meters, figures.LIMIT: lambda: self.limits.ask(what) / cost} if self.limits else meters
+        """The meters and that of the limit, whose figure is what a limit asked now over cost.  It
+        comes right after samebit: what memory gives can change from one second to the next."""
+        if not self.limits:
+            return meters
+        (first, ours), *rest = meters.items()
+        return {first: ours, figures.LIMIT: lambda: self.limits.ask(what) / cost, **dict(rest)}
 
 
 def prefill(scene, tokens, rounds):
