@@ -4,8 +4,8 @@
 # make test             unit, kernel, tokenizer, golden and HTTP tests
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
-# make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits; build/bench.json,
-#                       build/plots; make bench-table: the same as Markdown
+# make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits
+# make bench-table      puts what it found, build/bench.json and build/plots, into README.md
 # make CUDA=emulated    the same for a GPU that is emulated, in build/emulated; also with test, SAN
 # make CUDA=1           for NVIDIA GPUs, in build/cuda: nvcc in PATH or PyPI's, see kernels/cuda/cuda.mk
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
@@ -165,7 +165,8 @@ bench: all $(B)/tests/bench/limits
 	    --llama "$$llama" --out $(B)/bench.json $(BENCHFLAGS)
 	@[ ! -e $(B)/bench.json ] || $(BENCH_VENV)/bin/python tests/bench/plots.py $(B)/bench.json $(B)/plots
 bench-table:
-	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json
+	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json --into README.md
+	@cp $(B)/plots/*.svg tests/bench/plots
 
 check-gpu:
 	@exec env MAKE='$(MAKE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)

@@ -3,7 +3,7 @@
 
     bench.py [--only MODEL,...] [--work NAME,...] [--attention NAME,...] [--rounds N] [--quick]
              [--threads N] [--limits PROGRAM] [--out FILE [--update]] [--list]
-    bench.py --table FILE           the report as Markdown, as README.md has it
+    bench.py --table FILE [--into README.md]      the report as Markdown, or put between the marks there
 
 Every round measures each side once, in turn, the limits too; ratios are taken within a round.
 samebitd is asked over HTTP; PyTorch (transformers) and llama.cpp, in processes of their own, are
@@ -164,8 +164,21 @@ def arguments():
     p.add_argument("--out", help="where the figures go, as JSON")
     p.add_argument("--update", action="store_true", help="keep what the file of --out has of other works")
     p.add_argument("--table", metavar="FILE", help="print that report as Markdown, measure nothing")
+    p.add_argument("--into", metavar="FILE", help="put what --table gives into that file")
     p.add_argument("--list", action="store_true", help="print the names of the works")
     return p.parse_args()
+
+
+def show_table(path, into):
+    with open(path, encoding="utf-8") as f:
+        report = json.load(f)
+    if not into:
+        print(tables.document(report), end="")
+        return
+    with open(into, encoding="utf-8") as f:
+        text = tables.put_into(f.read(), report)
+    with open(into, "w", encoding="utf-8") as f:
+        f.write(text)
 
 
 def main():
@@ -174,8 +187,7 @@ def main():
         print("\n".join(WORKS))
         return
     if settings.table:
-        with open(settings.table, encoding="utf-8") as f:
-            print(tables.document(json.load(f)), end="")
+        show_table(settings.table, settings.into)
         return
     why = settings.llama.removeprefix("skip:") if settings.llama.startswith("skip:") else "" if settings.llama else "no --llama"
     settings.llama = sides.Llama(settings.llama, why, daemon.cache_folder())

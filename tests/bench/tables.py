@@ -104,3 +104,12 @@ def document(report):
         if tables:
             parts += [f"**{name}**", *tables]
     return "\n\n".join([*parts, "**Goals**", goals_table(report["rows"])]) + "\n"
+
+
+MARKS = "<!-- make bench-table writes what follows -->\n", "<!-- up to here -->\n"
+
+
+def put_into(text, report):
+    """A text with the document between the two marks that it has."""
+    begin, end = (text.index(mark) for mark in MARKS)
+    return text[:begin] + MARKS[0] + "\n" + document(report) + "\n" + text[end:]

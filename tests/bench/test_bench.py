@@ -130,6 +130,15 @@ def test_document(tmp_path):
     assert "| decode, x PyTorch | Qwen2.5-0.5B's shape | at least 2.3 | 3.00 | met |" in done.stdout
 
 
+def test_the_readme_has_marks_between_which_the_document_goes():
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        text = f.read()
+    report = {"cpu": "C", "threads": 2, "date": "D", "rows": []}
+    once = tables.put_into(text, report)
+    assert tables.put_into(once, report) == once and tables.document(report) in once
+    assert once.startswith(text[:text.index(tables.MARKS[0])]) and once.endswith(text[text.index(tables.MARKS[1]):])
+
+
 def test_update_keeps_other_rows_and_replaces_its_own(tmp_path):
     path = str(tmp_path / "bench.json")
     report = bench.Report(path, True, {})
