@@ -26,10 +26,9 @@ def points_row(scene, name, x, unit, measured):
 def with_tokens(scene):
     """Seconds of a prefill, and milliseconds of a token decoded after so many."""
     lengths = TOKENS[:3] if scene.settings.quick else TOKENS
-    prompts = {n: scene.prompt(n) for n in lengths}
     who = scene.main_sides()
-    fed = {(s.name, n): lambda s=s, n=n: s.prefill(prompts[n]) for n in lengths for s in who}
-    stepped = {(s.name, n): lambda s=s, n=n: 1e3 * s.decode(prompts[n], FEW_STEPS) / FEW_STEPS for n in lengths for s in who}
+    fed = {(s.name, n): lambda s=s, n=n: s.prefill(scene.prompt(n)) for n in lengths for s in who}
+    stepped = {(s.name, n): lambda s=s, n=n: 1e3 * s.decode(scene.prompt(n), FEW_STEPS) / FEW_STEPS for n in lengths for s in who}
     rounds = scene.rounds(2)
     return [points_row(scene, "prefill", "tokens of the prompt", "s",
                        figures.measure(fed, rounds, f"{scene.name} growth prefill", warm=False)[0]),
@@ -55,8 +54,7 @@ def decode_of(scene, folder, threads):
             sides.open_torch(scene.settings.torch_python, folder, threads, [scene.attention]) as peer:
         both = [sides.Samebit(server, scene.attention),
                 sides.PeerSide(peer, f"PyTorch {scene.attention}", attention=scene.attention)]
-        prompt = scene.prompt(works.PROMPT)
-        meters = {s.name: lambda s=s: 1e3 * s.decode(prompt, works.STEPS) / works.STEPS for s in both}
+        meters = {s.name: lambda s=s: 1e3 * s.decode(scene.prompt(works.PROMPT), works.STEPS) / works.STEPS for s in both}
         return figures.measure(meters, scene.rounds(3), f"{scene.name} growth")[0]
 
 

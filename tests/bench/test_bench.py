@@ -123,7 +123,8 @@ def test_document(tmp_path):
     report.add(row(goals.SHAPE, "decode", "tokens/s", samebit_sdpa=30, PyTorch_sdpa=10, llama_cpp=15, limit=40))
     report.add({**row(goals.SHAPE, "trace decode", "ms", untraced=10, json=20), "bytes": {"json": 4e6}, "tokens": 1, "steps": 2})
     report.write()
-    done = subprocess.run([sys.executable, os.path.join(HERE, "bench.py"), "--table", path], capture_output=True, text=True, check=True)
+    command = [sys.executable, os.path.join(HERE, "bench.py"), "--table", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "C, 2 threads, D; 40 GB/s read from memory, 500 GFLOP/s of `vdpbf16ps`" in done.stdout
     assert "| decode, tokens/s | 30.0 |  | 10.0 |  |  | 3.00 | 75% |" in done.stdout
     assert "| 1 tokens, 2 steps: json | 4.00 | 10.0 | 20.0 | 2.00 | 0.20 |" in done.stdout
@@ -162,6 +163,12 @@ def test_names_of_works():
 
 CONFIG = {"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16,
           "num_hidden_layers": 3, "vocab_size": 10}
+
+
+def test_no_prompt_comes_twice():
+    made = [tuple(works.prompt_of(n, i, v)) for n in (16, 512) for i in range(1, 200) for v in (1024, 151936)]
+    assert len(set(made)) == len(made) and all(0 <= t < 32000 for p in made for t in p)
+    assert all(t < 1024 for t in works.prompt_of(512, 7, 1024))
 
 
 def test_operations():

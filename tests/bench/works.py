@@ -1,5 +1,6 @@
 """The works that are measured.  Each is a function of a Scene, and gives rows (figures.py)."""
 import functools
+import itertools
 import json
 import os
 import socket
@@ -18,6 +19,11 @@ FORMS = ["digest", "binary", "json"]
 CONTEXT = 4608  # tokens for which llama.cpp keeps room
 
 
+def prompt_of(tokens, number, vocabulary):
+    """The prompt of that number; those of other numbers begin otherwise."""
+    return [(i * 7919 + number * 97) % min(vocabulary, 32000) for i in range(tokens)]
+
+
 class Scene:
     """A model and those who run it: its samebitd, its peers' sides, the machine's limits.
 
@@ -28,9 +34,11 @@ class Scene:
         self.name, self.folder, self.settings, self.limits = name, folder, settings, limits
         self.config = machine.config_of(folder)
         self.sides, self.server, self.attention = [], None, settings.attention[0]
+        self.prompts = itertools.count(1)
 
-    def prompt(self, tokens, first=13):
-        return [(i * 7919 + first) % min(self.config["vocab_size"], 32000) for i in range(tokens)]
+    def prompt(self, tokens):
+        """Of so many tokens; never one that was there before: samebitd would remember it."""
+        return prompt_of(tokens, next(self.prompts), self.config["vocab_size"])
 
     def rounds(self, usual):
         return self.settings.rounds or (min(2, usual) if self.settings.quick else usual)
@@ -58,30 +66,26 @@ class Scene:
 
 
 def prefill(scene, tokens, rounds):
-    prompt = scene.prompt(tokens)
-    meters = {s.name: lambda s=s: tokens / s.prefill(prompt) for s in scene.sides}
+    meters = {s.name: lambda s=s: tokens / s.prefill(scene.prompt(tokens)) for s in scene.sides}
     meters = scene.with_limit(meters, "multiply", machine.operations(scene.config, tokens) / tokens)
     return [scene.measure(f"prefill {tokens}", "tokens/s", meters, rounds)]
 
 
 def decode(scene):
-    prompt = scene.prompt(PROMPT)
-    meters = {s.name: lambda s=s: STEPS / s.decode(prompt, STEPS) for s in scene.sides}
+    meters = {s.name: lambda s=s: STEPS / s.decode(scene.prompt(PROMPT), STEPS) for s in scene.sides}
     cost = machine.bytes_read(scene.config, scene.folder, PROMPT + STEPS / 2)
     return [scene.measure("decode", "tokens/s", scene.with_limit(meters, "read", cost), 9)]
 
 
 def first_token(scene, tokens, rounds):
-    prompt = scene.prompt(tokens)
-    return [scene.measure(f"first token {tokens}", "ms", {s.name: lambda s=s: 1e3 * s.first(prompt) for s in scene.main_sides()},
-                          rounds)]
+    meters = {s.name: lambda s=s: 1e3 * s.first(scene.prompt(tokens)) for s in scene.main_sides()}
+    return [scene.measure(f"first token {tokens}", "ms", meters, rounds)]
 
 
 def streams(scene):
     """So many at once, all counts in turn; tokens of all of them together, their prefills included."""
     counts = STREAMS[:-1] if scene.settings.quick else STREAMS
-    prompts = [scene.prompt(PROMPT, 13 + 97 * i) for i in range(max(counts))]
-    meters = {(s.name, n): lambda s=s, n=n: n * (STEPS + 1) / s.streams(prompts[:n], STEPS)
+    meters = {(s.name, n): lambda s=s, n=n: n * (STEPS + 1) / s.streams([scene.prompt(PROMPT) for _ in range(n)], STEPS)
               for n in counts for s in scene.main_sides()}
     others = machine.Others([s.pid for s in scene.sides])
     measured, skipped = figures.measure(meters, scene.rounds(3), f"{scene.name} streams", warm=False)
@@ -97,13 +101,13 @@ def busy_loop():
     return subprocess.Popen([sys.executable, "-c", f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"])
 
 
-def disturbed_share(side, prompt, steps):
+def disturbed_share(scene, side, steps):
     """Decode while another process holds a core, as a share of decode without."""
-    alone = side.decode(prompt, steps)
+    alone = side.decode(scene.prompt(PROMPT), steps)
     loop = busy_loop()
     try:
         time.sleep(0.2)
-        return alone / side.decode(prompt, steps)
+        return alone / side.decode(scene.prompt(PROMPT), steps)
     finally:
         loop.kill()
         loop.wait()
@@ -112,8 +116,7 @@ def disturbed_share(side, prompt, steps):
 def disturbed(scene):
     if len(os.sched_getaffinity(0)) < 2 or scene.settings.threads < 2:
         return []
-    prompt = scene.prompt(PROMPT)
-    meters = {s.name: lambda s=s: disturbed_share(s, prompt, 8) for s in scene.main_sides()}
+    meters = {s.name: lambda s=s: disturbed_share(scene, s, 8) for s in scene.main_sides()}
     measured = figures.measure(meters, scene.rounds(3), f"{scene.name} disturbed", warm=False)
     return [figures.row(scene.name, "disturbed", "of undisturbed", measured)]
 
@@ -123,7 +126,8 @@ def disturbed(scene):
 def fetch(address, path, body):
     """Seconds and bytes of a reply that is read and dropped as it comes."""
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = (f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n")
     buffer, size, start = bytearray(1 << 20), 0, time.perf_counter()
     with socket.create_connection(address, daemon.REPLY_SECONDS) as s:
         s.sendall(head.encode() + data)
@@ -136,15 +140,15 @@ def fetch(address, path, body):
 
 def trace(scene, what, tokens, steps):
     """A run with every value handed out in each form, and the same run with none; milliseconds."""
-    prompt, sizes = scene.prompt(tokens), {}
+    sizes = {}
 
     def untraced():
-        body = {"tokens": prompt, "attention": scene.attention, "max_tokens": steps + 1, "stop_at_eos": False}
+        body = {"tokens": scene.prompt(tokens), "attention": scene.attention, "max_tokens": steps + 1, "stop_at_eos": False}
         return 1e3 * fetch(scene.server.address, "/v1/generate", body)[0]
 
     def traced(form):
-        seconds, sizes[form] = fetch(scene.server.address, "/v1/trace", {
-            "tokens": prompt, "attention": scene.attention, "steps": steps, "values": ["*"], "format": form})
+        body = {"tokens": scene.prompt(tokens), "attention": scene.attention, "steps": steps, "values": ["*"], "format": form}
+        seconds, sizes[form] = fetch(scene.server.address, "/v1/trace", body)
         return 1e3 * seconds
 
     meters = {"untraced": untraced, **{form: functools.partial(traced, form) for form in FORMS}}
@@ -175,9 +179,9 @@ def start_seconds(scene, start):
     its interpreter and libraries not counted."""
     begin = time.perf_counter()
     with start() as running:
-        ready, prompt = time.perf_counter() - begin, scene.prompt(PROMPT)
+        ready = time.perf_counter() - begin
         loading = ready if isinstance(running, daemon.Daemon) else running.facts["loading"]
-        return loading + side_of(scene, running).first(prompt)
+        return loading + side_of(scene, running).first(scene.prompt(PROMPT))
 
 
 def start_up(scene):

@@ -1,4 +1,5 @@
 """How fast, against what the memory allows and against PyTorch on the same GPU.  Nothing here can fail for being slow."""
+import itertools
 import json
 import os
 import tempfile
@@ -12,6 +13,7 @@ import reference
 import report
 import sides
 import torch
+import works
 
 MODELS = ["smollm2-135m", "qwen2.5-0.5b-random"]
 SIDES = [("torch-cuda", "eager"), ("torch-cpu/avx512_bf16", "sdpa")]
@@ -76,8 +78,8 @@ def rate(side, kind, tokens):
 def work_rows(name, config, folder, bandwidth, numerics, attention, server):
     both = {"samebit": sides.Samebit(server, attention), "PyTorch": PyTorchSide(folder, attention)}
     for label, kind, length in WORKS:
-        prompt = [(i * 7919 + 13) % min(config["vocab_size"], 32000) for i in range(length)]
-        taken, skipped = figures.measure({n: lambda s=s: rate(s, kind, prompt) for n, s in both.items()}, ROUNDS)
+        prompts = (works.prompt_of(length, n, config["vocab_size"]) for n in itertools.count(1))
+        taken, skipped = figures.measure({n: lambda s=s: rate(s, kind, next(prompts)) for n, s in both.items()}, ROUNDS)
         if skipped:
             raise daemon.Trouble(f"{label}: {skipped}")
         ours, theirs = max(taken["samebit"]), max(taken["PyTorch"])
@@ -90,14 +92,15 @@ def work_rows(name, config, folder, bandwidth, numerics, attention, server):
 
 def tracing_row(name, numerics, attention, server):
     """A run of 64 tokens and 8 steps with every value of the layers handed out, and with none."""
-    body = {"tokens": [(i * 7919 + 13) % 250 for i in range(64)], "steps": 8, "attention": attention}
-    taken = []
+    body, numbers, taken = {"steps": 8, "attention": attention}, itertools.count(1), []
     for values in (["lm_head"], ["model.layers.*"]):
         best = float("inf")
         for _ in range(ROUNDS):
             with tempfile.TemporaryFile() as file:
+                tokens = works.prompt_of(64, next(numbers), 250)
                 start = time.perf_counter()
-                server.trace({**body, "values": values, "positions": "last" if values == ["lm_head"] else "all"}, file)
+                server.trace({**body, "tokens": tokens, "values": values,
+                              "positions": "last" if values == ["lm_head"] else "all"}, file)
                 best = min(best, time.perf_counter() - start)
                 size = file.tell()
         taken.append((best, size))
