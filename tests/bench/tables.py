@@ -91,8 +91,9 @@ def headline(report):
     said = [f"{report['cpu']}, {report['threads']} threads, {report['date']}"]
     if limits:
         said.append(f"{limits['read'] / 1e9:.0f} GB/s read from memory, {limits['multiply'] / 1e9:.0f} GFLOP/s of `vdpbf16ps`")
-    versions = report.get("versions", {})
-    return "; ".join(said + [f"{name} {v}" for name, v in versions.items()])
+    said += [f"{name} {version}" for name, version in report.get("versions", {}).items()]
+    busiest = max((r.get("others") or 0 for r in report["rows"]), default=0)
+    return "; ".join([*said, f"other processes took at most {busiest:.0%} of the machine"])
 
 
 def document(report):
