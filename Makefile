@@ -4,7 +4,8 @@
 # make test             unit, kernel, tokenizer, golden and HTTP tests
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
-# make bench            samebitd and PyTorch side by side: tokens per second, and the machine's limits
+# make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits
+# make bench-table      puts what it found, build/bench.json and build/plots, into README.md
 # make CUDA=emulated    the same for a GPU that is emulated, in build/emulated; also with test, SAN
 # make CUDA=1           for NVIDIA GPUs, in build/cuda: nvcc in PATH or PyPI's, see kernels/cuda/cuda.mk
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
@@ -14,8 +15,8 @@
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
-# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME,
-# --rounds N) to tests/bench/bench.py, CHECKFLAGS (--only SECTION) to tests/check_gpu/check_gpu.py;
+# tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME, --rounds N,
+# --quick, --update) to tests/bench/bench.py, CHECKFLAGS (--only SECTION) to tests/check_gpu/check_gpu.py;
 # SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
@@ -157,11 +158,22 @@ parity-quick parity-full: oracle
 oracle:
 	@$(MAKE) --no-print-directory CUDA=emulated SAN= aten-oracle
 
+# llama.cpp is built for this CPU, once, in minutes; where that fails the others are measured.
+BENCH_VENV := $(CACHE)/bench-venv
+BENCH = $(PARITY_VENV)/bin/python tests/bench/bench.py
 bench: all $(B)/tests/bench/limits
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
-	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
-	    tests/bench/bench.py --limits $(B)/tests/bench/limits --out $(B)/bench.json $(BENCHFLAGS)
+	@configs/models/venv.sh $(BENCH_VENV) tests/bench/requirements.txt
+	@llama=$(BENCH_VENV)/bin/python; \
+	CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF' configs/models/venv.sh $(BENCH_VENV) tests/bench/llama.txt || \
+	    llama='skip:llama-cpp-python could not be built, see above'; \
+	env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(BENCH) --limits $(B)/tests/bench/limits \
+	    --llama "$$llama" --out $(B)/bench.json $(BENCHFLAGS)
+	@[ ! -e $(B)/bench.json ] || $(BENCH_VENV)/bin/python tests/bench/plots.py $(B)/bench.json $(B)/plots
+bench-table:
+	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json --into README.md
+	@cp $(B)/plots/*.svg tests/bench/plots
 
 check-gpu:
 	@exec env MAKE='$(MAKE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)
@@ -182,6 +194,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
+.PHONY: all run test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,9 +1,12 @@
-/* limits.c - what this machine can do at most, with as many threads as the program is given: bytes
- * read from memory, and floating-point operations of vdpbf16ps where the CPU has it.
+/* limits.c - what this machine can do at most, with as many threads as the program is given, each
+ * on a core of its own: bytes read from memory, and floating-point operations of vdpbf16ps.
  *
- *     limits THREADS     prints {"read_bytes_per_s": ..., "bf16_flop_per_s": ...}; 0: not there */
+ *     limits THREADS     reads a line, "read" or "multiply", and answers it with a line: so many a
+ *                        second, in the best of some rounds of about a tenth of a second together;
+ *                        0 where the CPU cannot.  Sleeps between lines, ends with its input. */
 #include <immintrin.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,15 +14,18 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { MOST_THREADS = 256, ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
+/* An accumulator can be added to every 4 to 6 cycles, up to twice a cycle: 12 are enough. */
+enum { MOST_THREADS = 256, MOST_ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
 
 static const size_t share = (size_t)256 << 20; /* bytes that a thread reads: more than any cache */
 
 struct part {
     pthread_t thread;
+    int core;
     pthread_barrier_t *together;
     void (*work)(struct part *);
-    double start[ROUNDS], end[ROUNDS];
+    int rounds;
+    double start[MOST_ROUNDS], end[MOST_ROUNDS];
     const char *from;
     uint64_t sink;
 };
@@ -62,8 +68,12 @@ static __attribute__((target("avx512f,avx512bf16"))) void multiply(struct part *
 static void *run(void *part)
 {
     struct part *p = part;
+    cpu_set_t core;
 
-    for (int r = 0; r < ROUNDS; r++) {
+    CPU_ZERO(&core);
+    CPU_SET((size_t)p->core, &core);
+    pthread_setaffinity_np(pthread_self(), sizeof core, &core);
+    for (int r = 0; r < p->rounds; r++) {
         pthread_barrier_wait(p->together);
         p->start[r] = now();
         p->work(p);
@@ -85,7 +95,7 @@ static double round_seconds(const struct part *parts, int threads, int r)
 }
 
 /* The least seconds of a round in which every thread does its part. */
-static double best_round(void (*work)(struct part *), struct part *parts, int threads)
+static double best_round(void (*work)(struct part *), int rounds, struct part *parts, int threads)
 {
     pthread_barrier_t together;
     double best = 0;
@@ -94,6 +104,7 @@ static double best_round(void (*work)(struct part *), struct part *parts, int th
     for (int i = 0; i < threads; i++) {
         parts[i].together = &together;
         parts[i].work = work;
+        parts[i].rounds = rounds;
         if (pthread_create(&parts[i].thread, NULL, run, &parts[i])) {
             fprintf(stderr, "limits: no thread %d\n", i + 1);
             exit(1); /* the others wait at the barrier */
@@ -102,13 +113,27 @@ static double best_round(void (*work)(struct part *), struct part *parts, int th
     for (int i = 0; i < threads; i++)
         pthread_join(parts[i].thread, NULL);
     pthread_barrier_destroy(&together);
-    for (int r = 0; r < ROUNDS; r++) {
+    for (int r = 0; r < rounds; r++) {
         const double seconds = round_seconds(parts, threads, r);
 
         if (r == 0 || seconds < best)
             best = seconds;
     }
     return best;
+}
+
+/* The nth core that this process may use, from the first again after the last. */
+static int nth_core(int n)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) == 0)
+        return 0;
+    n %= CPU_COUNT(&allowed);
+    for (int core = 0; core < CPU_SETSIZE; core++)
+        if (CPU_ISSET((size_t)core, &allowed) && n-- == 0)
+            return core;
+    return 0;
 }
 
 static int take_memory(struct part *p)
@@ -123,24 +148,36 @@ static int take_memory(struct part *p)
     return 0;
 }
 
+static double answer(const char *line, struct part *parts, int threads)
+{
+    if (!strcmp(line, "read\n"))
+        return (double)share * threads / best_round(read_all, 8, parts, threads);
+    if (!strcmp(line, "multiply\n") && __builtin_cpu_supports("avx512bf16"))
+        return 64.0 * ACCUMULATORS * STEPS * threads /
+               best_round(multiply, MOST_ROUNDS, parts, threads);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const int threads = argc == 2 ? atoi(argv[1]) : 0;
     static struct part parts[MOST_THREADS];
-    double read, flop = 0;
+    char line[64];
 
     if (threads < 1 || threads > MOST_THREADS) {
         fprintf(stderr, "usage: limits THREADS (1 to %d)\n", MOST_THREADS);
         return 2;
     }
-    for (int i = 0; i < threads; i++)
+    for (int i = 0; i < threads; i++) {
+        parts[i].core = nth_core(i);
         if (take_memory(&parts[i])) {
             fprintf(stderr, "limits: no memory for %d threads\n", threads);
             return 1;
         }
-    read = (double)share * threads / best_round(read_all, parts, threads);
-    if (__builtin_cpu_supports("avx512bf16"))
-        flop = 64.0 * ACCUMULATORS * STEPS * threads / best_round(multiply, parts, threads);
-    printf("{\"read_bytes_per_s\": %.4g, \"bf16_flop_per_s\": %.4g}\n", read, flop);
+    }
+    while (fgets(line, sizeof line, stdin)) {
+        printf("%.4g\n", answer(line, parts, threads));
+        fflush(stdout);
+    }
     return 0;
 }

@@ -1,19 +1,24 @@
 """How fast, against what the memory allows and against PyTorch on the same GPU.  Nothing here can fail for being slow."""
+import itertools
 import json
 import os
 import tempfile
 import time
 
-import bench
 import daemon
+import figures
+import machine
 import models
 import reference
 import report
+import sides
 import torch
+import works
 
 MODELS = ["smollm2-135m", "qwen2.5-0.5b-random"]
 SIDES = [("torch-cuda", "eager"), ("torch-cpu/avx512_bf16", "sdpa")]
 WORKS = [("decode", "decode", 16), ("prefill 512", "prefill", 512), ("prefill 2048", "prefill", 2048)]
+STEPS = 32  # of a decode
 ROUNDS = 3
 COPIED = 1 << 30  # bytes
 DEVICE = "cuda"
@@ -36,59 +41,66 @@ def copy_bandwidth():
     return 2 * COPIED / best
 
 
-def bytes_per_token(config, folder):
-    """What a decode step reads at least: the weights, and keys and values of the tokens before it."""
-    heads = config["num_attention_heads"]
-    width = config.get("head_dim") or config["hidden_size"] // heads
-    kept = bench.DECODE["prompt"] + bench.DECODE["more"] // 2
-    keys = 2 * 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * width * kept
-    return bench.bytes_read(config, folder, "decode") + keys
-
-
 class PyTorchSide:
-    """transformers on the GPU, as bench.measure asks a side."""
+    """transformers on the GPU, asked as sides.py says."""
 
     def __init__(self, folder, attention):
         self.model = reference.Reference(folder, attention, DEVICE).model
         self.name = f"PyTorch {attention}"
 
-    def seconds(self, kind, tokens):
+    def _prefill(self, tokens):
+        out = self.model(torch.tensor([tokens], device=DEVICE), use_cache=True, logits_to_keep=1)
+        return out, int(out.logits[0, -1].argmax())
+
+    def prefill(self, tokens):
         with torch.inference_mode():
             torch.cuda.synchronize()
             start = time.perf_counter()
-            out = self.model(torch.tensor([tokens], device=DEVICE), use_cache=True, logits_to_keep=1)
-            token = int(out.logits[0, -1].argmax())
-            if kind == "prefill":
-                return time.perf_counter() - start, len(tokens)
-            start, steps = time.perf_counter(), bench.DECODE["more"] - bench.DECODE["few"]
+            self._prefill(tokens)
+            return time.perf_counter() - start
+
+    def decode(self, tokens, steps):
+        with torch.inference_mode():
+            out, token = self._prefill(tokens)
+            start = time.perf_counter()
             for _ in range(steps):
                 ids = torch.tensor([[token]], device=DEVICE)
                 out = self.model(ids, past_key_values=out.past_key_values, use_cache=True)
                 token = int(out.logits[0, -1].argmax())
-            return time.perf_counter() - start, steps
+            return time.perf_counter() - start
+
+
+def rate(side, kind, tokens):
+    """Tokens per second."""
+    return len(tokens) / side.prefill(tokens) if kind == "prefill" else STEPS / side.decode(tokens, STEPS)
 
 
 def work_rows(name, config, folder, bandwidth, numerics, attention, server):
-    sides = [bench.Samebit(server, attention), PyTorchSide(folder, attention)]
+    both = {"samebit": sides.Samebit(server, attention), "PyTorch": PyTorchSide(folder, attention)}
     for label, kind, length in WORKS:
-        ours, theirs = (max(f) for f in bench.measure(sides, kind, bench.prompt_of(length, config["vocab_size"]), ROUNDS))
+        prompts = (works.prompt_of(length, n, config["vocab_size"]) for n in itertools.count(1))
+        taken, skipped = figures.measure({n: lambda s=s: rate(s, kind, next(prompts)) for n, s in both.items()}, ROUNDS)
+        if skipped:
+            raise daemon.Trouble(f"{label}: {skipped}")
+        ours, theirs = max(taken["samebit"]), max(taken["PyTorch"])
         note = f"{ours:.0f} tokens/s, PyTorch {theirs:.0f}, ratio {ours / theirs:.2f}"
         if kind == "decode":
-            limit = bandwidth / bytes_per_token(config, folder)
+            limit = bandwidth / machine.bytes_read(config, folder, length + STEPS / 2)
             note += f"; {ours / limit:.0%} of the {limit:.0f} that memory allows, PyTorch {theirs / limit:.0%}"
         yield info(f"{name} {label} {numerics} {attention}", note)
 
 
 def tracing_row(name, numerics, attention, server):
     """A run of 64 tokens and 8 steps with every value of the layers handed out, and with none."""
-    body = {"tokens": [(i * 7919 + 13) % 250 for i in range(64)], "steps": 8, "attention": attention}
-    taken = []
+    body, numbers, taken = {"steps": 8, "attention": attention}, itertools.count(1), []
     for values in (["lm_head"], ["model.layers.*"]):
         best = float("inf")
         for _ in range(ROUNDS):
             with tempfile.TemporaryFile() as file:
+                tokens = works.prompt_of(64, next(numbers), 250)
                 start = time.perf_counter()
-                server.trace({**body, "values": values, "positions": "last" if values == ["lm_head"] else "all"}, file)
+                server.trace({**body, "tokens": tokens, "values": values,
+                              "positions": "last" if values == ["lm_head"] else "all"}, file)
                 best = min(best, time.perf_counter() - start)
                 size = file.tell()
         taken.append((best, size))
