@@ -10,6 +10,8 @@
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
+# make ARCH=aarch64     cross-builds for ARM in build/aarch64, with Debian's gcc and libraries
+# make arm-test         the kernels' tests and the golden ones for ARM, emulated by qemu
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
@@ -29,7 +31,16 @@ CUDA   ?=
 
 .DEFAULT_GOAL := all
 comma := ,
-B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(if $(SAN),/$(subst $(comma),-,$(SAN)))
+# What is built for: ARCH=aarch64, or CC=aarch64-linux-gnu-gcc, or where the compiler is at home.
+HOST := $(shell uname -m)
+ifneq ($(origin ARCH),command line)
+ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST))
+endif
+CROSS := $(filter-out $(HOST),$(ARCH))
+ifneq ($(and $(CROSS),$(filter default,$(origin CC))),)
+CC := $(ARCH)-linux-gnu-gcc
+endif
+B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(CROSS:%=/%)$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
@@ -38,7 +49,7 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-fr
 # Results must not depend on the compiler's mood: no contraction that we did not write.
 FPFLAGS := -ffp-contract=off -fno-fast-math
 PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
-CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
+CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)';)
@@ -47,12 +58,20 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
+# What is named for an instruction set is compiled where there is one.
+SETS_x86_64  := avx2 avx512 avx512_bf16
+SETS_aarch64 := neon
+OTHER_SETS   := $(filter-out $(SETS_$(ARCH)),$(SETS_x86_64) $(SETS_aarch64))
+KERNELS_C := $(filter-out $(foreach set,$(OTHER_SETS),$(wildcard kernels/cpu/*_$(set).c)),$(KERNELS_C))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
 TEST_C    := $(filter-out tests/unit/test_cuda_% tests/kernels/test_cuda_%,$(TEST_C))
 ifneq ($(CUDA),)
 include kernels/cuda/cuda.mk
+endif
+ifneq ($(CROSS),)
+include kernels/cpu/cross.mk
 endif
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
@@ -61,14 +80,14 @@ TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 
 all: $(B)/samebitd $(B)/samebit
 
-LINK = $(if $(CUDA),$(CXX),$(CC))
+LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG)
 SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
-	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SYSROOT_FLAG) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
 ALL_OBJ := $(call obj,$(SERVER_C) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
@@ -103,10 +122,15 @@ FLAGS_rows_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_plain := $(LOOPS)
 FLAGS_sdpa_avx512 := $(AVX512) -mavx512bf16 $(LOOPS)
 FLAGS_sdpa_avx2 := -mavx2 -mfma $(LOOPS)
+FLAGS_dots_neon := $(LOOPS)
+FLAGS_rows_neon := $(LOOPS)
+FLAGS_sdpa_neon := $(LOOPS)
+FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
           libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl ca-certificates
+ifeq ($(CROSS),)
 $(B)/.deps:
 	@mkdir -p $(B)
 	@if pkg-config --exists $(PACKAGES) && echo '#include <stdio.h>' | $(CC) -E - && \
@@ -120,6 +144,7 @@ $(B)/.deps:
 	        $(DEBIAN) 2>&4; \
 	fi 4>&2 >/dev/null 2>&1
 	@touch $@
+endif
 
 # Python lives in venvs in the cache folder: one to fetch models and test, one with PyTorch.
 VENV := $(CACHE)/venv

@@ -38,19 +38,20 @@ static struct backend *open_version(enum numerics numerics, const char *isa, int
 
 static int open_versions(void **state)
 {
-    static const char *const isas[] = {"avx512_bf16", "avx2", "plain"};
     static const int threads[] = {1, 2, 3};
 
     (void)state;
     for (int n = 0; n < NUMERICS_CPU_COUNT; n++) {
         versions[n].plain = open_version((enum numerics)n, "plain", 1);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; cpu_version_name(i); i++)
             for (int t = 0; t < 3; t++) {
-                if (cpu_has(isas[i]))
+                const char *isa = cpu_version_name(i);
+
+                if (cpu_has(isa))
                     versions[n].other[versions[n].count++] =
-                        open_version((enum numerics)n, isas[i], threads[t]);
+                        open_version((enum numerics)n, isa, threads[t]);
                 else if (t == 0)
-                    print_message("skip: this CPU lacks %s\n", isas[i]);
+                    print_message("skip: this CPU lacks %s\n", isa);
             }
     }
     return 0;
