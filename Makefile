@@ -10,8 +10,8 @@
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
-# make ARCH=aarch64     cross-builds for ARM in build/aarch64, with Debian's gcc and libraries
-# make arm-test         the kernels' tests and the golden ones for ARM, emulated by qemu
+# make ARCH=aarch64     cross-builds for ARM, in build/aarch64; with test: what qemu can in good time
+# make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
@@ -158,7 +158,15 @@ run: all
 
 test: all $(TESTS)
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
-	@$(VENV)/bin/python tests/run.py --build $(B) $(TESTFLAGS)
+	@$(VENV)/bin/python tests/run.py --build $(B) $(RUNFLAGS) $(TESTFLAGS)
+
+ARM := ARCH=aarch64 CUDA= SAN=
+arm-test:
+	@if [ '$(HOST)' = aarch64 ]; then why='this machine is one: make test'; \
+	elif $(MAKE) --no-print-directory $(ARM) build/aarch64/.deps; then why=; \
+	else why='no compiler, emulator or libraries for aarch64'; fi; \
+	if [ -z "$$why" ]; then exec $(MAKE) --no-print-directory $(ARM) test; fi; \
+	echo "skip: $$why"; echo '0 passed, 0 failed, 1 skipped'
 
 parity parity-quick parity-full golden: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
@@ -200,6 +208,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
+.PHONY: all run test arm-test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

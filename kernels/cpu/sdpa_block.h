@@ -47,10 +47,12 @@ static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
  * above it.  Keys up to a multiple of 16 are 0. */
 static void pack_keys_in_lanes(struct block *b, int64_t step, int64_t D)
 {
-    for (int64_t j = 0; j < (b->N + 15) / 16 * 16; j++)
+    for (int64_t j = 0; j < (b->N + 15) / 16 * 16; j++) {
+        const bf16 *key = j < b->N ? b->keys + j * step : NULL;
+
         for (int64_t d = 0; d < D; d += 8)
-            pack_halves(j < b->N ? b->keys + j * step + d : NULL,
-                        b->k + (j / 4 * (D / 8) + d / 8) * 16 + j % 4 * 4);
+            pack_halves(key ? key + d : NULL, b->k + (j / 4 * (D / 8) + d / 8) * 16 + j % 4 * 4);
+    }
 }
 
 /* Keys j and j + 1 of all strips; odd: there is no j + 1. */
