@@ -11,6 +11,8 @@
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
+# make ARCH=aarch64     cross-builds for ARM, in build/aarch64; with test: what qemu can in good time
+# make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
 # make format lint compdb clean help
 #
@@ -30,7 +32,16 @@ CUDA   ?=
 
 .DEFAULT_GOAL := all
 comma := ,
-B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(if $(SAN),/$(subst $(comma),-,$(SAN)))
+# What is built for: ARCH=aarch64, or CC=aarch64-linux-gnu-gcc, or where the compiler is at home.
+HOST := $(shell uname -m)
+ifneq ($(origin ARCH),command line)
+ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST))
+endif
+CROSS := $(filter-out $(HOST),$(ARCH))
+ifneq ($(and $(CROSS),$(filter default,$(origin CC))),)
+CC := $(ARCH)-linux-gnu-gcc
+endif
+B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(CROSS:%=/%)$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
@@ -39,7 +50,7 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-fr
 # Results must not depend on the compiler's mood: no contraction that we did not write.
 FPFLAGS := -ffp-contract=off -fno-fast-math
 PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
-CFLAGS_ = -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
+CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)';)
@@ -48,6 +59,11 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard server/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
+# What is named for an instruction set is compiled where there is one.
+SETS_x86_64  := avx2 avx512 avx512_bf16
+SETS_aarch64 := neon
+OTHER_SETS   := $(filter-out $(SETS_$(ARCH)),$(SETS_x86_64) $(SETS_aarch64))
+KERNELS_C := $(filter-out $(foreach set,$(OTHER_SETS),$(wildcard kernels/cpu/*_$(set).c)),$(KERNELS_C))
 SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
 SERVER_CPP := $(wildcard server/http/*.cpp)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
@@ -56,6 +72,9 @@ TEST_C    := $(filter-out tests/unit/test_cuda_% tests/kernels/test_cuda_%,$(TES
 ifneq ($(CUDA),)
 include kernels/cuda/cuda.mk
 endif
+ifneq ($(CROSS),)
+include kernels/cpu/cross.mk
+endif
 ALL_C     := $(BASE_C) $(KERNELS_C) $(SERVER_C) server/main.c $(CLIENT_C) client/cli.c $(TEST_C) \
              tests/bench/limits.c
 
@@ -63,14 +82,14 @@ TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 
 all: $(B)/samebitd $(B)/samebit
 
-LINK = $(if $(CUDA),$(CXX),$(CC))
+LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG)
 SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lstdc++ -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
-	$(call say,link $@)$(CC) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SYSROOT_FLAG) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
 ALL_OBJ := $(call obj,$(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
@@ -96,7 +115,7 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 # What the C++ library alone can do.
 $(B)/obj/server/%.cpp.o: server/%.cpp Makefile | $(B)/.deps
 	@mkdir -p $(@D)
-	$(call say,c++ $<)$(CXX) -std=c++17 -I. $(OPT) -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
+	$(call say,c++ $<)$(CXX) $(SYSROOT_FLAG) -std=c++17 -I. $(OPT) -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
 	    $(SANFLAGS) $(CXXFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
@@ -111,10 +130,15 @@ FLAGS_rows_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_rows_plain := $(LOOPS)
 FLAGS_sdpa_avx512 := $(AVX512) -mavx512bf16 $(LOOPS)
 FLAGS_sdpa_avx2 := -mavx2 -mfma $(LOOPS)
+FLAGS_dots_neon := $(LOOPS)
+FLAGS_rows_neon := $(LOOPS)
+FLAGS_sdpa_neon := $(LOOPS)
+FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
           libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl ca-certificates
+ifeq ($(CROSS),)
 $(B)/.deps:
 	@mkdir -p $(B)
 	@if pkg-config --exists $(PACKAGES) && echo '#include <stdio.h>' | $(CC) -E - && \
@@ -128,6 +152,7 @@ $(B)/.deps:
 	        $(DEBIAN) 2>&4; \
 	fi 4>&2 >/dev/null 2>&1
 	@touch $@
+endif
 
 # Python lives in venvs in the cache folder: one to fetch models and test, one with PyTorch.
 VENV := $(CACHE)/venv
@@ -141,7 +166,15 @@ run: all
 
 test: all $(TESTS)
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
-	@$(VENV)/bin/python tests/run.py --build $(B) $(TESTFLAGS)
+	@$(VENV)/bin/python tests/run.py --build $(B) $(RUNFLAGS) $(TESTFLAGS)
+
+ARM := ARCH=aarch64 CUDA= SAN=
+arm-test:
+	@if [ '$(HOST)' = aarch64 ]; then why='this machine is one: make test'; \
+	elif $(MAKE) --no-print-directory $(ARM) build/aarch64/.deps; then why=; \
+	else why='no compiler, emulator or libraries for aarch64'; fi; \
+	if [ -z "$$why" ]; then exec $(MAKE) --no-print-directory $(ARM) test; fi; \
+	echo "skip: $$why"; echo '0 passed, 0 failed, 1 skipped'
 
 parity parity-quick parity-full golden: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
@@ -194,6 +227,6 @@ format:
 lint:
 	clang-format --dry-run -Werror $(SOURCES)
 
-.PHONY: all run test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
+.PHONY: all run test arm-test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

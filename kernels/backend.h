@@ -35,8 +35,8 @@ typedef int group_fn(const struct op_call *call, int steps, int parts);
 struct backend {
     const char *device; /* "cpu", "cuda:0" */
     enum numerics numerics;
-    const char *isa; /* which of the equal-bit versions runs: "avx512_bf16", "avx2", "plain"; of a
-                        GPU its architecture: "sm_90" */
+    const char *isa; /* which of the equal-bit versions runs: "avx512_bf16", "avx2", "plain", on
+                        ARM "neon", "plain"; of a GPU its architecture: "sm_90" */
     const char *hardware; /* a GPU's name; NULL: the CPU of this machine */
     int threads;          /* of the CPU for one product; of a GPU 0 */
     op_fn *op[OP_COUNT];  /* NULL: this numerics has none (sdpa under torch-cuda) */
@@ -85,8 +85,9 @@ struct backend {
 };
 
 /* device: "cpu", "cuda:0", "cuda:1", ...  threads: 0 = one per core that this process may use.
- * isa: NULL = the best this CPU has, else one of the names above (the bits are the same).  Both are
- * the CPU's only.  Errors: 400, naming what is known. */
+ * isa: one of the names above (the bits are the same); NULL = the one that the environment's
+ * SAMEBIT_ISA names, else the best this CPU has.  Both are the CPU's only.  Errors: 400, naming what
+ * is known. */
 struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
                              int threads, struct error *err);
 void backend_close(struct backend *b);

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Runs the tests that are not slow and closes with one line: N passed, N failed, N skipped.
 
-    python tests/run.py --build build [--only TEXT] [--slow] [--log FILE]
+    python tests/run.py --build build [--only TEXT] [--slow] [--log FILE] [--emulator COMMAND]
 
 The cmocka binaries of BUILD/tests and, with pytest, every folder of tests/ that has test_*.py.
 Each runner's own counts are read (TAP, JUnit XML); a runner that dies, hangs or counts nothing is a
 failure.  --only runs those whose path contains TEXT; --log appends the closing line to a file.
+--emulator runs the binaries by a command, and of the folders what it can in good time: the golden
+digests.
 """
 import argparse
 import glob
@@ -103,7 +105,8 @@ def junit_counts(status, path):
 
 
 def run_binary(path, environment):
-    status, text = run([path], environment | {"CMOCKA_MESSAGE_OUTPUT": "TAP"})
+    emulator = environment.get("SAMEBIT_EMULATOR", "").split()
+    status, text = run([*emulator, path], environment | {"CMOCKA_MESSAGE_OUTPUT": "TAP"})
     return status, text, tap_counts(status, text)
 
 
@@ -129,6 +132,17 @@ def environment_for(build):
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
     return environment
+
+
+def emulate(environment, command, folder):
+    """The programs as scripts in a folder that run them by the emulator."""
+    environment["SAMEBIT_EMULATOR"] = command
+    for name in ("SAMEBITD", "SAMEBIT"):
+        script = os.path.join(folder, name.lower())
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec {command} {environment[name]} "$@"\n')
+        os.chmod(script, 0o755)
+        environment[name] = script
 
 
 def make_tiny_models(environment):
@@ -160,16 +174,22 @@ def main():
     p.add_argument("--only", default="")
     p.add_argument("--slow", action="store_true")
     p.add_argument("--log")
+    p.add_argument("--emulator", metavar="COMMAND")
     arguments = p.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runner too
     build = os.path.join(ROOT, arguments.build)
     environment = environment_for(build)
     make_tiny_models(environment)
+    scripts = tempfile.TemporaryDirectory()
+    if arguments.emulator:
+        emulate(environment, arguments.emulator, scripts.name)
 
     # a binary whose source is gone is from an older build
     binaries = [b for b in sorted(glob.glob(os.path.join(build, "tests", "*", "test_*")))
                 if any(os.path.exists(os.path.join(ROOT, os.path.relpath(b, build) + end)) for end in (".c", ".cu"))]
     folders = sorted({os.path.dirname(f) for f in glob.glob(os.path.join(ROOT, "tests", "*", "test_*.py"))})
+    if arguments.emulator:
+        folders = [os.path.join(ROOT, "tests", "parity", "test_golden.py")]
     runners = [(b, lambda path: run_binary(path, environment)) for b in binaries]
     runners += [(f, lambda path: run_pytest(path, environment, arguments)) for f in folders]
 

@@ -2,6 +2,7 @@
 #include "kernels/cpu/backend_cpu.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,17 +26,28 @@ static const struct {
     op_fn *linear, *matmul_qk, *matmul_pv; /* of numerics avx2 */
     op_fn *sdpa;
 } versions[] = {
+#if defined(__x86_64__)
     {"avx512_bf16", &rows_avx512, &panels_avx512_bf16, cpu_linear_dots, cpu_matmul_qk_dots,
      cpu_matmul_pv_dots, cpu_sdpa_avx512},
     {"avx2", &rows_avx2, &panels_avx2, cpu_linear_dots, cpu_matmul_qk_dots, cpu_matmul_pv_dots,
      cpu_sdpa_avx2},
+#elif defined(__aarch64__)
+    {"neon", &rows_neon, &panels_neon, cpu_linear_dots, cpu_matmul_qk_dots, cpu_matmul_pv_dots,
+     cpu_sdpa_neon},
+#endif
     {"plain", &rows_plain, NULL, cpu_linear, cpu_matmul_qk, cpu_matmul_pv, cpu_sdpa},
 };
 
 enum { VERSIONS = sizeof(versions) / sizeof(versions[0]) };
 
+const char *cpu_version_name(int version)
+{
+    return version < VERSIONS ? versions[version].name : NULL;
+}
+
 int cpu_has(const char *isa)
 {
+#if defined(__x86_64__)
     __builtin_cpu_init();
     if (strcmp(isa, "avx512_bf16") == 0)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -43,26 +55,56 @@ int cpu_has(const char *isa)
                __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("fma");
     if (strcmp(isa, "avx2") == 0)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__aarch64__)
+    if (strcmp(isa, "neon") == 0)
+        return 1;
+#endif
     return strcmp(isa, "plain") == 0;
 }
 
-/* Index into versions, or -1. */
-static int version_find(const char *isa, struct error *err)
+/* Index into versions of the best that there is. */
+static int version_best(void)
 {
     int v = 0;
 
-    if (!isa) {
-        while (!cpu_has(versions[v].name))
-            v++;
-        return v;
+    while (!cpu_has(versions[v].name))
+        v++;
+    return v;
+}
+
+const struct rows *rows_best(void)
+{
+    return versions[version_best()].rows;
+}
+
+/* Fails, naming what is known here.  from: who asked for it. */
+static int version_unknown(const char *from, const char *isa, struct error *err)
+{
+    char names[128] = "";
+
+    for (int v = 0; v < VERSIONS; v++) {
+        const size_t n = strlen(names);
+
+        snprintf(names + n, sizeof(names) - n, "%s\"%s\"", v ? ", " : "", versions[v].name);
     }
+    return error_param(err, 400, "isa", "%s \"%.40s\" is unknown; known: %s", from, isa, names);
+}
+
+/* Index into versions, or -1.  isa may be NULL. */
+static int version_find(const char *isa, struct error *err)
+{
+    const char *set = getenv("SAMEBIT_ISA"), *from = isa ? "isa" : "SAMEBIT_ISA";
+    int v = 0;
+
+    if (!isa && (!set || !*set))
+        return version_best();
+    isa = isa ? isa : set;
     while (v < VERSIONS && strcmp(versions[v].name, isa) != 0)
         v++;
     if (v == VERSIONS)
-        return error_param(err, 400, "isa",
-                           "unknown isa \"%s\"; known: \"avx512_bf16\", \"avx2\", \"plain\"", isa);
+        return version_unknown(from, isa, err);
     if (!cpu_has(isa))
-        return error_param(err, 400, "isa", "this CPU has no %s", isa);
+        return error_param(err, 400, "isa", "%s \"%s\": this CPU has no %s", from, isa, isa);
     return v;
 }
 

@@ -19,7 +19,10 @@ struct backend *backend_cpu_open(enum numerics numerics, const char *isa, int th
                                  struct error *err);
 void backend_cpu_close(struct backend *b);
 
-/* Whether this CPU can run a version ("avx512_bf16", "avx2", "plain"). */
+/* Names of the versions for this kind of CPU ("avx512_bf16", "avx2", "plain", or "neon", "plain"),
+ * best first; NULL after the last. */
+const char *cpu_version_name(int version);
+/* Whether this CPU can run a version. */
 int cpu_has(const char *isa);
 
 static inline const struct cpu *cpu_of(const struct op_call *call)

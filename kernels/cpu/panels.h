@@ -42,7 +42,7 @@ struct panels {
     void (*pack_columns)(const bf16 *w, int64_t step, int64_t columns, int64_t K, uint32_t *panel);
 };
 
-extern const struct panels panels_avx512_bf16, panels_avx2;
+extern const struct panels panels_avx512_bf16, panels_avx2, panels_neon;
 
 /* A linear's weight [N, K] as panels, one after the other. */
 size_t panels_weight_bytes(const struct tensor *plain);

@@ -1,8 +1,8 @@
 /* panels_avx2.c - PAIRS with two fused multiply-adds, 8 lanes wide, that flush denormals as
  * vdpbf16ps does: 4 rows x 16 columns in 8 registers. */
-#include "kernels/cpu/panels_body.h"
+#include "kernels/cpu/panels_square_x86.h"
 
-#include <immintrin.h>
+#include "kernels/cpu/panels_body.h"
 
 enum { ROWS = 4, LANES = 8, COLUMNS = 2 * LANES, FLUSH = 0x8040 /* MXCSR's FTZ and DAZ */ };
 

@@ -1,7 +1,7 @@
 /* panels_avx512_bf16.c - PAIRS with vdpbf16ps: 6 rows x 64 columns in 24 registers. */
-#include "kernels/cpu/panels_body.h"
+#include "kernels/cpu/panels_square_x86.h"
 
-#include <immintrin.h>
+#include "kernels/cpu/panels_body.h"
 
 enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 4096 / 4 /* pairs to prefetch ahead */ };
 

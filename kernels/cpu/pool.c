@@ -38,10 +38,22 @@ struct pool {
     pthread_t thread[];
 };
 
+/* Some tens of cycles in which the core's other thread has it. */
+static inline void pool_rest(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory"); /* "yield" takes no time on most */
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+}
+
 static void pool_pause(int *spins)
 {
     if (++*spins < POOL_SPINS)
-        __builtin_ia32_pause();
+        pool_rest();
     else
         sched_yield();
 }
@@ -80,7 +92,7 @@ static void *pool_worker(void *arg)
 
         if (turn == seen) {
             if (++spins < POOL_SPINS)
-                __builtin_ia32_pause();
+                pool_rest();
             else
                 pool_sleep(pool, seen);
             continue;

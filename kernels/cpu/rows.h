@@ -10,7 +10,7 @@
 #include "kernels/bf16.h"
 
 struct rows {
-    const char *isa; /* "avx512_bf16", "avx2", "plain" */
+    const char *isa; /* "avx512_bf16", "avx2", "neon", "plain" */
     void (*add)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
     void (*mul)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
     void (*add_value)(const bf16 *x, float value, bf16 *y, int64_t n);
@@ -25,7 +25,8 @@ struct rows {
     float (*exp_sum)(const bf16 *x, int64_t n, int lanes, float *max);
 };
 
-extern const struct rows rows_plain, rows_avx2, rows_avx512;
+/* Each is there where its instructions may be: backend_cpu.c has the table. */
+extern const struct rows rows_plain, rows_avx2, rows_avx512, rows_neon;
 
 /* The widest that this CPU has. */
 const struct rows *rows_best(void);

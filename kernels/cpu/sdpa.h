@@ -6,7 +6,16 @@
 #include "kernels/cpu/backend_cpu.h"
 #include "kernels/sdpa.h"
 
+/* ---- for those in vectors ---- */
+
+enum { STRIP = 32 }; /* columns of a pass */
+
+/* The greatest and the least magnitude but zero, as bf16 without sign. */
+struct extremes {
+    int most, least;
+};
+
 /* cpu_sdpa in vectors: equal bits. */
-op_fn cpu_sdpa_avx512, cpu_sdpa_avx2;
+op_fn cpu_sdpa_avx512, cpu_sdpa_avx2, cpu_sdpa_neon;
 
 #endif

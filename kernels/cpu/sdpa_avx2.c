@@ -1,6 +1,6 @@
 /* sdpa_avx2.c - scaled_dot_product_attention in registers of 8 lanes: 4 rows x 16 columns in
  * 8 registers. */
-#include <immintrin.h>
+#include "kernels/cpu/sdpa_pack_x86.h"
 
 enum { LANES = 8, ROWS = 4 };
 

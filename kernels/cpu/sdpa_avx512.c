@@ -1,6 +1,6 @@
 /* sdpa_avx512.c - scaled_dot_product_attention in registers of 16 lanes: 8 rows x 32 columns in
  * 16 registers. */
-#include <immintrin.h>
+#include "kernels/cpu/sdpa_pack_x86.h"
 
 enum { LANES = 16, ROWS = 8 };
 

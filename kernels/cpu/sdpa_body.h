@@ -131,21 +131,21 @@ static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct b
     for (int64_t first = 0; first < last; first += KEYS) {
         VECTOR sum[VECTORS];
 
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int i = 0; i < VECTORS; i++)
             sum[i] = ZERO;
         for (int64_t d = 0; d < D; d += 8) {
             const uint32_t *word = b->k + first / 4 * line + d * 2;
             const VECTOR low = FOUR(q + d), high = FOUR(q + d + 4);
 
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int i = 0; i < VECTORS; i++) {
                 const uint32_t *w = word + i * LANES / 16 * line + i * LANES % 16;
 
                 sum[i] = FMA(high, WIDEN_HIGH(w), FMA(low, WIDEN_LOW(w), sum[i]));
             }
         }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int i = 0; i < VECTORS; i++)
             STORE(s + i * LANES, sum[i]);
         for (int i = 0; i < KEYS; i++)

@@ -25,8 +25,10 @@ const char options_help[] =
     "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
     "none\n"
     "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
-    "  --isa NAME           avx512_bf16, avx2 or plain: by which of the cpu's instructions (equal "
-    "bits)\n"
+    "  --isa NAME           avx512_bf16, avx2 or plain (ARM: neon or plain): by which of the cpu's\n"
+    "                       instructions, with equal bits; the environment's SAMEBIT_ISA where it is "
+    "not\n"
+    "                       given, else the best\n"
     "  --threads N          the cpu's threads of one product (default: one per core)\n"
     "  --verbose            one line per request on stderr\n"
     "  --help, --version\n";

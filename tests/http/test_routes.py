@@ -143,9 +143,9 @@ def test_ipv6(model):
 
 # ---- starting and stopping ----
 
-def run(*arguments, cwd=ROOT):
+def run(*arguments, cwd=ROOT, environment=None):
     return subprocess.run([SAMEBITD, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120,
-                          check=False)
+                          check=False, env=os.environ | (environment or {}))
 
 
 def test_help_and_version():
@@ -173,6 +173,15 @@ def test_bad_command_lines(model, arguments, says):
     done = run("--listen", "127.0.0.1:0", *[model if a == "MODEL" else a for a in arguments])
     assert done.returncode in (1, 2) and done.stdout == ""
     assert done.stderr.startswith("samebitd: ") and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_instructions_of_the_environment(model, start):
+    """SAMEBIT_ISA says which; --isa is stronger."""
+    assert start(environment={"SAMEBIT_ISA": "plain"}).get("/v1/model").json["isa"] == "plain"
+    assert start(None, "--isa", "plain", environment={"SAMEBIT_ISA": "mmx"}).get("/v1/model").json["isa"] == "plain"
+    done = run("--listen", "127.0.0.1:0", "--model", model, environment={"SAMEBIT_ISA": "mmx"})
+    assert done.returncode in (1, 2) and done.stdout == ""
+    assert done.stderr.startswith("samebitd: ") and 'SAMEBIT_ISA "mmx"' in done.stderr and '"plain"' in done.stderr
 
 
 @pytest.mark.parametrize("text, says", [

@@ -3,6 +3,7 @@
 #define SAMEBIT_TESTS_KERNELS_CASES_H
 
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "kernels/bf16.h"
 
@@ -77,6 +78,12 @@ static inline void random_fill(struct random *r, enum fill fill, bf16 *x, int64_
 {
     for (int64_t i = 0; i < n; i++)
         x[i] = random_value(r, fill);
+}
+
+/* Whether an emulator runs the tests, where each takes several times as long. */
+static inline int tests_are_emulated(void)
+{
+    return getenv("SAMEBIT_EMULATOR") != NULL;
 }
 
 /* Elements whose bits differ; a NaN has PyTorch's too. */

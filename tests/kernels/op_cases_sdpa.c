@@ -108,12 +108,13 @@ static void cases_sdpa_masks(struct random *r, const struct op_visit *visit, int
     const int64_t d = T + past > 100 ? D[turn % 3] : D[turn % 9], all = T + past;
     const int64_t G = all > 400 ? 1 : 1 + turn % 2, shared = all > 400 ? 1 : 1 + turn % 7;
     const enum fill fill = (enum fill)(turn % FILL_COUNT);
+    int64_t hidden;
 
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 0);
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 1 + random_below(r, (uint32_t)all));
     case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), 0);
-    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all),
-              random_below(r, (uint32_t)all));
+    hidden = random_below(r, (uint32_t)all); /* not among the arguments: compilers differ in their order */
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), hidden);
 }
 
 void op_cases_sdpa(struct random *r, const struct op_visit *visit)

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -11,6 +12,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/bf16.h"
+#include "kernels/cpu/backend_cpu.h"
 
 static struct backend *cpu;
 
@@ -19,6 +21,7 @@ static int open_cpu(void **state)
     struct error err = {0};
 
     (void)state;
+    unsetenv("SAMEBIT_ISA");
     cpu = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 0, &err);
     return cpu ? 0 : -1;
 }
@@ -49,6 +52,50 @@ static void test_names_what_is_known(void **state)
     assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "plain", -1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "threads");
+}
+
+/* The environment chooses where nobody else does. */
+static void test_version_of_the_environment(void **state)
+{
+    struct error err = {0};
+    struct backend *b;
+
+    (void)state;
+    setenv("SAMEBIT_ISA", "plain", 1);
+    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err);
+    assert_non_null(b);
+    assert_string_equal(b->isa, "plain");
+    backend_close(b);
+    setenv("SAMEBIT_ISA", "sse9", 1);
+    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "plain", 1, &err);
+    assert_non_null(b);
+    backend_close(b);
+    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err));
+    assert_int_equal(err.code, 400);
+    assert_string_equal(err.param, "isa");
+    assert_non_null(strstr(err.text, "SAMEBIT_ISA \"sse9\""));
+    assert_non_null(strstr(err.text, "\"plain\""));
+    setenv("SAMEBIT_ISA", "", 1);
+    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err);
+    assert_non_null(b);
+    assert_string_equal(b->isa, cpu->isa);
+    backend_close(b);
+    unsetenv("SAMEBIT_ISA");
+}
+
+/* Of the versions that there are for this kind of CPU, the best that this one has. */
+static void test_versions(void **state)
+{
+    int i = 0;
+
+    (void)state;
+    while (!cpu_has(cpu_version_name(i)))
+        i++;
+    assert_string_equal(cpu_version_name(i), cpu->isa);
+    while (cpu_version_name(i + 1))
+        i++;
+    assert_string_equal(cpu_version_name(i), "plain");
+    assert_false(cpu_has("sse9"));
 }
 
 static void test_refuses_what_needs_a_gpu(void **state)
@@ -191,6 +238,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_what_is_known),
+        cmocka_unit_test(test_version_of_the_environment),
+        cmocka_unit_test(test_versions),
         cmocka_unit_test(test_refuses_what_needs_a_gpu),
         cmocka_unit_test(test_opened),
         cmocka_unit_test(test_memory),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "kernels/sdpa.h"
+#include "tests/kernels/cases.h"
 
 /* libm's f64 exp is within an ulp, so that both agree but where a result is so near to the middle of
  * two f32 that neither could be trusted. */
@@ -15,10 +16,11 @@ static void test_every_x(void **state)
 {
     const uint32_t first = f32_bits(-0.0f), last = f32_bits(-INFINITY);
     const uint32_t least = f32_bits(-0x1p-27f), most = f32_bits(-110.0f);
+    const uint32_t step = tests_are_emulated() ? 61 : 1;
     int64_t differing = 0;
 
     (void)state;
-    for (uint32_t u = least; u <= most; u++) {
+    for (uint32_t u = least; u <= most; u += step) {
         const float x = f32_from_bits(u);
 
         differing += f32_bits(sdpa_exp_tail(x)) != f32_bits((float)exp((double)x));
