@@ -11,7 +11,7 @@ enum { LINE = 64, HUGE_PAGE = 2 << 20 };
 
 /* A sanitizer shall see every weight and every area by itself, and their content be no zeros. */
 #ifdef __SANITIZE_ADDRESS__
-enum { SLAB = 0, KEPT_MOST = 0, FILLED = 1 };
+enum { SLAB = LINE, KEPT_MOST = 0, FILLED = 1 };
 #else
 enum { SLAB = 128 << 20, KEPT_MOST = 128 << 20 /* bytes */, FILLED = 0 };
 #endif
