@@ -15,6 +15,9 @@ struct reader;
 
 enum { READER_SLOTS = 2 };
 
+/* Told of bytes of a checkpoint tensor that a backend has read and will not read again. */
+typedef void passed_fn(void *user, const void *data, size_t bytes);
+
 /* Operations that a backend may do as one, for several calls of the model (parts) at once. */
 enum group {
     GROUP_SAME, /* one operation: with linear the weight is read once for all parts */
@@ -41,7 +44,7 @@ struct backend {
     int threads;          /* of the CPU for one product; of a GPU 0 */
     op_fn *op[OP_COUNT];  /* NULL: this numerics has none (sdpa under torch-cuda) */
 
-    /* Memory of the device, 64-byte aligned, zeroed.  NULL when there is none left. */
+    /* Memory of the device, 64-byte aligned, of any content.  NULL when there is none left. */
     void *(*alloc)(struct backend *b, size_t bytes);
     void (*free)(struct backend *b, void *ptr);
     /* dst = src, of host memory, which is free again on return; any strides; equal shape, and
@@ -49,10 +52,12 @@ struct backend {
     int (*copy)(struct backend *b, const struct tensor *dst, const struct tensor *src);
     /* Reads a tensor of the device into contiguous host memory. */
     int (*read)(struct backend *b, void *host, const struct tensor *src);
-    /* Makes the device's form of a checkpoint tensor, for use by `op`.  `plain` stays borrowed.
-     * Undone by weight_close. */
-    int (*weight_open)(struct backend *b, enum op op, const struct tensor *plain,
-                       struct weight *out, struct error *err);
+    /* Makes the device's form of a checkpoint tensor, for use by `op`.  out: zeros, or what has been
+     * made of the same tensor for other ops, which it goes on to serve.  `plain` is borrowed as
+     * long as out->plain.data is its data.  passed (may be NULL) is told of parts that are done
+     * with before all are.  Undone by weight_close, also after a failure. */
+    int (*weight_open)(struct backend *b, enum op op, const struct tensor *plain, passed_fn *passed,
+                       void *user, struct weight *out, struct error *err);
     void (*weight_close)(struct backend *b, struct weight *w);
 
     /* ---- optional: NULL where the device does without ---- */

@@ -36,8 +36,8 @@ struct op_attrs {
     int64_t inv_freq_count; /* rotary: D/2 */
 };
 
-/* A weight as a backend keeps it.  `plain` is the checkpoint's bf16 tensor; `packed` is the
- * backend's own layout for linear, or NULL. */
+/* A weight as a backend keeps it.  `plain` is the checkpoint's bf16 tensor, its data NULL where
+ * `packed` is all that is read; `packed` is the backend's own layout for linear, or NULL. */
 struct weight {
     struct tensor plain;
     void *packed;

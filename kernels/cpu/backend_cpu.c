@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "kernels/bf16.h"
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/sdpa.h"
+#include "kernels/products.h"
 
 static op_fn *const ops[OP_COUNT] = {
 #define OP(name, least, most, mirror) [OP_##name] = cpu_##name,
@@ -110,36 +110,18 @@ static int version_find(const char *isa, struct error *err)
 
 /* ---- memory ---- */
 
-enum { HUGE_PAGE = 2 << 20 };
-
-static void *memory_take(size_t bytes)
-{
-    const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-    void *ptr;
-
-    if (bytes > SIZE_MAX - align)
-        return NULL;
-    bytes = bytes ? (bytes + align - 1) / align * align : align;
-    ptr = aligned_alloc(align, bytes);
-    if (ptr && align == HUGE_PAGE)
-        madvise(ptr, bytes, MADV_HUGEPAGE);
-    return ptr;
-}
-
 static void *cpu_alloc(struct backend *b, size_t bytes)
 {
-    void *ptr = memory_take(bytes);
+    const struct cpu *cpu = b->state;
 
-    (void)b;
-    if (ptr)
-        memset(ptr, 0, bytes);
-    return ptr;
+    return memory_take(cpu->memory, bytes);
 }
 
 static void cpu_free(struct backend *b, void *ptr)
 {
-    (void)b;
-    free(ptr);
+    const struct cpu *cpu = b->state;
+
+    memory_give(cpu->memory, ptr);
 }
 
 /* ---- copies ---- */
@@ -196,27 +178,64 @@ static int cpu_read(struct backend *b, void *host, const struct tensor *src)
 
 /* ---- weights ---- */
 
+enum { BAND = 16 << 20 /* bytes that are packed before `passed` hears of them */ };
+
+static int64_t band_rows(const struct tensor *plain)
+{
+    const int64_t panel = (int64_t)sizeof(bf16) * PANEL_COLUMNS * plain->shape[1];
+
+    return cpu_pieces(BAND, panel ? panel : BAND) * PANEL_COLUMNS;
+}
+
+static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed,
+                 passed_fn *passed, void *user)
+{
+    const int64_t rows = plain->shape[0], band = band_rows(plain);
+
+    for (int64_t first = 0; first < rows; first += band) {
+        const int64_t count = rows - first < band ? rows - first : band;
+        const struct tensor part = tensor_slice(plain, 0, first, count);
+
+        panels_pack_weight(cpu, plain, first, count, packed);
+        if (passed)
+            passed(user, part.data, tensor_bytes(&part));
+    }
+}
+
+/* Whether linear reads the panels alone, whatever the number of rows. */
+static int is_always_pairs(const struct backend *b, const struct tensor *plain)
+{
+    return product_rule_of(b->numerics, OP_linear, 1, 1, plain->shape[0], plain->shape[1]).kind ==
+           PRODUCT_PAIRS;
+}
+
+/* embedding reads panels too where they are there; what is plain is the checkpoint's own. */
 static int cpu_weight_open(struct backend *b, enum op op, const struct tensor *plain,
-                           struct weight *out, struct error *err)
+                           passed_fn *passed, void *user, struct weight *out, struct error *err)
 {
     const struct cpu *cpu = b->state;
 
-    *out = (struct weight){.plain = *plain};
+    if (out->packed)
+        return 0;
+    out->plain = *plain;
     if (op != OP_linear || plain->rank != 2 || !cpu->panels ||
         b->numerics != NUMERICS_TORCH_CPU_AVX512_BF16)
         return 0;
-    out->packed = memory_take(panels_weight_bytes(plain));
+    out->packed = memory_take_weight(cpu->memory, panels_weight_bytes(plain));
     if (!out->packed)
         return error_set(err, 500, "no memory for %zu bytes of packed weight",
                          panels_weight_bytes(plain));
-    panels_pack_weight(cpu, plain, out->packed);
+    pack(cpu, plain, out->packed, passed, user);
+    if (is_always_pairs(b, plain))
+        out->plain.data = NULL;
     return 0;
 }
 
 static void cpu_weight_close(struct backend *b, struct weight *w)
 {
-    (void)b;
-    free(w->packed);
+    const struct cpu *cpu = b->state;
+
+    memory_give_weight(cpu->memory, w->packed);
     w->packed = NULL;
 }
 
@@ -264,9 +283,14 @@ struct backend *backend_cpu_open(enum numerics numerics, const char *isa, int th
     }
     cpu->rows = versions[version].rows;
     cpu->panels = versions[version].panels;
+    cpu->memory = memory_open();
+    if (!cpu->memory) {
+        error_set(err, 500, "no memory for a backend");
+        goto free_both;
+    }
     cpu->pool = pool_open(threads ? threads : cores_usable(), err);
     if (!cpu->pool)
-        goto free_both;
+        goto close_memory;
     *b = (struct backend){
         .device = "cpu",
         .numerics = numerics,
@@ -283,6 +307,8 @@ struct backend *backend_cpu_open(enum numerics numerics, const char *isa, int th
     table_fill(b, version);
     return b;
 
+close_memory:
+    memory_close(cpu->memory);
 free_both:
     free(cpu);
     free(b);
@@ -294,6 +320,7 @@ void backend_cpu_close(struct backend *b)
     struct cpu *cpu = b->state;
 
     pool_close(cpu->pool);
+    memory_close(cpu->memory);
     free(cpu);
     free(b);
 }

@@ -3,6 +3,7 @@
 #define SAMEBIT_CPU_BACKEND_CPU_H
 
 #include "kernels/backend.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/rows.h"
 
@@ -10,6 +11,7 @@ struct panels;
 
 struct cpu {
     struct pool *pool;
+    struct memory *memory;
     const struct rows *rows;
     const struct panels *panels; /* how PAIRS are computed; NULL: one sum at a time */
 };

@@ -1,7 +1,18 @@
 /* embedding.c - rows of a table. */
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/panels.h"
 
 #include <string.h>
+
+/* Where the table is a linear's weight too, it is there as panels only. */
+static void read_row(const struct weight *table, int64_t token, bf16 *row)
+{
+    const int64_t width = table->plain.shape[1];
+
+    if (table->packed)
+        panels_read_row(table->packed, width, token, row);
+    else
+        memcpy(row, cpu_row(&table->plain, token), (size_t)width * sizeof(bf16));
+}
 
 static void embedding_piece(const void *work, int64_t piece)
 {
@@ -11,8 +22,7 @@ static void embedding_piece(const void *work, int64_t piece)
     const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
 
     for (int64_t t = piece * per_piece; t < end; t++)
-        memcpy(cpu_row(call->out, t), cpu_row(&call->weight->plain, tokens[t]),
-               (size_t)width * sizeof(bf16));
+        read_row(call->weight, tokens[t], cpu_row(call->out, t));
 }
 
 int cpu_embedding(const struct op_call *call)

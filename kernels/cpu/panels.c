@@ -1,6 +1,8 @@
 /* panels.c - linear, matmul_qk and matmul_pv as panels; see panels.h. */
 #include "kernels/cpu/panels.h"
 
+#include <string.h>
+
 #include "kernels/products.h"
 
 enum {
@@ -59,8 +61,8 @@ size_t panels_weight_bytes(const struct tensor *plain)
 
 struct packing {
     const struct cpu *cpu;
-    const struct tensor *plain;
-    uint32_t *packed;
+    const struct tensor *plain; /* the rows to pack */
+    uint32_t *packed;           /* their first panel */
 };
 
 static void pack_piece(const void *work, int64_t piece)
@@ -73,11 +75,24 @@ static void pack_piece(const void *work, int64_t piece)
                               p->packed + first * weight_pairs(K));
 }
 
-void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint32_t *packed)
+void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64_t first,
+                        int64_t count, uint32_t *packed)
 {
-    const struct packing p = {cpu, plain, packed};
+    const struct tensor rows = tensor_slice(plain, 0, first, count);
+    const struct packing p = {cpu, &rows, packed + first * weight_pairs(plain->shape[1])};
 
-    pool_run(cpu->pool, pack_piece, &p, cpu_pieces(plain->shape[0], PANEL_COLUMNS));
+    pool_run(cpu->pool, pack_piece, &p, cpu_pieces(count, PANEL_COLUMNS));
+}
+
+void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row)
+{
+    const uint32_t *pair = packed + n / PANEL_COLUMNS * PANEL_COLUMNS * weight_pairs(K) +
+                           n % PANEL_COLUMNS;
+
+    for (int64_t p = 0; p < K / 2; p++)
+        memcpy(row + 2 * p, pair + p * PANEL_COLUMNS, sizeof(*pair));
+    if (K % 2)
+        row[K - 1] = (bf16)pair[K / 2 * PANEL_COLUMNS];
 }
 
 /* The panel after this piece's that the same thread will most likely want. */

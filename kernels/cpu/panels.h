@@ -46,7 +46,12 @@ extern const struct panels panels_avx512_bf16, panels_avx2, panels_neon;
 
 /* A linear's weight [N, K] as panels, one after the other. */
 size_t panels_weight_bytes(const struct tensor *plain);
-void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, uint32_t *packed);
+/* Rows [first, first + count) of it, which begin a panel and fill their last one or end the weight,
+ * on all threads. */
+void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64_t first,
+                        int64_t count, uint32_t *packed);
+/* The K elements of row n, out of the panels. */
+void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row);
 
 op_fn cpu_linear_panels, cpu_matmul_qk_panels, cpu_matmul_pv_panels;
 /* One weight for the rows of several calls, 1..GROUP_PARTS.  -1: not all are PAIRS, nothing was

@@ -100,22 +100,17 @@ static int weight_upload(struct backend *b, struct weight *w, const struct tenso
     return 0;
 }
 
-/* The products read the packed form alone. */
 static int weight_pack(struct backend *b, struct weight *w, struct error *err)
 {
     const size_t bytes = cuda_pack_linear_bytes(&w->plain);
-    int rc = -1;
 
     w->packed = cuda_alloc(b, bytes);
     if (!w->packed)
-        no_memory(b, bytes, err);
-    else if (cuda_pack_linear((const struct cuda *)b->state, &w->plain, w->packed))
-        error_set(err, 500, "a weight could not be packed on %s (%s)", b->device, cuda_trouble());
-    else
-        rc = 0;
-    cuda_free(b, w->plain.data);
-    w->plain.data = NULL;
-    return rc;
+        return no_memory(b, bytes, err);
+    if (cuda_pack_linear((const struct cuda *)b->state, &w->plain, w->packed))
+        return error_set(err, 500, "a weight could not be packed on %s (%s)", b->device,
+                         cuda_trouble());
+    return 0;
 }
 
 static void cuda_weight_close(struct backend *b, struct weight *w)
@@ -126,14 +121,23 @@ static void cuda_weight_close(struct backend *b, struct weight *w)
 }
 
 static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
-                            struct weight *out, struct error *err)
+                            passed_fn *passed, void *user, struct weight *out, struct error *err)
 {
     const int packs = op == OP_linear && plain->rank == 2 && b->numerics != NUMERICS_TORCH_CUDA;
+    const int is_read = out->plain.data != NULL; /* by another op */
 
-    memset(out, 0, sizeof(*out));
-    if (weight_upload(b, out, plain, err) || (packs && weight_pack(b, out, err))) {
+    (void)passed;
+    (void)user;
+    if (packs && out->packed)
+        return 0;
+    if ((!is_read && weight_upload(b, out, plain, err)) || (packs && weight_pack(b, out, err))) {
         cuda_weight_close(b, out);
         return -1;
+    }
+    /* The products read the packed form alone. */
+    if (packs && !is_read) {
+        cuda_free(b, out->plain.data);
+        out->plain.data = NULL;
     }
     return 0;
 }

@@ -1,44 +1,17 @@
-/* engine.c - opens everything that one model needs, in the order in which mistakes are cheapest. */
+/* engine.c - opens everything that one model needs, in the order in which mistakes are cheapest.
+ *
+ * The digest of the weights is one chain through the whole checkpoint, longer than all the rest on
+ * any number of cores: the caller computes it, and a thread of its own does the rest meanwhile. */
 #include "server/engine/engine.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "server/engine/prefixes.h"
-
-/* The digest reads the whole checkpoint: it does so beside the packing of the weights. */
-struct digest_job {
-    const struct weights *weights;
-    char *out;
-    struct error err;
-    pthread_t thread;
-    int started;
-};
-
-static void *compute_digest(void *user)
-{
-    struct digest_job *job = user;
-
-    weights_digest(job->weights, job->out, NULL, NULL, &job->err);
-    return NULL;
-}
-
-static int start_digest(struct digest_job *job, struct engine *e, struct error *err)
-{
-    job->weights = e->weights;
-    job->out = e->digest;
-    job->started = pthread_create(&job->thread, NULL, compute_digest, job) == 0;
-    return job->started ? 0 : error_set(err, 500, "no thread for the digest of the weights");
-}
-
-static int finish_digest(struct digest_job *job, struct error *err)
-{
-    if (!job->started)
-        return 0;
-    pthread_join(job->thread, NULL);
-    return job->err.code ? error_set(err, job->err.code, "%s", job->err.text) : 0;
-}
 
 /* The last component of a path; "." and trailing slashes do not count. */
 static char *folder_name(const char *folder)
@@ -110,11 +83,9 @@ static int open_programs(struct engine *e, const struct engine_options *o, struc
     return choose_attention(e, o->attention, err);
 }
 
-static int open_parts(struct engine *e, const struct engine_options *o, struct digest_job *digest,
-                      struct error *err)
+/* What can be refused at once. */
+static int open_parts(struct engine *e, const struct engine_options *o, struct error *err)
 {
-    int64_t count;
-
     e->folder = strdup(o->folder);
     e->name = folder_name(o->folder);
     if (!e->folder || !e->name)
@@ -124,11 +95,19 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct d
         hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
         hf_config_count(e->config, "max_position_embeddings", &e->max_positions, err))
         return -1;
+    if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
+        return error_set(err, 500, "out of memory");
     e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
     e->weights = e->backend ? weights_open(o->folder, err) : NULL;
-    if (!e->weights || start_digest(digest, e, err))
-        return -1;
+    return e->weights ? 0 : -1;
+}
+
+static int open_tokenizer(struct engine *e, const struct engine_options *o, struct error *err)
+{
+    int64_t count;
+
     e->tokenizer = tokenizer_open(o->folder, err);
+    malloc_trim(0); /* reading it took several times of what it keeps */
     if (!e->tokenizer)
         return -1;
     count = tokenizer_vocab_size(e->tokenizer);
@@ -136,23 +115,54 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct d
         return error_set(err, 400,
                          "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
                          o->folder, (long long)count - 1, (long long)e->vocab_size);
-    if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
-        return error_set(err, 500, "out of memory");
-    return open_programs(e, o, err);
+    return 0;
+}
+
+struct rest {
+    struct engine *engine;
+    const struct engine_options *options;
+    struct error err;
+    int rc;
+};
+
+/* Where cores are few it must not keep the digest from one.  The priority is the thread's alone. */
+static void *open_rest(void *user)
+{
+    enum { NICE = 10 };
+    struct rest *r = user;
+
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+    r->rc = open_tokenizer(r->engine, r->options, &r->err) ||
+            open_programs(r->engine, r->options, &r->err);
+    return NULL;
+}
+
+static int open_all(struct engine *e, const struct engine_options *o, struct error *err)
+{
+    struct rest rest = {.engine = e, .options = o};
+    pthread_t thread;
+    int rc;
+
+    if (open_parts(e, o, err))
+        return -1;
+    if (pthread_create(&thread, NULL, open_rest, &rest))
+        return error_set(err, 500, "no thread to load with");
+    rc = weights_digest(e->weights, e->digest, NULL, NULL, err);
+    pthread_join(thread, NULL);
+    if (rest.rc && err)
+        *err = rest.err;
+    return rc || rest.rc ? -1 : 0;
 }
 
 struct engine *engine_open(const struct engine_options *options, struct error *err)
 {
     struct engine *e = calloc(1, sizeof(*e));
-    struct digest_job digest = {0};
-    int rc;
 
     if (!e) {
         error_set(err, 500, "out of memory");
         return NULL;
     }
-    rc = open_parts(e, options, &digest, err);
-    if (finish_digest(&digest, err) || rc) {
+    if (open_all(e, options, err)) {
         engine_close(e);
         return NULL;
     }

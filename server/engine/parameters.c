@@ -7,11 +7,13 @@
 struct parameter {
     struct parameter *next;
     struct weight weight;
-    enum op op;
-    char name[]; /* of the tensor */
+    uint64_t ops; /* that it has been opened for: bits */
+    char name[];  /* of the tensor */
 };
 
 enum { BUCKETS = 1024 };
+
+_Static_assert(OP_COUNT <= 64, "an op is a bit of struct parameter");
 
 struct parameters {
     struct weights *weights;
@@ -61,14 +63,47 @@ static struct parameter **bucket_of(struct parameters *p, const char *name)
     return &p->bucket[h % BUCKETS];
 }
 
-static int open_tensor(struct parameters *p, struct parameter *e, const struct tensor *plain,
-                       struct error *err)
+static struct parameter *entry_find(struct parameters *p, const char *name)
 {
-    if (p->backend->weight_open(p->backend, e->op, plain, &e->weight, err))
+    struct parameter *e = *bucket_of(p, name);
+
+    while (e && strcmp(e->name, name) != 0)
+        e = e->next;
+    return e;
+}
+
+static struct parameter *entry_add(struct parameters *p, const char *name, struct error *err)
+{
+    struct parameter **bucket = bucket_of(p, name);
+    struct parameter *e = calloc(1, sizeof(*e) + strlen(name) + 1);
+
+    if (!e) {
+        error_set(err, 500, "out of memory");
+        return NULL;
+    }
+    memcpy(e->name, name, strlen(name) + 1);
+    e->next = *bucket;
+    *bucket = e;
+    return e;
+}
+
+static void on_passed(void *user, const void *data, size_t bytes)
+{
+    struct parameters *p = user;
+
+    weights_passed(p->weights, data, bytes);
+}
+
+static int open_tensor(struct parameters *p, struct parameter *e, enum op op,
+                       const struct tensor *plain, struct error *err)
+{
+    if (p->backend->weight_open(p->backend, op, plain, on_passed, p, &e->weight, err))
         return error_prefix(err, "%s: ", e->name);
-    if (e->weight.packed || e->weight.plain.data != plain->data)
+    if (!e->ops)
+        p->done += tensor_bytes(plain);
+    e->ops |= UINT64_C(1) << op;
+    if (e->weight.plain.data != plain->data)
         weights_release(p->weights, plain);
-    p->done += tensor_bytes(plain);
     if (p->progress)
         p->progress(p->user, "loading weights", p->done, p->all);
     return 0;
@@ -77,27 +112,15 @@ static int open_tensor(struct parameters *p, struct parameter *e, const struct t
 const struct weight *parameters_open(struct parameters *p, const char *name, enum op op,
                                      struct error *err)
 {
-    struct parameter **bucket = bucket_of(p, name), *e;
+    struct parameter *e = entry_find(p, name);
     const struct tensor *plain;
 
-    for (e = *bucket; e; e = e->next)
-        if (e->op == op && strcmp(e->name, name) == 0)
-            return &e->weight;
+    if (e && e->ops >> op & 1)
+        return &e->weight;
     plain = weights_find(p->weights, name, err);
     if (!plain)
         return NULL;
-    e = calloc(1, sizeof(*e) + strlen(name) + 1);
-    if (!e) {
-        error_set(err, 500, "out of memory");
-        return NULL;
-    }
-    memcpy(e->name, name, strlen(name) + 1);
-    e->op = op;
-    if (open_tensor(p, e, plain, err)) {
-        free(e);
-        return NULL;
-    }
-    e->next = *bucket;
-    *bucket = e;
-    return &e->weight;
+    if (!e)
+        e = entry_add(p, name, err);
+    return e && !open_tensor(p, e, op, plain, err) ? &e->weight : NULL;
 }

@@ -1,12 +1,13 @@
 /* weights.c - see weights.h.
  *
  * The checkpoint's files stay mapped; `slots` lists their tensors in name order.  A converted copy
- * is made under the one lock, once, and lives until weights_close. */
+ * is made under the one lock and lives until weights_release or weights_close. */
 #include "server/model/weights.h"
 
 #include <errno.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -244,6 +245,20 @@ static void convert(bf16 *to, const unsigned char *from, int64_t count, enum dty
     }
 }
 
+enum { PIECE = 1 << 24 }; /* bytes that are read before their pages are dropped */
+
+static void convert_all(bf16 *to, const unsigned char *from, int64_t count, enum dtype dtype)
+{
+    const int64_t size = (int64_t)dtype_size(dtype), most = PIECE / size;
+
+    for (int64_t first = 0; first < count; first += most) {
+        const int64_t piece = count - first < most ? count - first : most;
+
+        convert(to + first, from + first * size, piece, dtype);
+        drop_pages(from + first * size, (uint64_t)(piece * size));
+    }
+}
+
 /* Makes the slot's tensor.  The caller holds the lock. */
 static int prepare(struct slot *s, struct error *err)
 {
@@ -266,7 +281,7 @@ static int prepare(struct slot *s, struct error *err)
         if (from->dtype == DTYPE_BF16)
             memcpy(s->copy, from->data, (size_t)count * sizeof(bf16));
         else
-            convert(s->copy, from->data, count, from->dtype);
+            convert_all(s->copy, from->data, count, from->dtype);
         s->tensor.data = s->copy;
         drop_pages(from->data, e->end - e->begin);
     }
@@ -314,19 +329,42 @@ uint64_t weights_bytes(const struct weights *w)
     return bytes;
 }
 
+static int is_mapped(const struct weights *w, const void *data)
+{
+    for (int i = 0; i < w->file_count; i++)
+        if ((uintptr_t)data - (uintptr_t)w->files[i]->map < w->files[i]->map_size)
+            return 1;
+    return 0;
+}
+
+void weights_passed(const struct weights *w, const void *data, size_t bytes)
+{
+    if (is_mapped(w, data))
+        drop_pages(data, bytes);
+}
+
+static struct slot *slot_of(const struct weights *w, const struct tensor *t)
+{
+    const char *first = (const char *)&w->slots[0].tensor;
+
+    return &w->slots[((const char *)t - first) / (ptrdiff_t)sizeof(*w->slots)];
+}
+
 void weights_release(struct weights *w, const struct tensor *t)
 {
-    for (int i = 0; i < w->count; i++)
-        if (&w->slots[i].tensor == t) {
-            const struct safetensors_entry *e = w->slots[i].entry;
+    struct slot *s = slot_of(w, t);
 
-            drop_pages(e->tensor.data, e->end - e->begin);
-        }
+    drop_pages(s->entry->tensor.data, s->entry->end - s->entry->begin);
+    pthread_mutex_lock(&w->lock);
+    if (s->copy) {
+        free(s->copy);
+        s->copy = s->tensor.data = NULL;
+        s->ready = 0;
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
 /* ---- digest ---- */
-
-enum { DIGEST_PIECE = 1 << 24 };
 
 struct digest {
     EVP_MD_CTX *context;
@@ -344,9 +382,10 @@ static void digest_text(struct digest *d, const char *text)
 static void digest_data(struct digest *d, const unsigned char *data, uint64_t size)
 {
     while (size) {
-        size_t piece = size < DIGEST_PIECE ? (size_t)size : DIGEST_PIECE;
+        size_t piece = size < PIECE ? (size_t)size : PIECE;
 
         d->failed |= !EVP_DigestUpdate(d->context, data, piece);
+        drop_pages(data, piece);
         d->done += piece;
         data += piece;
         size -= piece;

@@ -8,7 +8,7 @@
 
 struct weights; /* opaque; immutable and shared after weights_open */
 
-/* bf16 tensors stay mapped; f16 and f32 ones are converted to bf16 on first use, as
+/* bf16 tensors stay mapped; f16 and f32 ones are converted to bf16 when they are used, as
  * from_pretrained(dtype=bfloat16) does.  Errors name the file and the tensor. */
 struct weights *weights_open(const char *folder, struct error *err);
 void weights_close(struct weights *w);
@@ -21,7 +21,11 @@ const struct tensor *weights_find(struct weights *w, const char *name, struct er
 int weights_count(const struct weights *w);
 /* Bytes of all tensors as stored. */
 uint64_t weights_bytes(const struct weights *w);
-/* Tells the system that the mapped pages of a tensor are not needed again soon. */
+/* Some bytes of a tensor are not needed again soon: gives back the pages that are mapped for them.
+ * They still can be read. */
+void weights_passed(const struct weights *w, const void *data, size_t bytes);
+/* A tensor is not needed again: gives back its pages, and its copy where it has been converted.  Its
+ * data may be read again only after another weights_find. */
 void weights_release(struct weights *w, const struct tensor *t);
 
 /* SHA-256 of the checkpoint's content, independent of how it is cut into files: over the tensors in

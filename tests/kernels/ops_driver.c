@@ -149,7 +149,7 @@ static const struct weight *opened(struct backend *b, enum op op, const struct t
 
     if (!plain->rank)
         return NULL;
-    if (b->weight_open(b, op, plain, weight, &err))
+    if (b->weight_open(b, op, plain, NULL, NULL, weight, &err))
         die(err.text);
     return weight;
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "kernels/backend.h"
 #include "kernels/bf16.h"
@@ -137,14 +138,147 @@ static void test_memory(void **state)
 
         assert_non_null(p);
         assert_int_equal((uintptr_t)p % 64, 0);
-        for (size_t k = 0; k < sizes[i]; k++)
-            assert_int_equal(p[k], 0);
+        memset(p, 0x5a, sizes[i]);
         cpu->free(cpu, p);
     }
     assert_null(cpu->alloc(cpu, SIZE_MAX));
     assert_null(cpu->alloc(cpu, SIZE_MAX / 2));
     cpu->free(cpu, NULL);
 }
+
+/* Several at once, in an order of giving back that is not that of taking. */
+static void test_memory_is_not_shared(void **state)
+{
+    enum { AREAS = 5, ROUNDS = 3 };
+    unsigned char *p[AREAS];
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < AREAS; i++) {
+            const size_t bytes = (size_t)(i + 1) << (20 + round);
+
+            p[i] = cpu->alloc(cpu, bytes);
+            assert_non_null(p[i]);
+            memset(p[i], i, bytes);
+        }
+        for (int i = 0; i < AREAS; i++)
+            for (size_t k = 0; k < (size_t)(i + 1) << (20 + round); k += 4093)
+                assert_int_equal(p[i][k], i);
+        for (int i = 0; i < AREAS; i++)
+            cpu->free(cpu, p[i * 2 % AREAS]);
+    }
+}
+
+/* ---- weights ---- */
+
+struct passed {
+    const char *next; /* the first byte that has not passed */
+    int parts;
+};
+
+static void on_passed(void *user, const void *data, size_t bytes)
+{
+    struct passed *passed = user;
+
+    assert_ptr_equal(data, passed->next);
+    passed->next += bytes;
+    passed->parts++;
+}
+
+static bf16 *numbers(int64_t count)
+{
+    bf16 *data = malloc((size_t)count * sizeof(*data));
+
+    for (int64_t i = 0; i < count; i++)
+        data[i] = (bf16)(i * 40503 >> 3);
+    return data;
+}
+
+/* Every row of a table that embedding reads out of the weight w. */
+static void assert_rows(struct backend *b, const struct weight *w, const bf16 *rows, int64_t count,
+                        int64_t width)
+{
+    const int64_t shape[] = {count, width};
+    int64_t *id = malloc((size_t)count * sizeof(*id));
+    bf16 *got = malloc((size_t)(count * width) * sizeof(*got));
+    struct tensor in = tensor_make(DTYPE_I64, 1, &count, id);
+    struct tensor out = tensor_make(DTYPE_BF16, 2, shape, got);
+    struct op_call call = {.backend = b, .in = {&in}, .weight = w, .out = &out};
+
+    for (int64_t i = 0; i < count; i++)
+        id[i] = count - 1 - i;
+    assert_int_equal(b->op[OP_embedding](&call), 0);
+    for (int64_t i = 0; i < count; i++)
+        assert_memory_equal(got + i * width, rows + id[i] * width, (size_t)width * sizeof(bf16));
+    free(id);
+    free(got);
+}
+
+/* One tensor for embedding and for linear, opened in either order: one form serves both. */
+static void table_case(int64_t count, int64_t width, enum op first, enum op second)
+{
+    const int64_t shape[] = {count, width};
+    struct backend *b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 2, NULL);
+    bf16 *rows = numbers(count * width), *copy = numbers(count * width);
+    const struct tensor plain = tensor_make(DTYPE_BF16, 2, shape, rows);
+    struct passed passed = {(const char *)rows, 0};
+    struct weight w = {0};
+
+    assert_non_null(b);
+    assert_int_equal(b->weight_open(b, first, &plain, on_passed, &passed, &w, NULL), 0);
+    assert_int_equal(b->weight_open(b, second, &plain, on_passed, &passed, &w, NULL), 0);
+    if (w.packed) {
+        assert_ptr_equal(passed.next, rows + count * width);
+        assert_true(passed.parts > (int)(tensor_bytes(&plain) >> 25));
+    }
+    if (!w.plain.data)
+        memset(rows, 0xff, tensor_bytes(&plain)); /* nobody reads it any more */
+    assert_int_equal(w.plain.data == NULL, w.packed && count * width > 4096);
+    assert_rows(b, &w, copy, count, width);
+    b->weight_close(b, &w);
+    backend_close(b);
+    free(rows);
+    free(copy);
+}
+
+static void test_table_of_two_ops(void **state)
+{
+    static const int64_t sizes[][2] = {{1, 1},    {64, 64},  {65, 63},       {63, 65},
+                                       {200, 33}, {129, 96}, {300000, 64}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        table_case(sizes[i][0], sizes[i][1], OP_embedding, OP_linear);
+        table_case(sizes[i][0], sizes[i][1], OP_linear, OP_embedding);
+    }
+}
+
+/* Weights lie side by side; one that is closed leaves the others alone. */
+static void test_weights_are_not_shared(void **state)
+{
+    enum { WEIGHTS = 40 };
+    static const int64_t shape[] = {70, 900};
+    struct backend *b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 1, NULL);
+    struct weight w[WEIGHTS] = {0};
+    bf16 *rows = numbers(70 * 900 + WEIGHTS);
+
+    (void)state;
+    for (int i = 0; i < WEIGHTS; i++) {
+        const struct tensor plain = tensor_make(DTYPE_BF16, 2, shape, rows + i);
+
+        assert_int_equal(b->weight_open(b, OP_linear, &plain, NULL, NULL, &w[i], NULL), 0);
+    }
+    for (int i = 0; i < WEIGHTS; i += 2)
+        b->weight_close(b, &w[i]);
+    for (int i = 1; i < WEIGHTS; i += 2) {
+        assert_rows(b, &w[i], rows + i, 70, 900);
+        b->weight_close(b, &w[i]);
+    }
+    backend_close(b);
+    free(rows);
+}
+
+/* ---- copies ---- */
 
 static void test_copy_of_strided(void **state)
 {
@@ -243,6 +377,9 @@ int main(void)
         cmocka_unit_test(test_refuses_what_needs_a_gpu),
         cmocka_unit_test(test_opened),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_is_not_shared),
+        cmocka_unit_test(test_table_of_two_ops),
+        cmocka_unit_test(test_weights_are_not_shared),
         cmocka_unit_test(test_copy_of_strided),
         cmocka_unit_test(test_copy_rounds_to_bf16),
         cmocka_unit_test(test_copy_of_every_half),

@@ -378,7 +378,7 @@ static void embedding_case(int64_t tokens, int64_t width)
     int64_t *id = malloc((size_t)tokens * sizeof(*id));
     bf16 *rows = numbers(97 * width), *want = numbers(tokens * width);
     const struct tensor plain = tensor_make(DTYPE_BF16, 2, table, rows);
-    struct weight weight;
+    struct weight weight = {};
     struct error err = {0};
     struct tensor in, out;
     struct op_call call;
@@ -389,7 +389,7 @@ static void embedding_case(int64_t tokens, int64_t width)
     }
     in = on_device(DTYPE_I64, 1, &tokens, id);
     out = on_device(DTYPE_BF16, 2, shape, NULL);
-    assert_int_equal(cuda->weight_open(cuda, OP_embedding, &plain, &weight, &err), 0);
+    assert_int_equal(cuda->weight_open(cuda, OP_embedding, &plain, NULL, NULL, &weight, &err), 0);
     call = call_of(cuda, &in, &out);
     call.weight = &weight;
     assert_int_equal(cuda->op[OP_embedding](&call), 0);

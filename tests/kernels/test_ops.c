@@ -88,11 +88,11 @@ static void run_on(struct backend *b, const struct op_case *c, bf16 *out)
     for (int i = 0; i < c->count; i++)
         call.in[i] = &c->in[i];
     if (c->weight.rank) {
-        assert_int_equal(b->weight_open(b, c->op, &c->weight, &weight, &err), 0);
+        assert_int_equal(b->weight_open(b, c->op, &c->weight, NULL, NULL, &weight, &err), 0);
         call.weight = &weight;
     }
     if (c->bias.rank) {
-        assert_int_equal(b->weight_open(b, c->op, &c->bias, &bias, &err), 0);
+        assert_int_equal(b->weight_open(b, c->op, &c->bias, NULL, NULL, &bias, &err), 0);
         call.bias = &bias;
     }
     assert_int_equal(b->op[c->op](&call), 0);

@@ -105,6 +105,9 @@ static void test_every_f16(void **state)
     assert_int_equal(got[0x7c01], 0x7fc0);
     assert_int_equal(got[0xfc00], 0xff80);
     assert_int_equal(got[0x0001], 0x3380);
+    weights_release(w, t);
+    assert_ptr_equal(weights_find(w, "t", NULL), t);
+    assert_int_equal(((const bf16 *)t->data)[0x3c00], 0x3f80);
     weights_close(w);
     free(data);
 }
