@@ -102,7 +102,7 @@ $(B)/tests/%: $(B)/obj/tests/%.cu.o $(ALL_OBJ)
 
 CASES_C := $(wildcard tests/kernels/op_cases*.c)
 ALL_C += $(CASES_C)
-$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_cuda_ops: $(call obj,$(CASES_C))
+$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_group $(B)/tests/kernels/test_cuda_ops: $(call obj,$(CASES_C))
 
 $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 	@mkdir -p $(@D)

@@ -21,12 +21,20 @@ typedef void passed_fn(void *user, const void *data, size_t bytes);
 /* Operations that a backend may do as one, for several calls of the model (parts) at once. */
 enum group {
     GROUP_SAME, /* one operation: with linear the weight is read once for all parts */
+    /* Several operations, each on its own or on what those before it made.  Only the last output of
+     * LINEAR_ADD and GATED has to be written; no output of these three may lie where an input of
+     * theirs does. */
+    GROUP_LINEARS,    /* linears of one input */
+    GROUP_LINEAR_ADD, /* linear, add of its output and another */
+    GROUP_GATED,      /* linear, linear, silu of the first one's, mul of that and the second's */
+    GROUP_EACH,       /* any but linears: a part's are done in order */
     GROUP_COUNT
 };
-enum { GROUP_PARTS = 64, GROUP_STEPS = 8 };
+enum { GROUP_PARTS = 64, GROUP_STEPS = 12 };
 
-/* call[s * parts + k]: step s of the group, for part k.  Parts do not depend on each other, and
- * each has the bits that it would have alone, one operation after the other.  0, or -1. */
+/* call[s * parts + k]: step s of the group, for part k.  An input that another step of the group
+ * makes is that step's `out`, the same pointer.  Parts do not depend on each other, and each has
+ * the bits that it would have alone, one operation after the other.  0, or -1. */
 typedef int group_fn(const struct op_call *call, int steps, int parts);
 
 /* One device under one numerics.  Immutable once opened; ops may be called from any number of

@@ -255,6 +255,7 @@ static void table_fill(struct backend *b, int version)
     memcpy(b->op, ops, sizeof(ops));
     b->op[OP_sdpa] = versions[version].sdpa;
     b->group[GROUP_SAME] = cpu_group_same;
+    b->group[GROUP_EACH] = cpu_group_each;
     if (b->numerics == NUMERICS_TORCH_CPU_AVX2) {
         b->op[OP_linear] = versions[version].linear;
         b->op[OP_matmul_qk] = versions[version].matmul_qk;
@@ -263,6 +264,9 @@ static void table_fill(struct backend *b, int version)
         b->op[OP_linear] = cpu_linear_panels;
         b->op[OP_matmul_qk] = cpu_matmul_qk_panels;
         b->op[OP_matmul_pv] = cpu_matmul_pv_panels;
+        b->group[GROUP_LINEARS] = cpu_group_linears;
+        b->group[GROUP_LINEAR_ADD] = cpu_group_linear_add;
+        b->group[GROUP_GATED] = cpu_group_gated;
     }
 }
 

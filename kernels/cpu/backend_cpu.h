@@ -70,6 +70,6 @@ op_fn cpu_embedding, cpu_rotary, cpu_linear, cpu_rms_norm, cpu_rope, cpu_cache_a
 
 /* ---- groups of them; backend.h ---- */
 
-group_fn cpu_group_same;
+group_fn cpu_group_same, cpu_group_linears, cpu_group_linear_add, cpu_group_gated, cpu_group_each;
 
 #endif

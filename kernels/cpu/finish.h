@@ -27,4 +27,11 @@ static inline void finish_sums(const float *restrict sum, const bf16 *restrict b
             y[c] = finish_round(sum[c]);
 }
 
+/* y[c] = bf(y[c] + add[c]). */
+static inline void finish_add(bf16 *restrict y, const bf16 *restrict add, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++)
+        y[c] = finish_round(bf16_to_f32(y[c]) + bf16_to_f32(add[c]));
+}
+
 #endif

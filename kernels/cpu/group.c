@@ -1,30 +1,62 @@
-/* group.c - operations of several calls of the model at once. */
+/* group.c - operations of several calls of the model at once, and several operations as one. */
 #include "kernels/cpu/backend_cpu.h"
 #include "kernels/cpu/panels.h"
 
+static int one(const struct op_call *call)
+{
+    return call->backend->op[call->op](call);
+}
+
+/* ---- parts beside each other ---- */
+
 struct each {
-    const struct op_call *call;
-    int *failed; /* [parts] */
+    const struct op_call *call; /* [steps][parts] */
+    int steps, parts;
+    int thin[GROUP_PARTS]; /* parts that are done side by side */
+    int failed[GROUP_PARTS];
 };
 
-/* What the operation would share out among threads it does here alone: they are busy with other
+static int steps_of(const struct each *e, int part)
+{
+    for (int s = 0; s < e->steps; s++)
+        if (one(&e->call[s * e->parts + part]))
+            return -1;
+    return 0;
+}
+
+/* What the operations would share out among threads they do here alone: those are busy with other
  * parts. */
 static void each_piece(const void *work, int64_t piece)
 {
-    const struct each *e = work;
-    const struct op_call *call = &e->call[piece];
+    struct each *const e = *(struct each *const *)work;
+    const int part = e->thin[piece];
 
-    e->failed[piece] = call->backend->op[call->op](call);
+    e->failed[part] = steps_of(e, part);
 }
 
-static int each(const struct op_call *call, int parts)
+/* Whether a part is work for one thread, while others have their own. */
+static int is_thin(const struct op_call *call, int parts)
 {
-    int failed[GROUP_PARTS];
-    const struct each e = {call, failed};
+    enum { TOKENS = 32, KEYS = 512 };
+    const struct op_scope *scope = &call->scope;
 
-    cpu_run(call, each_piece, &e, parts);
+    return scope->tokens <= TOKENS &&
+           (parts >= call->backend->threads || scope->past + scope->tokens <= KEYS);
+}
+
+int cpu_group_each(const struct op_call *call, int steps, int parts)
+{
+    struct each e = {.call = call, .steps = steps, .parts = parts}, *work = &e;
+    int thin = 0;
+
     for (int k = 0; k < parts; k++)
-        if (failed[k])
+        if (parts > 1 && is_thin(&call[k], parts))
+            e.thin[thin++] = k;
+        else if (steps_of(&e, k))
+            return -1;
+    cpu_run(call, each_piece, &work, thin);
+    for (int k = 0; k < thin; k++)
+        if (e.failed[e.thin[k]])
             return -1;
     return 0;
 }
@@ -32,8 +64,38 @@ static int each(const struct op_call *call, int parts)
 int cpu_group_same(const struct op_call *call, int steps, int parts)
 {
     (void)steps;
-    if (call->op == OP_linear && call->backend->op[OP_linear] == cpu_linear_panels &&
-        cpu_linear_joined(call, parts) == 0)
+    if (call->op == OP_linear && cpu_product(call, 1, parts, PRODUCT_STORE, NULL) == 0)
         return 0;
-    return each(call, parts);
+    return cpu_group_each(call, 1, parts);
+}
+
+/* ---- linears and what follows them ---- */
+
+static int one_by_one(const struct op_call *call, int steps, int parts)
+{
+    for (int s = 0; s < steps; s++)
+        if (cpu_group_same(call + s * parts, 1, parts))
+            return -1;
+    return 0;
+}
+
+int cpu_group_linears(const struct op_call *call, int steps, int parts)
+{
+    if (cpu_product(call, steps, parts, PRODUCT_STORE, NULL) == 0)
+        return 0;
+    return one_by_one(call, steps, parts);
+}
+
+int cpu_group_linear_add(const struct op_call *call, int steps, int parts)
+{
+    if (cpu_product(call, 1, parts, PRODUCT_ADD, call + parts) == 0)
+        return 0;
+    return one_by_one(call, steps, parts);
+}
+
+int cpu_group_gated(const struct op_call *call, int steps, int parts)
+{
+    if (cpu_product(call, 2, parts, PRODUCT_GATED, call + 3 * parts) == 0)
+        return 0;
+    return one_by_one(call, steps, parts);
 }

@@ -1,4 +1,4 @@
-/* panels.c - linear, matmul_qk and matmul_pv as panels; see panels.h. */
+/* panels.c - packed weights, and matmul_qk and matmul_pv as panels; see panels.h. */
 #include "kernels/cpu/panels.h"
 
 #include <string.h>
@@ -9,7 +9,6 @@ enum {
     PANEL_CHUNK = 192,       /* rows of a piece at most; a multiple of PANEL_ROWS */
     PANEL_BLOCK_MOST = 1024, /* elements of k of a block */
     PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
-    LINE = 64,               /* bytes of a cache line */
 };
 
 static int64_t least(int64_t a, int64_t b)
@@ -19,13 +18,12 @@ static int64_t least(int64_t a, int64_t b)
 
 /* Panels x chunks of rows: the pieces of a product. */
 struct grid {
-    const struct op_call *call; /* the first of parts, where there are several */
+    const struct op_call *call;
     const struct panels *panels;
     int64_t block; /* of k */
     int64_t rows, N, K;
     int64_t columns, chunks; /* how many panels, and chunks of rows */
     int64_t chunk;           /* rows of all chunks but the last; a multiple of PANEL_ROWS */
-    int64_t threads;
 };
 
 static struct grid grid_of(const struct op_call *call, const struct product_rule *rule,
@@ -36,8 +34,7 @@ static struct grid grid_of(const struct op_call *call, const struct product_rule
                      .block = rule->block,
                      .rows = rows,
                      .N = N,
-                     .K = K,
-                     .threads = call->backend->threads};
+                     .K = K};
 
     g.columns = cpu_pieces(N, PANEL_COLUMNS);
     g.chunks = rows ? cpu_pieces(rows, PANEL_CHUNK) : 1;
@@ -46,7 +43,7 @@ static struct grid grid_of(const struct op_call *call, const struct product_rule
     return g;
 }
 
-/* ---- linear ---- */
+/* ---- weights ---- */
 
 static int64_t weight_pairs(int64_t K)
 {
@@ -93,131 +90,6 @@ void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row)
         memcpy(row + 2 * p, pair + p * PANEL_COLUMNS, sizeof(*pair));
     if (K % 2)
         row[K - 1] = (bf16)pair[K / 2 * PANEL_COLUMNS];
-}
-
-/* The panel after this piece's that the same thread will most likely want. */
-static const char *panel_ahead(const struct grid *g, int64_t piece)
-{
-    const int64_t own = piece / g->chunks, soon = (piece + g->threads) / g->chunks;
-    const int64_t next = least(soon > own ? soon : own + 1, g->columns - 1);
-
-    return (const char *)((const uint32_t *)g->call->weight->packed +
-                          next * PANEL_COLUMNS * weight_pairs(g->K));
-}
-
-/* The rows of several calls, one after the other. */
-struct joined {
-    struct grid grid;
-    int parts;
-    int64_t end[GROUP_PARTS];   /* of each part's rows */
-    int64_t block[GROUP_PARTS]; /* of k: calls of one row have another than longer ones */
-};
-
-/* Rows first .. first + rows of a tile, at most, from part `at` on. */
-static int64_t tile_rows(const struct joined *j, int *at, int64_t first, int64_t end)
-{
-    int64_t rows = 0;
-
-    while (first >= j->end[*at])
-        ++*at;
-    for (int k = *at; k < j->parts && j->block[k] == j->block[*at]; k++)
-        rows = least(end, j->end[k]) - first;
-    /* As even as may be: the last of many tiles is not left with one row. */
-    return cpu_pieces(rows, cpu_pieces(rows, PANEL_ROWS));
-}
-
-/* Rows of the tile, wherever they lie. */
-static void tile_bind(const struct joined *j, struct panel_tile *t, int at, int64_t first,
-                      int64_t column)
-{
-    for (int i = 0; i < t->rows; i++) {
-        const struct op_call *call;
-        int64_t row;
-
-        while (first + i >= j->end[at])
-            at++;
-        call = &j->grid.call[at];
-        row = first + i - (at ? j->end[at - 1] : 0);
-        t->x[i] = cpu_row(call->in[0], row);
-        t->y[i] = cpu_row(call->out, row) + column;
-        /* Its lines are the core's own by the time that the sums are there. */
-        __builtin_prefetch(t->y[i], 1);
-        __builtin_prefetch(t->y[i] + PANEL_COLUMNS / 2, 1);
-    }
-}
-
-static void linear_piece(const void *work, int64_t piece)
-{
-    const struct joined *j = work;
-    const struct grid *g = &j->grid;
-    const struct op_call *call = g->call;
-    const int64_t column = piece / g->chunks * PANEL_COLUMNS;
-    const int64_t first = piece % g->chunks * g->chunk;
-    const int64_t end = least(first + g->chunk, g->rows);
-    const char *ahead = panel_ahead(g, piece);
-    int few, at = 0;
-    struct panel_tile t = {
-        .panel = (const uint32_t *)call->weight->packed + column * weight_pairs(g->K),
-        .K = g->K,
-        .bias = call->bias ? (const bf16 *)call->bias->plain.data + column : NULL,
-        .columns = least(g->N - column, PANEL_COLUMNS),
-    };
-
-    /* All tiles of the piece together ask for all of the next panel; each for the rows of the next
-     * tile as well, or where tiles are few for twice as much of the panel. */
-    t.stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)),
-                             cpu_pieces(end - first, PANEL_ROWS));
-    few = t.stride[0] > LINE;
-    t.stride[1] = few ? t.stride[0] : 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
-    for (int64_t r = first; r < end; r += t.rows) {
-        t.rows = (int)tile_rows(j, &at, r, end);
-        t.block = j->block[at];
-        tile_bind(j, &t, at, r, column);
-        t.ahead[0] = ahead;
-        t.ahead[1] = few ? ahead + LINE : (const char *)(t.x[t.rows - 1] + call->in[0]->stride[0]);
-        g->panels->tile(&t);
-        ahead += weight_pairs(g->K) * t.stride[0];
-    }
-}
-
-/* Whether all parts are PAIRS against panels, and then the grid of all their rows. */
-static int join(struct joined *j, const struct op_call *call, int parts)
-{
-    const struct tensor *w = &call->weight->plain;
-    struct product_rule rule = {0};
-    int64_t rows = 0;
-
-    j->parts = parts;
-    for (int k = 0; k < parts; k++) {
-        rule = product_rule_of_linear(&call[k]);
-        if (rule.kind != PRODUCT_PAIRS || !call->weight->packed)
-            return 0;
-        rows += cpu_row_count(call[k].in[0]);
-        j->end[k] = rows;
-        j->block[k] = rule.block;
-    }
-    j->grid = grid_of(call, &rule, rows, w->shape[0], w->shape[1]);
-    return 1;
-}
-
-static int linears(const struct op_call *call, int parts)
-{
-    struct joined j;
-
-    if (!join(&j, call, parts))
-        return -1;
-    cpu_run(call, linear_piece, &j, j.grid.columns * j.grid.chunks);
-    return 0;
-}
-
-int cpu_linear_panels(const struct op_call *call)
-{
-    return linears(call, 1) ? cpu_linear(call) : 0;
-}
-
-int cpu_linear_joined(const struct op_call *call, int parts)
-{
-    return linears(call, parts);
 }
 
 /* ---- attention: the query heads of one key head are rows of one product ---- */

@@ -10,23 +10,28 @@
 
 enum { PANEL_COLUMNS = 64, PANEL_ROWS = 6 /* at a time */ };
 
-/* Some rows against a whole panel: y[r][c] = bf(sum over blocks of k of their chains + bias[c]). */
+/* Some rows against a panel: y[r][c] = bf(sum over blocks of k of their chains + bias[c]). */
 struct panel_tile {
     const bf16 *x[PANEL_ROWS];
     bf16 *y[PANEL_ROWS];
-    int rows; /* 1..PANEL_ROWS */
+    const bf16 *add[PANEL_ROWS]; /* not NULL: y[r][c] = bf(what it would be + add[r][c]) */
+    int rows;                    /* 1..PANEL_ROWS */
+    int half;                    /* only the 32 columns from `panel` on: where panels.halves is 2 */
     const uint32_t *panel;
     int64_t K, block;
-    const bf16 *bias; /* of the panel's first column; may be NULL */
+    const bf16 *bias; /* of the first column; may be NULL */
     int64_t columns;  /* 1..PANEL_COLUMNS */
     /* Memory that is wanted soon, asked for on the way: the line at ahead[i] + p * stride[i] with
      * pair p.  Need not be the program's own. */
     const char *ahead[2];
     int64_t stride[2];
+    /* What will be read after the panel, if it is one row: its first lines are asked for. */
+    const char *next;
 };
 
 /* What an instruction set provides. */
 struct panels {
+    int halves; /* into how many parts of equal columns a tile can be cut: 1 or 2 */
     /* One block of K elements of k: sum[r][c] (+)= the chain of row r and column c.
      * x[r]: row r from the block's first k, rows 1..PANEL_ROWS; panel: from the block's first
      * pair; first: sum is set instead of added to. */
@@ -54,8 +59,18 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64
 void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row);
 
 op_fn cpu_linear_panels, cpu_matmul_qk_panels, cpu_matmul_pv_panels;
-/* One weight for the rows of several calls, 1..GROUP_PARTS.  -1: not all are PAIRS, nothing was
- * done. */
-int cpu_linear_joined(const struct op_call *call, int parts);
+
+/* What becomes of the sums of linears. */
+enum product_end {
+    PRODUCT_STORE, /* each its own output */
+    PRODUCT_ADD,   /* of one linear: `end` is the add of its output and something else */
+    PRODUCT_GATED, /* of two: end is the mul of silu(the first one's output) and the second's */
+};
+
+/* Linears of one input, call[l * parts + k] linear l of part k, in one pass over their weights.
+ * end: [parts] calls, whose outputs are written instead; no other may overlap what is read.
+ * -1: not all are PAIRS against panels of this backend; nothing was done. */
+int cpu_product(const struct op_call *call, int linears, int parts, enum product_end how,
+                const struct op_call *end);
 
 #endif

@@ -111,6 +111,7 @@ static void tile(const struct panel_tile *t)
 }
 
 const struct panels panels_avx2 = {
+    .halves = 1,
     .block = block,
     .tile = tile,
     .finish = panels_finish,

@@ -3,7 +3,7 @@
 
 #include "kernels/cpu/panels_body.h"
 
-enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 4096 / 4 /* pairs to prefetch ahead */ };
+enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 16 /* pairs to prefetch ahead */ };
 
 /* Sums stay in registers only where every loop over them is unrolled. */
 #define UNROLL _Pragma("GCC unroll 6")
@@ -20,45 +20,51 @@ INLINE __m512bh pair_of(const bf16 *x, int64_t p)
 
 /* One pair of every row: the pairs are loaded one by one, since 24 sums and 4 columns leave four
  * registers.  last: the pair is x's single last element. */
-INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, int64_t p, int last,
-                 const uint32_t *panel)
+INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, const int vectors,
+                 int64_t p, int last, const uint32_t *panel)
 {
     __m512bh w[VECTORS];
 
-    UNROLL for (int v = 0; v < VECTORS; v++)
+    UNROLL for (int v = 0; v < vectors; v++)
         w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
     UNROLL for (int r = 0; r < rows; r++) {
         const __m512bh pair =
             last ? (__m512bh)_mm512_set1_epi32(x[r][2 * p]) : pair_of(x[r], p);
 
-        UNROLL for (int v = 0; v < VECTORS; v++)
+        UNROLL for (int v = 0; v < vectors; v++)
             acc[r][v] = _mm512_dpbf16_ps(acc[r][v], pair, w[v]);
     }
 }
 
 /* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One
- * row, which waits for memory, asks for more of its own panel instead. */
+ * row, which waits for memory, asks for more of its own panel instead, and then of the next. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
-                      const uint32_t *panel, int64_t K, const struct panel_tile *t, int64_t k)
+                      const int vectors, const uint32_t *panel, int64_t K,
+                      const struct panel_tile *t, int64_t k)
 {
     const char *first = t ? t->ahead[0] + k / 2 * t->stride[0] : NULL;
     const char *second = t ? t->ahead[1] + k / 2 * t->stride[1] : NULL;
+    const uint32_t *soon = panel + AHEAD * PANEL_COLUMNS;
+    const int64_t change = t && rows == 1 ? (t->K - k) / 2 - AHEAD : INT64_MAX;
 
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++)
+        UNROLL for (int v = 0; v < vectors; v++)
             acc[r][v] = _mm512_setzero_ps();
     for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
         if (rows == 1) {
-            for (int v = 0; v < VECTORS; v++)
-                _mm_prefetch((const char *)(panel + AHEAD + 16 * v), _MM_HINT_T0);
+            if (p == change)
+                soon = (const uint32_t *)(const void *)t->next;
+            UNROLL for (int v = 0; v < vectors; v++)
+                _mm_prefetch((const char *)(soon + 16 * v), _MM_HINT_T0);
+            soon += PANEL_COLUMNS;
         } else if (t) {
             _mm_prefetch(first + p * t->stride[0], _MM_HINT_T1);
             _mm_prefetch(second + p * t->stride[1], _MM_HINT_T1);
         }
-        step(acc, x, rows, p, 0, panel);
+        step(acc, x, rows, vectors, p, 0, panel);
     }
     if (K % 2)
-        step(acc, x, rows, K / 2, 1, panel);
+        step(acc, x, rows, vectors, K / 2, 1, panel);
 }
 
 /* `rows` is a constant at every call. */
@@ -70,7 +76,7 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
 
     for (int r = 0; r < rows; r++)
         x[r] = rows_of_x[r];
-    chains_of(acc, x, rows, panel, K, NULL, 0);
+    chains_of(acc, x, rows, VECTORS, panel, K, NULL, 0);
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < VECTORS; v++) {
             float *to = &sum[r][16 * v];
@@ -121,24 +127,33 @@ INLINE __m256i round_of(__m512 f)
     return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
 }
 
+INLINE __m512 widened(const bf16 *from, __mmask16 there)
+{
+    const __m256i values = _mm256_maskz_loadu_epi16(there, from);
+
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+}
+
 /* Vector v of a row's sums, as what is stored. */
 INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
 {
     const int64_t left = t->columns - 16 * v;
     const uint32_t bits = left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
     const __mmask16 there = _cvtu32_mask16(bits);
+    __m256i y;
 
-    if (t->bias) {
-        const __m256i bias = _mm256_maskz_loadu_epi16(there, t->bias + 16 * v);
-
-        sum = _mm512_add_ps(
-            sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bias), 16)));
+    if (t->bias)
+        sum = _mm512_add_ps(sum, widened(t->bias + 16 * v, there));
+    y = round_of(sum);
+    if (t->add[r]) {
+        sum = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(y), 16));
+        y = round_of(_mm512_add_ps(sum, widened(t->add[r] + 16 * v, there)));
     }
-    _mm256_mask_storeu_epi16(t->y[r] + 16 * v, there, round_of(sum));
+    _mm256_mask_storeu_epi16(t->y[r] + 16 * v, there, y);
 }
 
-/* `rows` is a constant at every call. */
-INLINE void tile_of(const struct panel_tile *t, const int rows)
+/* `rows` and `vectors` are constants at every call. */
+INLINE void tile_of(const struct panel_tile *t, const int rows, const int vectors)
 {
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
     const uint32_t *panel = t->panel;
@@ -150,32 +165,42 @@ INLINE void tile_of(const struct panel_tile *t, const int rows)
     for (int64_t k = 0;; k += t->block) {
         const int64_t left = t->K - k, count = left < t->block ? left : t->block;
 
-        chains_of(acc, x, rows, panel, count, t, k);
+        chains_of(acc, x, rows, vectors, panel, count, t, k);
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < VECTORS; v++)
+            UNROLL for (int v = 0; v < vectors; v++)
                 if (k)
                     acc[r][v] = _mm512_add_ps(_mm512_load_ps(&sum[r][16 * v]), acc[r][v]);
         if (left <= t->block)
             break;
         UNROLL for (int r = 0; r < rows; r++) {
-            UNROLL for (int v = 0; v < VECTORS; v++)
+            UNROLL for (int v = 0; v < vectors; v++)
                 _mm512_store_ps(&sum[r][16 * v], acc[r][v]);
             x[r] += count;
         }
         panel += count / 2 * PANEL_COLUMNS;
     }
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++)
+        UNROLL for (int v = 0; v < vectors; v++)
             finish_vector(t, r, v, acc[r][v]);
+}
+
+static void half_tile(const struct panel_tile *t)
+{
+#define HALF_TILE_OF(count) tile_of(t, count, VECTORS / 2)
+    WITH_ROWS(t->rows, HALF_TILE_OF)
 }
 
 static void tile(const struct panel_tile *t)
 {
-#define TILE_OF(count) tile_of(t, count)
-    WITH_ROWS(t->rows, TILE_OF)
+#define TILE_OF(count) tile_of(t, count, VECTORS)
+    if (t->half)
+        half_tile(t);
+    else
+        WITH_ROWS(t->rows, TILE_OF)
 }
 
 const struct panels panels_avx512_bf16 = {
+    .halves = 2,
     .block = block,
     .tile = tile,
     .finish = panels_finish,

@@ -30,8 +30,11 @@ static inline void panels_tile(const struct panels *by, const struct panel_tile 
         for (int r = 0; r < t->rows; r++)
             x[r] += t->block;
     }
-    for (int r = 0; r < t->rows; r++)
+    for (int r = 0; r < t->rows; r++) {
         by->finish(sum[r], t->bias, t->y[r], t->columns);
+        if (t->add[r])
+            finish_add(t->y[r], t->add[r], t->columns);
+    }
 }
 
 static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t columns, int64_t K,

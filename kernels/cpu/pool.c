@@ -8,7 +8,6 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,25 +16,34 @@
 #include <unistd.h>
 
 /* How long an idle worker looks for work before it sleeps: some tens of microseconds, longer than
- * the gap between two operations of a model. */
-enum { POOL_SPINS = 2000 };
+ * the gap between two operations of a model.  The caller waits longer for the others to end: but
+ * once it sleeps, whoever has been taken off a core can have this one. */
+enum { POOL_SPINS = 2000, POOL_END_SPINS = 4000 };
+
+/* A thread and the pieces [first, end) that are its own: first << 32 | end.  The owner takes from
+ * the front, others from the back. */
+struct pool_member {
+    _Alignas(64) _Atomic uint64_t share;
+    struct pool *pool;
+    pthread_t thread;
+};
 
 struct pool {
     /* the work, written while it is closed and nobody is inside */
-    pool_fn *fn;
+    pool_range_fn *fn;
     const void *work;
-    int64_t pieces;
+    int64_t grain;
 
-    _Alignas(64) _Atomic int64_t next; /* piece */
-    _Alignas(64) atomic_int inside;
+    _Alignas(64) _Atomic uint32_t inside;
     atomic_int open;
+    atomic_int waiting; /* the caller sleeps until nobody is inside */
     _Alignas(64) _Atomic uint32_t turn; /* counts works; sleepers wait for a change */
     atomic_int sleeping;
     atomic_int ending;
     _Alignas(64) atomic_flag taken;
 
     int workers;
-    pthread_t thread[];
+    struct pool_member member[]; /* the caller's, then each worker's */
 };
 
 /* Some tens of cycles in which the core's other thread has it. */
@@ -50,27 +58,90 @@ static inline void pool_rest(void)
 #endif
 }
 
-static void pool_pause(int *spins)
+static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 {
-    if (++*spins < POOL_SPINS)
-        pool_rest();
-    else
-        sched_yield();
+    syscall(SYS_futex, word, op, value, NULL, NULL, 0);
 }
 
-static void pool_do_pieces(struct pool *pool)
-{
-    int64_t piece;
+/* ---- shares ---- */
 
-    while ((piece = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->pieces)
-        pool->fn(pool->work, piece);
+static uint64_t share_of(int64_t first, int64_t end)
+{
+    return (uint64_t)first << 32 | (uint64_t)end;
 }
+
+static int64_t share_first(uint64_t share)
+{
+    return (int64_t)(share >> 32);
+}
+
+static int64_t share_end(uint64_t share)
+{
+    return (int64_t)(uint32_t)share;
+}
+
+/* The next pieces of one's own share.  0: it is empty. */
+static int share_take(struct pool_member *own, int64_t grain, int64_t *first, int64_t *end)
+{
+    uint64_t share = atomic_load(&own->share);
+    int64_t last;
+
+    do {
+        *first = share_first(share);
+        last = share_end(share);
+        if (*first == last)
+            return 0;
+        *end = (*first / grain + 1) * grain;
+        if (*end > last)
+            *end = last;
+    } while (!atomic_compare_exchange_weak(&own->share, &share, share_of(*end, last)));
+    return 1;
+}
+
+/* The latter half of what another has left becomes one's own, whole grains where there are some. */
+static int share_steal(struct pool_member *own, struct pool_member *other, int64_t grain)
+{
+    uint64_t share = atomic_load(&other->share);
+    int64_t first, end, from;
+
+    do {
+        first = share_first(share);
+        end = share_end(share);
+        if (first == end)
+            return 0;
+        from = first + (end - first) / 2;
+        if (from / grain * grain > first)
+            from = from / grain * grain;
+    } while (!atomic_compare_exchange_weak(&other->share, &share, share_of(first, from)));
+    atomic_store(&own->share, share_of(from, end));
+    return 1;
+}
+
+static int steal(struct pool *pool, struct pool_member *own)
+{
+    for (int i = 0; i <= pool->workers; i++)
+        if (share_steal(own, &pool->member[i], pool->grain))
+            return 1;
+    return 0;
+}
+
+static void pool_do_pieces(struct pool *pool, struct pool_member *own)
+{
+    int64_t first, end;
+
+    do {
+        while (share_take(own, pool->grain, &first, &end))
+            pool->fn(pool->work, first, end);
+    } while (steal(pool, own));
+}
+
+/* ---- workers ---- */
 
 /* Returns when the turn is no longer `seen`, or for no reason. */
 static void pool_sleep(struct pool *pool, uint32_t seen)
 {
     atomic_fetch_add(&pool->sleeping, 1);
-    syscall(SYS_futex, &pool->turn, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    futex(&pool->turn, FUTEX_WAIT_PRIVATE, seen);
     atomic_fetch_sub(&pool->sleeping, 1);
 }
 
@@ -78,12 +149,19 @@ static void pool_wake(struct pool *pool)
 {
     atomic_fetch_add(&pool->turn, 1);
     if (atomic_load(&pool->sleeping))
-        syscall(SYS_futex, &pool->turn, FUTEX_WAKE_PRIVATE, POOL_MAX_THREADS, NULL, NULL, 0);
+        futex(&pool->turn, FUTEX_WAKE_PRIVATE, POOL_MAX_THREADS);
+}
+
+static void pool_leave(struct pool *pool)
+{
+    if (atomic_fetch_sub(&pool->inside, 1) == 1 && atomic_load(&pool->waiting))
+        futex(&pool->inside, FUTEX_WAKE_PRIVATE, 1);
 }
 
 static void *pool_worker(void *arg)
 {
-    struct pool *pool = arg;
+    struct pool_member *own = arg;
+    struct pool *pool = own->pool;
     uint32_t seen = 0;
     int spins = 0;
 
@@ -101,8 +179,8 @@ static void *pool_worker(void *arg)
         spins = 0;
         atomic_fetch_add(&pool->inside, 1);
         if (atomic_load(&pool->open))
-            pool_do_pieces(pool);
-        atomic_fetch_sub(&pool->inside, 1);
+            pool_do_pieces(pool, own);
+        pool_leave(pool);
     }
     return NULL;
 }
@@ -110,12 +188,14 @@ static void *pool_worker(void *arg)
 /* Signals are the main thread's. */
 static int pool_start_worker(struct pool *pool)
 {
+    struct pool_member *own = &pool->member[pool->workers + 1];
     sigset_t all, before;
     int rc;
 
+    own->pool = pool;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&pool->thread[pool->workers], NULL, pool_worker, pool);
+    rc = pthread_create(&own->thread, NULL, pool_worker, own);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0)
         pool->workers++;
@@ -124,7 +204,7 @@ static int pool_start_worker(struct pool *pool)
 
 struct pool *pool_open(int threads, struct error *err)
 {
-    const size_t size = sizeof(struct pool) + (size_t)threads * sizeof(pthread_t);
+    const size_t size = sizeof(struct pool) + (size_t)threads * sizeof(struct pool_member);
     struct pool *pool;
     int rc = 0;
 
@@ -157,28 +237,73 @@ void pool_close(struct pool *pool)
     atomic_store(&pool->ending, 1);
     pool_wake(pool);
     for (int i = 0; i < pool->workers; i++)
-        pthread_join(pool->thread[i], NULL);
+        pthread_join(pool->member[i + 1].thread, NULL);
     free(pool);
 }
 
-void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces)
-{
-    int spins = 0;
+/* ---- work ---- */
 
-    if (pieces <= 1 || pool->workers == 0 || atomic_flag_test_and_set(&pool->taken)) {
-        for (int64_t piece = 0; piece < pieces; piece++)
-            fn(work, piece);
+static void pool_wait(struct pool *pool)
+{
+    uint32_t inside;
+
+    for (int spins = 0; spins < POOL_END_SPINS; spins++) {
+        if (atomic_load(&pool->inside) == 0)
+            return;
+        pool_rest();
+    }
+    atomic_store(&pool->waiting, 1);
+    while ((inside = atomic_load(&pool->inside)) != 0)
+        futex(&pool->inside, FUTEX_WAIT_PRIVATE, inside);
+    atomic_store(&pool->waiting, 0);
+}
+
+static void pool_share_out(struct pool *pool, int64_t pieces)
+{
+    const int64_t members = pool->workers + 1;
+
+    for (int64_t i = 0; i < members; i++)
+        atomic_store(&pool->member[i].share,
+                     share_of(pieces * i / members, pieces * (i + 1) / members));
+}
+
+void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int64_t pieces,
+                     int64_t grain)
+{
+    if (pieces <= 1 || pieces > UINT32_MAX || pool->workers == 0 ||
+        atomic_flag_test_and_set(&pool->taken)) {
+        for (int64_t first = 0; first < pieces; first += grain)
+            fn(work, first, first + grain < pieces ? first + grain : pieces);
         return;
     }
     pool->fn = fn;
     pool->work = work;
-    pool->pieces = pieces;
-    atomic_store(&pool->next, 0);
+    pool->grain = grain;
+    pool_share_out(pool, pieces);
     atomic_store(&pool->open, 1);
     pool_wake(pool);
-    pool_do_pieces(pool);
+    pool_do_pieces(pool, &pool->member[0]);
     atomic_store(&pool->open, 0);
-    while (atomic_load(&pool->inside))
-        pool_pause(&spins);
+    pool_wait(pool);
     atomic_flag_clear(&pool->taken);
+}
+
+struct single {
+    pool_fn *fn;
+    const void *work;
+};
+
+static void single_range(const void *work, int64_t first, int64_t end)
+{
+    const struct single *s = work;
+
+    for (int64_t piece = first; piece < end; piece++)
+        s->fn(s->work, piece);
+}
+
+void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces)
+{
+    const struct single s = {fn, work};
+
+    pool_run_ranges(pool, single_range, &s, pieces, 1);
 }

@@ -1,7 +1,10 @@
 /* pool.h - worker threads that share out the pieces of one piece of work at a time.
  *
  * A piece must not depend on which thread does it, nor on the others.  The caller takes part.  Any
- * number of threads may call at once: one has the workers, the others do their own work alone. */
+ * number of threads may call at once: one has the workers, the others do their own work alone.
+ *
+ * Every thread begins with neighbouring pieces, as many as any other; whoever is through with his
+ * takes half of what another has left.  Nobody waits for a thread that has not begun. */
 #ifndef SAMEBIT_CPU_POOL_H
 #define SAMEBIT_CPU_POOL_H
 
@@ -12,6 +15,8 @@
 struct pool;
 
 typedef void pool_fn(const void *work, int64_t piece);
+/* Pieces [first, end). */
+typedef void pool_range_fn(const void *work, int64_t first, int64_t end);
 
 /* threads: the caller and threads - 1 workers; 1..POOL_MAX_THREADS. */
 enum { POOL_MAX_THREADS = 1024 };
@@ -21,5 +26,9 @@ void pool_close(struct pool *pool);
 /* Calls fn(work, 0 .. pieces - 1), each once; returns when all are done.  Takes no lock and
  * allocates nothing. */
 void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces);
+/* The same by ranges of pieces, most of them whole grains: no range reaches over a multiple of
+ * `grain`, and less is taken only where what is left has to be divided. */
+void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int64_t pieces,
+                     int64_t grain);
 
 #endif

@@ -221,8 +221,11 @@ static int pass_long(struct batch *b, int others)
     p = execution_program(b->slow->run);
     part = b->slow_gang.part[0];
     do {
-        program_run(p, b->slow_step, b->slow_step + 1, &b->slow_gang);
-        b->slow_step++;
+        const int steps = p->steps[b->slow_step].grouped; /* which may run as one */
+        const int next = b->slow_step + (steps > 1 ? steps : 1);
+
+        program_run(p, b->slow_step, next, &b->slow_gang);
+        b->slow_step = next;
     } while (b->slow_step < p->count && !part->error.code && clock_ns() < until);
     if (b->slow_step == p->count || part->error.code) {
         struct seat *seat = b->slow;

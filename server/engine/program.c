@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/engine/fuse.h"
+
 /* ---- building ---- */
 
 struct builder {
@@ -245,13 +247,14 @@ static int take_slot(struct program *p, int step, int *busy_until, int *owner)
     return p->slots++;
 }
 
+/* Outputs do not take the memory of what is still being read. */
 static void last_uses(const struct program *p, int *last)
 {
     for (int i = 0; i < p->count; i++) {
         last[i] = i;
         for (int k = 0; k < p->steps[i].inputs; k++)
             if (p->steps[i].in[k] >= PROGRAM_INPUTS)
-                last[p->steps[i].in[k] - PROGRAM_INPUTS] = i;
+                last[p->steps[i].in[k] - PROGRAM_INPUTS] = fuse_end(p, i);
     }
 }
 
@@ -266,15 +269,33 @@ static int assign_slots(struct program *p, struct error *err)
     for (int i = 0; i < p->count; i++) {
         struct step *s = &p->steps[i];
 
-        /* cuBLAS chooses by all rows of a call, so PyTorch's call is made whole. */
-        s->by_rows = s->op == OP_linear && last[i] == i && s->shape.at[0].kind == EXTENT_TOKENS &&
-                     p->backend->numerics != NUMERICS_TORCH_CUDA;
         if (s->cache >= 0)
             continue;
         s->slot = take_slot(p, i, busy_until, owner);
         busy_until[s->slot] = last[i];
     }
     free(last);
+    return 0;
+}
+
+/* cuBLAS chooses by all rows of a call, so PyTorch's call is made whole. */
+static int find_by_rows(struct program *p, struct error *err)
+{
+    char *read = calloc((size_t)p->count + PROGRAM_INPUTS, 1);
+
+    if (!read)
+        return error_set(err, 500, "out of memory");
+    for (int i = 0; i < p->count; i++)
+        for (int k = 0; k < p->steps[i].inputs; k++)
+            read[p->steps[i].in[k]] = 1;
+    for (int i = 0; i < p->count; i++) {
+        struct step *s = &p->steps[i];
+
+        s->by_rows = s->op == OP_linear && !read[s->out] &&
+                     s->shape.at[0].kind == EXTENT_TOKENS &&
+                     p->backend->numerics != NUMERICS_TORCH_CUDA;
+    }
+    free(read);
     return 0;
 }
 
@@ -326,7 +347,9 @@ static int build(struct builder *b)
     if (add_section(b, FAMILY_AFTER, -1))
         return -1;
     b->p->logits = b->p->count - 1;
-    return assign_slots(b->p, b->err);
+    return find_by_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err)
+               ? -1
+               : 0;
 }
 
 struct program *program_open(const struct family *family, const struct hf_config *config,

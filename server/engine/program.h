@@ -23,6 +23,9 @@ struct step {
     int cache;   /* cache_append: which cache tensor; else -1 */
     int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
+    /* The steps from this one on that the backend can do as one; 0 of them: it is inside such. */
+    enum group group;
+    int grouped;
     struct op_attrs attrs;
     const struct weight *weight, *bias; /* borrowed from the parameters; NULL when there is none */
     struct shape shape;
@@ -76,7 +79,7 @@ struct trace {
     /* rows [first, first + count) of the step's T axis, or all of it (first 0) where the step is
      * not by_rows.  Not 0 ends the run; err may be set to say why. */
     int (*emit)(void *user, int step, int64_t first, const struct tensor *value, struct error *err);
-    /* Asked before every step; not 0 ends the run. */
+    /* Asked before every step, or steps that are done as one; not 0 ends the run. */
     int (*poll)(void *user, struct error *err);
     void *user;
     int64_t rows_from; /* first row that anyone reads of steps that are by_rows */

@@ -1,7 +1,7 @@
 /* program_run.c - the loop that runs a program's steps. */
 #include <string.h>
 
-#include "server/engine/program.h"
+#include "server/engine/fuse.h"
 
 /* in, out: where the tensors of a by_rows step live, which is asked for rows [row, row + rows). */
 static void bind(const struct program *p, const struct step *s, const struct op_scope *scope,
@@ -124,6 +124,44 @@ static int step_rows(const struct program *p, int i, struct gang *g, int64_t don
     return more;
 }
 
+/* ---- steps as one ---- */
+
+/* Whether no part wants anything of the group at i that it does not leave. */
+static int group_fits(const struct program *p, int i, int last, const struct gang *g)
+{
+    const struct step *s = &p->steps[i];
+
+    if (s->grouped < 2 || i + s->grouped > last)
+        return 0;
+    for (int k = 0; k < g->count; k++)
+        for (int j = 0; j < s->grouped; j++) {
+            const struct tap *tap = &g->part[k]->trace->at[i + j];
+
+            if (tap->replace || (tap->observe && !fuse_leaves(s->group, j, s->grouped)))
+                return 0;
+        }
+    return 1;
+}
+
+static int group_run(const struct program *p, int i, struct gang *g)
+{
+    const struct step *s = &p->steps[i];
+
+    for (int j = 0; j < s->grouped; j++)
+        for (int k = 0; k < g->count; k++) {
+            const struct part *part = g->part[k];
+
+            bind(p, s + j, &part->scope, part->values, NULL, NULL, 0, part->scope.tokens,
+                 &g->call[j * g->count + k]);
+        }
+    if (p->backend->group[s->group](g->call, s->grouped, g->count))
+        return step_failed(p, s, g);
+    for (int j = 0; j < s->grouped; j++)
+        for (int k = 0; k < g->count; k++)
+            emit(g->part[k], s + j, i + j, &g->call[j * g->count + k]);
+    return 0;
+}
+
 /* ---- all of them ---- */
 
 /* How many go on. */
@@ -150,6 +188,12 @@ void program_run(const struct program *p, int first, int last, struct gang *g)
 
         if (!poll_parts(&p->steps[i], g))
             return;
+        if (group_fits(p, i, last, g)) {
+            if (group_run(p, i, g))
+                return;
+            i += p->steps[i].grouped - 1;
+            continue;
+        }
         for (int64_t done = 0; more; done += PROGRAM_ROWS) {
             more = step_rows(p, i, g, done);
             if (more < 0)

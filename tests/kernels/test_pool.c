@@ -63,6 +63,76 @@ static void test_each_piece_once(void **state)
     }
 }
 
+struct ranges {
+    struct marks *marks;
+    int64_t grain;
+    atomic_int wrong; /* ranges that are empty or reach over a grain */
+};
+
+static void mark_range(const void *work, int64_t first, int64_t end)
+{
+    struct ranges *r = *(struct ranges *const *)work;
+
+    atomic_fetch_add(&r->wrong, first >= end || first / r->grain != (end - 1) / r->grain);
+    for (int64_t piece = first; piece < end; piece++)
+        mark(&r->marks, piece);
+}
+
+static void test_ranges_keep_to_grains(void **state)
+{
+    static const int64_t grains[] = {1, 2, 7, 32, 2000};
+    static struct marks marks;
+
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        struct pool *pool = open_pool(threads);
+
+        for (int64_t pieces = 0; pieces <= 130; pieces++)
+            for (int g = 0; g < 5; g++) {
+                struct ranges ranges = {.marks = &marks, .grain = grains[g]}, *work = &ranges;
+
+                memset(&marks, 0, sizeof(marks));
+                pool_run_ranges(pool, mark_range, &work, pieces, grains[g]);
+                for (int64_t i = 0; i < PIECES_MOST; i++)
+                    assert_int_equal(atomic_load(&marks.count[i]), i < pieces);
+                assert_int_equal(atomic_load(&ranges.wrong), 0);
+            }
+        pool_close(pool);
+    }
+}
+
+struct slow {
+    struct marks *marks;
+    pthread_t caller;
+};
+
+static void mark_slowly(const void *work, int64_t piece)
+{
+    const struct slow *s = work;
+
+    if (!pthread_equal(pthread_self(), s->caller))
+        usleep(3000);
+    mark(&s->marks, piece);
+}
+
+/* The caller, through with its own pieces, takes those of slow workers, and sleeps till the last
+ * one is done. */
+static void test_slow_workers(void **state)
+{
+    static struct marks marks;
+    struct pool *pool = open_pool(3);
+    const struct slow slow = {&marks, pthread_self()};
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        memset(&marks, 0, sizeof(marks));
+        pool_run(pool, mark_slowly, &slow, 200);
+        for (int64_t k = 0; k < 200; k++)
+            assert_int_equal(atomic_load(&marks.count[k]), 1);
+    }
+    pool_close(pool);
+}
+
 /* Workers that have gone to sleep are woken. */
 static void test_after_sleep(void **state)
 {
@@ -160,8 +230,9 @@ static void test_open_and_close(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_piece_once), cmocka_unit_test(test_after_sleep),
-        cmocka_unit_test(test_callers_at_once), cmocka_unit_test(test_work_inside_work),
+        cmocka_unit_test(test_each_piece_once),       cmocka_unit_test(test_after_sleep),
+        cmocka_unit_test(test_ranges_keep_to_grains), cmocka_unit_test(test_slow_workers),
+        cmocka_unit_test(test_callers_at_once),       cmocka_unit_test(test_work_inside_work),
         cmocka_unit_test(test_open_and_close),
     };
 

@@ -1,0 +1,293 @@
+/* linear_panels.c - linears against packed weights: one or several of one input, for one call of
+ * the model or several, and what becomes of their sums.  See panels.h. */
+#include "kernels/cpu/panels.h"
+#include "kernels/products.h"
+
+enum {
+    CHUNK_TILES = 32, /* of rows: taken at once at most */
+    CHUNK_ROWS = CHUNK_TILES * PANEL_ROWS,
+    FEW_ROWS = 32, /* up to so many, work is divided by columns: each weight is read once */
+    LINE = 64,     /* bytes of a cache line */
+};
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Linears of one input: their panels one after the other (of PRODUCT_GATED those of both at once),
+ * against the rows of all parts, one after the other.  A unit is a half of a panel, or some of the
+ * rows of a whole one. */
+struct linears {
+    const struct op_call *call, *end; /* as cpu_product has them */
+    enum product_end how;
+    int linears, parts;
+    const struct panels *panels;
+    int64_t K, rows;
+    int64_t row_end[GROUP_PARTS];     /* of each part's rows */
+    int64_t block[GROUP_PARTS];       /* of k: calls of one row have another than longer ones */
+    int64_t panel_end[GROUP_STEPS];   /* of each linear's panels */
+    int64_t units, unit_rows, grain;  /* units of a panel; rows of a unit, 0: it is a half */
+};
+
+/* Where the outputs of a strip go. */
+enum target { TO_OUT, TO_SUM, TO_BUFFER };
+
+/* Rows [first, end) against a panel, or half of it, of one linear. */
+struct strip {
+    const struct op_call *call; /* of the linear, [parts] */
+    int64_t first, end;
+    int64_t column, columns;
+    int half;
+    enum target to;
+    bf16 (*buffer)[PANEL_COLUMNS]; /* [end - first] */
+    const char *next;              /* the panel that is wanted after this one */
+};
+
+static const char *panel_of(const struct linears *p, int linear, int64_t panel)
+{
+    const int64_t pairs = (p->K + 1) / 2;
+
+    return (const char *)((const uint32_t *)p->call[linear * p->parts].weight->packed +
+                          panel * PANEL_COLUMNS * pairs);
+}
+
+/* ---- tiles ---- */
+
+/* Rows of the next tile, at most, from part `at` on. */
+static int64_t tile_rows(const struct linears *p, int *at, int64_t first, int64_t end)
+{
+    int64_t rows = 0;
+
+    while (first >= p->row_end[*at])
+        ++*at;
+    for (int k = *at; k < p->parts && p->block[k] == p->block[*at]; k++)
+        rows = least(end, p->row_end[k]) - first;
+    /* As even as may be: the last of many tiles is not left with one row. */
+    return cpu_pieces(rows, cpu_pieces(rows, PANEL_ROWS));
+}
+
+/* Row i of the tile is row `row` of the part. */
+static void row_bind(const struct linears *p, const struct strip *s, struct panel_tile *t, int i,
+                     int part, int64_t row)
+{
+    const struct op_call *call = &s->call[part], *end = s->to == TO_SUM ? &p->end[part] : NULL;
+
+    t->x[i] = cpu_row(call->in[0], row);
+    t->add[i] = end ? cpu_row(end->in[end->in[0] == call->out], row) + s->column : NULL;
+    if (s->to == TO_BUFFER)
+        return;
+    t->y[i] = cpu_row(end ? end->out : call->out, row) + s->column;
+    /* Its lines are the core's own by the time that the sums are there. */
+    __builtin_prefetch(t->y[i], 1);
+    __builtin_prefetch(t->y[i] + PANEL_COLUMNS / 2, 1);
+}
+
+/* Rows first .. first + t->rows, wherever they lie. */
+static void tile_bind(const struct linears *p, const struct strip *s, struct panel_tile *t, int at,
+                      int64_t first)
+{
+    for (int i = 0; i < t->rows; i++) {
+        while (first + i >= p->row_end[at])
+            at++;
+        row_bind(p, s, t, i, at, first + i - (at ? p->row_end[at - 1] : 0));
+        if (s->to == TO_BUFFER)
+            t->y[i] = s->buffer[first + i - s->first];
+    }
+}
+
+static void strip_run(const struct linears *p, const struct strip *s, const char *panel)
+{
+    const struct op_call *call = s->call;
+    const char *ahead = s->next;
+    int few, at = 0;
+    struct panel_tile t = {
+        .half = s->half,
+        .panel = (const uint32_t *)(const void *)panel,
+        .K = p->K,
+        .bias = call->bias ? (const bf16 *)call->bias->plain.data + s->column : NULL,
+        .columns = s->columns,
+        .next = s->next,
+    };
+
+    /* All tiles of the strip together ask for all of the next panel; each for the rows of the next
+     * tile as well, or where tiles are few for twice as much of the panel. */
+    t.stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)),
+                             cpu_pieces(s->end - s->first, PANEL_ROWS));
+    few = t.stride[0] > LINE;
+    t.stride[1] = few ? t.stride[0] : 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
+    for (int64_t r = s->first; r < s->end; r += t.rows) {
+        t.rows = (int)tile_rows(p, &at, r, s->end);
+        t.block = p->block[at];
+        tile_bind(p, s, &t, at, r);
+        t.ahead[0] = ahead;
+        t.ahead[1] = few ? ahead + LINE : (const char *)(t.x[t.rows - 1] + call->in[0]->stride[0]);
+        p->panels->tile(&t);
+        ahead += (p->K + 1) / 2 * t.stride[0];
+    }
+}
+
+/* ---- ranges of units, which lie in one panel ---- */
+
+/* A strip of the linear's panel: what units [first, end) of it are. */
+static struct strip strip_of(const struct linears *p, int linear, int64_t panel, int64_t first,
+                             int64_t end)
+{
+    const struct op_call *call = &p->call[linear * p->parts];
+    struct strip s = {.call = call, .end = p->rows, .column = panel * PANEL_COLUMNS};
+
+    if (p->unit_rows) {
+        s.first = least(first * p->unit_rows, p->rows);
+        s.end = least(end * p->unit_rows, p->rows);
+    } else if (end - first < p->units) {
+        s.half = 1;
+        s.column += first * PANEL_COLUMNS / 2;
+    }
+    s.columns = least(call->weight->plain.shape[0] - s.column, PANEL_COLUMNS >> s.half);
+    return s;
+}
+
+/* The last units of a panel may have no rows, the second half of one no columns. */
+static int strip_is_empty(const struct strip *s)
+{
+    return s->columns <= 0 || s->first >= s->end;
+}
+
+static const char *strip_panel(const struct linears *p, int linear, int64_t panel,
+                               const struct strip *s)
+{
+    return panel_of(p, linear, panel) +
+           (s->column - panel * PANEL_COLUMNS) * (int64_t)sizeof(uint32_t);
+}
+
+static void store_range(const struct linears *p, int64_t panel, int64_t first, int64_t end)
+{
+    struct strip s;
+    int linear = 0, next;
+
+    while (panel >= p->panel_end[linear])
+        linear++;
+    next = linear;
+    panel -= linear ? p->panel_end[linear - 1] : 0;
+    s = strip_of(p, linear, panel, first, end);
+    if (strip_is_empty(&s))
+        return;
+    s.to = p->how == PRODUCT_ADD ? TO_SUM : TO_OUT;
+    next += panel + 1 == p->panel_end[linear] - (linear ? p->panel_end[linear - 1] : 0);
+    s.next = end < p->units        ? panel_of(p, linear, panel)
+             : next == linear      ? panel_of(p, linear, panel + 1)
+             : next < p->linears   ? panel_of(p, next, 0)
+                                   : panel_of(p, linear, panel);
+    strip_run(p, &s, strip_panel(p, linear, panel, &s));
+}
+
+/* silu(gate) * up of the strip's rows, as the two operations round it. */
+static void gated_finish(const struct linears *p, const struct strip *s,
+                         bf16 (*gate)[PANEL_COLUMNS], bf16 (*up)[PANEL_COLUMNS])
+{
+    const struct rows *rows = cpu_of(p->call)->rows;
+    int at = 0;
+
+    for (int64_t r = s->first; r < s->end; r++) {
+        bf16 act[PANEL_COLUMNS];
+        int64_t row;
+
+        while (r >= p->row_end[at])
+            at++;
+        row = r - (at ? p->row_end[at - 1] : 0);
+        rows->silu(gate[r - s->first], act, s->columns);
+        rows->mul(act, up[r - s->first], cpu_row(p->end[at].out, row) + s->column, s->columns);
+    }
+}
+
+static void gated_range(const struct linears *p, int64_t panel, int64_t first, int64_t end)
+{
+    bf16 sums[2][CHUNK_ROWS][PANEL_COLUMNS];
+    struct strip s;
+
+    for (int l = 0; l < 2; l++) {
+        const int64_t after = least(panel + l, p->panel_end[0] - 1);
+
+        s = strip_of(p, l, panel, first, end);
+        if (strip_is_empty(&s))
+            return;
+        s.to = TO_BUFFER;
+        s.buffer = sums[l];
+        s.next = panel_of(p, !l, end < p->units ? panel : after);
+        strip_run(p, &s, strip_panel(p, l, panel, &s));
+    }
+    gated_finish(p, &s, sums[0], sums[1]);
+}
+
+static void product_range(const void *work, int64_t first, int64_t end)
+{
+    const struct linears *p = work;
+    const int64_t panel = first / p->units, before = panel * p->units;
+
+    if (p->how == PRODUCT_GATED)
+        gated_range(p, panel, first - before, end - before);
+    else
+        store_range(p, panel, first - before, end - before);
+}
+
+/* ---- all of it ---- */
+
+/* Rows and rules of the parts; 0: not all are PAIRS against panels. */
+static int rows_join(struct linears *p)
+{
+    for (int i = 0; i < p->linears * p->parts; i++) {
+        const struct op_call *call = &p->call[i];
+        const struct product_rule rule = product_rule_of_linear(call);
+        const int k = i % p->parts;
+
+        if (rule.kind != PRODUCT_PAIRS || !call->weight->packed)
+            return 0;
+        p->block[k] = rule.block;
+        p->row_end[k] = (k ? p->row_end[k - 1] : 0) + cpu_row_count(call->in[0]);
+    }
+    p->rows = p->row_end[p->parts - 1];
+    return 1;
+}
+
+/* How the work is divided; returns the number of units. */
+static int64_t units_of(struct linears *p)
+{
+    const int64_t tiles = cpu_pieces(p->rows, PANEL_ROWS), chunks = cpu_pieces(tiles, CHUNK_TILES);
+    int64_t panels = 0;
+
+    for (int l = 0; l < p->linears; l++) {
+        panels += cpu_pieces(p->call[l * p->parts].weight->plain.shape[0], PANEL_COLUMNS);
+        p->panel_end[l] = panels;
+    }
+    if (p->how == PRODUCT_GATED)
+        panels = p->panel_end[0];
+    p->unit_rows = p->rows <= FEW_ROWS ? 0 : PANEL_ROWS;
+    p->grain = p->unit_rows ? cpu_pieces(tiles, chunks) : p->panels->halves;
+    p->units = p->unit_rows ? p->grain * chunks : p->grain;
+    return panels * p->units;
+}
+
+int cpu_product(const struct op_call *call, int linears, int parts, enum product_end how,
+                const struct op_call *end)
+{
+    struct linears p = {.call = call,
+                        .end = end,
+                        .how = how,
+                        .linears = linears,
+                        .parts = parts,
+                        .panels = cpu_of(call)->panels,
+                        .K = call->weight->plain.shape[1]};
+    int64_t units;
+
+    if (!p.panels || !rows_join(&p))
+        return -1;
+    units = units_of(&p);
+    if (p.rows)
+        pool_run_ranges(cpu_of(call)->pool, product_range, &p, units, p.grain);
+    return 0;
+}
+
+int cpu_linear_panels(const struct op_call *call)
+{
+    return cpu_product(call, 1, 1, PRODUCT_STORE, NULL) ? cpu_linear(call) : 0;
+}

@@ -1,0 +1,470 @@
+/* test_group.c - operations done as one, for several calls of the model, give the bits that they
+ * give one after the other, each call alone, in the plain version on one thread. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/cpu/backend_cpu.h"
+#include "tests/kernels/op_cases.h"
+
+enum { PARTS_MOST = 9, VALUES_MOST = 12, HEADS = 6, SHARED = 3, WIDTH = 16 };
+
+/* One operation: what it reads of the values, inputs first, then each step's output. */
+struct recipe_step {
+    enum op op;
+    int in[3]; /* -1: none */
+    struct op_attrs attrs;
+    struct tensor weight, bias; /* rank 0: none */
+};
+
+struct recipe {
+    enum group group;
+    int inputs, steps;
+    int64_t width[VALUES_MOST]; /* of values that are [T, width]; 0: see shape_of_value */
+    struct recipe_step step[GROUP_STEPS];
+    enum fill fill;
+    char label[128];
+};
+
+/* Calls of the model with their tokens and what is before them. */
+struct calls {
+    int parts;
+    struct op_scope scope[PARTS_MOST];
+};
+
+static const struct calls several[] = {
+    {1, {{.tokens = 1, .past = 5}}},
+    {1, {{.tokens = 7, .past = 0}}},
+    {1, {{.tokens = 45, .past = 0}}},
+    {2, {{.tokens = 1, .past = 700}, {.tokens = 1, .past = 3}}},
+    {4, {{.tokens = 1, .past = 9}, {.tokens = 5}, {.tokens = 1}, {.tokens = 13, .past = 1}}},
+    {3, {{.tokens = 200}, {.tokens = 1, .past = 2}, {.tokens = 33, .past = 4}}},
+    {3, {{.tokens = 1, .past = 4, .batch = 3}, {.tokens = 1, .past = 4}, {.tokens = 4}}},
+    {9,
+     {{.tokens = 1},
+      {.tokens = 1, .past = 1},
+      {.tokens = 1, .past = 2},
+      {.tokens = 1, .past = 3},
+      {.tokens = 1, .past = 4},
+      {.tokens = 1, .past = 5},
+      {.tokens = 1, .past = 6},
+      {.tokens = 1, .past = 7},
+      {.tokens = 1, .past = 8}}},
+};
+
+/* ---- the versions under test ---- */
+
+enum { VERSIONS_MOST = 16 };
+
+static struct backend *plain, *other[VERSIONS_MOST];
+static int others;
+
+static struct backend *open_version(enum numerics numerics, const char *isa, int threads)
+{
+    struct error err = {0};
+    struct backend *b = backend_open("cpu", numerics, isa, threads, &err);
+
+    if (!b)
+        fail_msg("%s: %s", isa, err.text);
+    return b;
+}
+
+static int open_versions(enum numerics numerics)
+{
+    static const char *const isas[] = {"avx512_bf16", "avx2", "plain"};
+
+    plain = open_version(numerics, "plain", 1);
+    others = 0;
+    for (int i = 0; i < 3; i++)
+        for (int threads = 1; threads <= 3; threads++)
+            if (cpu_has(isas[i]))
+                other[others++] = open_version(numerics, isas[i], threads);
+    return 0;
+}
+
+static int open_avx512_bf16(void **state)
+{
+    (void)state;
+    return open_versions(NUMERICS_TORCH_CPU_AVX512_BF16);
+}
+
+static int open_avx2(void **state)
+{
+    (void)state;
+    return open_versions(NUMERICS_TORCH_CPU_AVX2);
+}
+
+static int close_versions(void **state)
+{
+    (void)state;
+    backend_close(plain);
+    for (int i = 0; i < others; i++)
+        backend_close(other[i]);
+    return 0;
+}
+
+/* ---- a recipe on a backend ---- */
+
+/* Values of one part, in memory of their own; equal for equal seeds. */
+struct values {
+    struct tensor at[VALUES_MOST];
+};
+
+static struct tensor shape_of_value(const struct recipe *recipe, int value,
+                                    const struct op_scope *scope)
+{
+    const enum op op = value < recipe->inputs ? OP_COUNT : recipe->step[value - recipe->inputs].op;
+    const int64_t T = scope->tokens, width = recipe->width[value];
+
+    if (op == OP_rope)
+        return op_case_empty(3, (int64_t[]){width / WIDTH, T, WIDTH});
+    if (op == OP_cache_append)
+        return op_case_empty(3, (int64_t[]){width / WIDTH, scope->past + T, WIDTH});
+    return op_case_empty(2, (int64_t[]){T, width});
+}
+
+static void take_values(const struct recipe *recipe, const struct op_scope *scope, uint64_t seed,
+                        struct values *v)
+{
+    struct random r = {seed};
+
+    for (int i = 0; i < recipe->inputs + recipe->steps; i++) {
+        const struct tensor shape = shape_of_value(recipe, i, scope);
+
+        v->at[i] = op_case_filled(&r, i < recipe->inputs ? recipe->fill : FILL_PLAIN, shape.rank,
+                                  shape.shape);
+    }
+}
+
+static void free_values(const struct recipe *recipe, struct values *v)
+{
+    for (int i = 0; i < recipe->inputs + recipe->steps; i++)
+        free(v->at[i].data);
+}
+
+struct opened {
+    struct weight weight[GROUP_STEPS], bias[GROUP_STEPS];
+};
+
+static void open_weights(struct backend *b, const struct recipe *recipe, struct opened *o)
+{
+    struct error err = {0};
+
+    memset(o, 0, sizeof(*o));
+    for (int s = 0; s < recipe->steps; s++) {
+        const struct recipe_step *step = &recipe->step[s];
+
+        if (step->weight.rank)
+            assert_int_equal(b->weight_open(b, step->op, &step->weight, &o->weight[s], &err), 0);
+        if (step->bias.rank)
+            assert_int_equal(b->weight_open(b, step->op, &step->bias, &o->bias[s], &err), 0);
+    }
+}
+
+static void close_weights(struct backend *b, const struct recipe *recipe, struct opened *o)
+{
+    for (int s = 0; s < recipe->steps; s++) {
+        b->weight_close(b, &o->weight[s]);
+        b->weight_close(b, &o->bias[s]);
+    }
+}
+
+static struct op_call call_of(struct backend *b, const struct recipe *recipe, int s,
+                              const struct op_scope *scope, struct values *v,
+                              const struct opened *o)
+{
+    const struct recipe_step *step = &recipe->step[s];
+    struct op_call call = {.backend = b,
+                           .op = step->op,
+                           .weight = step->weight.rank ? &o->weight[s] : NULL,
+                           .bias = step->bias.rank ? &o->bias[s] : NULL,
+                           .out = &v->at[recipe->inputs + s],
+                           .attrs = &step->attrs,
+                           .scope = *scope};
+
+    for (int i = 0; i < 3; i++)
+        call.in[i] = step->in[i] < 0 ? NULL : &v->at[step->in[i]];
+    return call;
+}
+
+/* One after the other, each part alone. */
+static void run_alone(struct backend *b, const struct recipe *recipe, const struct calls *calls,
+                      struct values *v)
+{
+    struct opened o;
+
+    open_weights(b, recipe, &o);
+    for (int k = 0; k < calls->parts; k++)
+        for (int s = 0; s < recipe->steps; s++) {
+            const struct op_call call = call_of(b, recipe, s, &calls->scope[k], &v[k], &o);
+
+            assert_int_equal(b->op[call.op](&call), 0);
+        }
+    close_weights(b, recipe, &o);
+}
+
+static void run_group(struct backend *b, const struct recipe *recipe, const struct calls *calls,
+                      struct values *v)
+{
+    struct op_call call[GROUP_STEPS * PARTS_MOST];
+    struct opened o;
+
+    open_weights(b, recipe, &o);
+    for (int s = 0; s < recipe->steps; s++)
+        for (int k = 0; k < calls->parts; k++)
+            call[s * calls->parts + k] = call_of(b, recipe, s, &calls->scope[k], &v[k], &o);
+    assert_int_equal(b->group[recipe->group](call, recipe->steps, calls->parts), 0);
+    close_weights(b, recipe, &o);
+}
+
+/* ---- comparing ---- */
+
+static int64_t compared;
+
+static void compare_values(const struct backend *b, const struct recipe *recipe, int part,
+                           const struct values *want, const struct values *got)
+{
+    const int end = recipe->inputs + recipe->steps;
+    const int only_last = recipe->group == GROUP_LINEAR_ADD || recipe->group == GROUP_GATED;
+
+    for (int i = only_last ? end - 1 : 0; i < end; i++) {
+        const int64_t n = op_case_storage(&want->at[i]);
+        const int64_t differing = bf16_differing(want->at[i].data, got->at[i].data, n);
+
+        if (differing)
+            fail_msg("%s: %s, %d threads, part %d: %lld of %lld elements of value %d differ",
+                     recipe->label, b->isa, b->threads, part, (long long)differing, (long long)n,
+                     i);
+        compared += n;
+    }
+}
+
+static void compare_on(struct backend *b, const struct recipe *recipe, const struct calls *calls,
+                       const struct values *want)
+{
+    struct values got[PARTS_MOST];
+
+    for (int k = 0; k < calls->parts; k++)
+        take_values(recipe, &calls->scope[k], (uint64_t)k, &got[k]);
+    run_group(b, recipe, calls, got);
+    for (int k = 0; k < calls->parts; k++) {
+        compare_values(b, recipe, k, &want[k], &got[k]);
+        free_values(recipe, &got[k]);
+    }
+}
+
+static void compare(const struct recipe *recipe)
+{
+    for (size_t c = 0; c < sizeof(several) / sizeof(several[0]); c++) {
+        const struct calls *calls = &several[c];
+        struct values want[PARTS_MOST];
+
+        if (c % 2 && recipe->fill != FILL_PLAIN) /* half of them are enough, and quicker */
+            continue;
+        for (int k = 0; k < calls->parts; k++)
+            take_values(recipe, &calls->scope[k], (uint64_t)k, &want[k]);
+        run_alone(plain, recipe, calls, want);
+        for (int i = 0; i < others; i++)
+            if (other[i]->group[recipe->group])
+                compare_on(other[i], recipe, calls, want);
+        for (int k = 0; k < calls->parts; k++)
+            free_values(recipe, &want[k]);
+    }
+}
+
+/* ---- recipes ---- */
+
+static void add_linear(struct recipe *recipe, struct random *r, int from, int64_t N, int bias)
+{
+    struct recipe_step *s = &recipe->step[recipe->steps];
+    const int64_t K = recipe->width[from];
+
+    *s = (struct recipe_step){.op = OP_linear, .in = {from, -1, -1}};
+    s->weight = op_case_filled(r, recipe->fill, 2, (int64_t[]){N, K});
+    if (bias)
+        s->bias = op_case_filled(r, recipe->fill, 1, &N);
+    recipe->width[recipe->inputs + recipe->steps++] = N;
+}
+
+static void add_op(struct recipe *recipe, enum op op, int64_t width, int a, int b, int c)
+{
+    recipe->step[recipe->steps] = (struct recipe_step){.op = op, .in = {a, b, c}};
+    recipe->width[recipe->inputs + recipe->steps++] = width;
+}
+
+static void free_recipe(struct recipe *recipe)
+{
+    for (int s = 0; s < recipe->steps; s++) {
+        free(recipe->step[s].weight.data);
+        free(recipe->step[s].bias.data);
+    }
+}
+
+static void compare_and_free(struct recipe *recipe, const char *what, int64_t N)
+{
+    snprintf(recipe->label, sizeof(recipe->label), "%s of %d inputs, %d outputs, fill %d", what,
+             (int)recipe->width[0], (int)N, (int)recipe->fill);
+    compare(recipe);
+    free_recipe(recipe);
+}
+
+/* Odd sizes around whole and half panels, and around blocks of k; some too small to be PAIRS. */
+static const int64_t sizes[][2] = {{37, 31},   {64, 65},  {576, 192}, {513, 33},
+                                   {1025, 97}, {40, 321}, {100, 1},   {96, 161}};
+
+typedef void sizes_fn(struct random *r, enum fill fill, int64_t K, int64_t N);
+
+static void for_sizes(sizes_fn *fn)
+{
+    static const enum fill fills[] = {FILL_PLAIN, FILL_WILD};
+    struct random r = {17};
+
+    compared = 0;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        for (int f = 0; f < 2; f++)
+            fn(&r, fills[f], sizes[i][0], sizes[i][1]);
+    print_message("%lld elements, 0 differing\n", (long long)compared);
+}
+
+static void linears(struct random *r, enum fill fill, int64_t K, int64_t N)
+{
+    struct recipe recipe = {
+        .group = GROUP_LINEARS, .inputs = 1, .width = {K}, .fill = fill};
+
+    add_linear(&recipe, r, 0, N, 1);
+    add_linear(&recipe, r, 0, N / 3 + 1, 0);
+    add_linear(&recipe, r, 0, N + 64, 1);
+    compare_and_free(&recipe, "linears", N);
+}
+
+static void linear_add(struct random *r, enum fill fill, int64_t K, int64_t N)
+{
+    for (int first = 0; first < 2; first++) {
+        struct recipe recipe = {
+            .group = GROUP_LINEAR_ADD, .inputs = 2, .width = {K, N}, .fill = fill};
+
+        add_linear(&recipe, r, 0, N, first);
+        add_op(&recipe, OP_add, N, first ? 2 : 1, first ? 1 : 2, -1);
+        compare_and_free(&recipe, "linear and add", N);
+    }
+}
+
+static void gated(struct random *r, enum fill fill, int64_t K, int64_t N)
+{
+    for (int first = 0; first < 2; first++) {
+        struct recipe recipe = {.group = GROUP_GATED, .inputs = 1, .width = {K}, .fill = fill};
+
+        add_linear(&recipe, r, 0, N, first);
+        add_linear(&recipe, r, 0, N, 0);
+        add_op(&recipe, OP_silu, N, 1, -1, -1);
+        add_op(&recipe, OP_mul, N, first ? 2 : 3, first ? 3 : 2, -1);
+        compare_and_free(&recipe, "gated", N);
+    }
+}
+
+/* Inputs q, k, v, cos, sin; then steps 5 .. 9. */
+static void attention(struct random *r, enum fill fill)
+{
+    const int64_t H = HEADS * WIDTH, G = HEADS / SHARED * WIDTH;
+    struct recipe recipe = {.group = GROUP_EACH,
+                            .inputs = 5,
+                            .width = {H, G, G, WIDTH, WIDTH},
+                            .fill = fill,
+                            .label = "attention"};
+
+    (void)r;
+    add_op(&recipe, OP_rope, H, 0, 3, 4);
+    add_op(&recipe, OP_rope, G, 1, 3, 4);
+    add_op(&recipe, OP_cache_append, G, 6, -1, -1);
+    add_op(&recipe, OP_cache_append, G, 2, -1, -1);
+    add_op(&recipe, OP_sdpa, H, 5, 7, 8);
+    for (int s = 0; s < recipe.steps; s++)
+        recipe.step[s].attrs = (struct op_attrs){.by = 0.25, .width = WIDTH};
+    compare(&recipe);
+}
+
+/* One operation, and a linear of every size. */
+static void same(struct random *r, enum fill fill, int64_t K, int64_t N)
+{
+    struct recipe recipe = {.group = GROUP_SAME, .inputs = 1, .width = {K}, .fill = fill};
+
+    add_linear(&recipe, r, 0, N, 1);
+    compare_and_free(&recipe, "one linear", N);
+    recipe = (struct recipe){.group = GROUP_SAME, .inputs = 2, .width = {N, N}, .fill = fill};
+    add_op(&recipe, OP_mul, N, 0, 1, -1);
+    compare_and_free(&recipe, "one mul", N);
+}
+
+static void test_same(void **state)
+{
+    (void)state;
+    for_sizes(same);
+}
+
+static void test_linears(void **state)
+{
+    (void)state;
+    for_sizes(linears);
+}
+
+static void test_linear_add(void **state)
+{
+    (void)state;
+    for_sizes(linear_add);
+}
+
+static void test_gated(void **state)
+{
+    (void)state;
+    for_sizes(gated);
+}
+
+static void test_each(void **state)
+{
+    struct random r = {3};
+
+    (void)state;
+    compared = 0;
+    attention(&r, FILL_PLAIN);
+    attention(&r, FILL_WILD);
+    assert_true(compared > 0);
+    print_message("%lld elements, 0 differing\n", (long long)compared);
+}
+
+/* Where products are panels there are all kinds of group, and elsewhere those that gain. */
+static void test_which_there_are(void **state)
+{
+    (void)state;
+    for (int i = 0; i < others; i++) {
+        const int panels = other[i]->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 &&
+                           strcmp(other[i]->isa, "plain") != 0;
+
+        for (int g = 0; g < GROUP_COUNT; g++)
+            assert_int_equal(other[i]->group[g] != NULL,
+                             panels || g == GROUP_SAME || g == GROUP_EACH);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_which_there_are), cmocka_unit_test(test_same),
+        cmocka_unit_test(test_each),            cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_linear_add),      cmocka_unit_test(test_gated),
+    };
+    static const struct CMUnitTest tests_of_avx2[] = {
+        cmocka_unit_test(test_which_there_are),
+        cmocka_unit_test(test_same),
+        cmocka_unit_test(test_each),
+    };
+
+    return cmocka_run_group_tests_name("torch-cpu/avx512_bf16", tests, open_avx512_bf16,
+                                       close_versions) +
+           cmocka_run_group_tests_name("torch-cpu/avx2", tests_of_avx2, open_avx2,
+                                       close_versions);
+}
