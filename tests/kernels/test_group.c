@@ -160,9 +160,13 @@ static void open_weights(struct backend *b, const struct recipe *recipe, struct 
         const struct recipe_step *step = &recipe->step[s];
 
         if (step->weight.rank)
-            assert_int_equal(b->weight_open(b, step->op, &step->weight, &o->weight[s], &err), 0);
+            assert_int_equal(b->weight_open(b, step->op, &step->weight, NULL, NULL,
+                                            &o->weight[s], &err),
+                             0);
         if (step->bias.rank)
-            assert_int_equal(b->weight_open(b, step->op, &step->bias, &o->bias[s], &err), 0);
+            assert_int_equal(b->weight_open(b, step->op, &step->bias, NULL, NULL, &o->bias[s],
+                                            &err),
+                             0);
     }
 }
 
