@@ -208,7 +208,11 @@ def compare(arguments):
     check_lines(report)
     jobs = plan(arguments)
     if arguments.only:
-        jobs = [j for j in jobs if j["model"] in arguments.only.split(",")]
+        names, known = arguments.only.split(","), sorted({j["model"] for j in jobs})
+        unknown = [n for n in names if n not in known]
+        if unknown:
+            sys.exit(f"parity.py: --only: no model {', '.join(unknown)} in this set; there are {', '.join(known)}")
+        jobs = [j for j in jobs if j["model"] in names]
     jobs = find_folders(jobs, report)
     attentions = [arguments.attention] if arguments.attention else reference.ATTENTIONS
     jobs = [{**j, "attentions": attentions} for j in jobs]
