@@ -21,7 +21,8 @@ static void assert_equal_runs(const struct run_request *request)
     assert_int_equal(a.run->entry_count, b.run->entry_count);
     assert_same(&a, &b, 0, a.run->entry_count);
     assert_int_equal(a.run->next, b.run->next);
-    assert_int_equal(a.run->memory, b.run->memory);
+    /* Values that the CPU's groups of operations read keep their memory until the group ends. */
+    assert_true(b.run->memory > 0 && b.run->memory <= a.run->memory);
     kept_free(&a);
     kept_free(&b);
 }
