@@ -8,6 +8,8 @@ import time
 from conftest import BINARY, JSON, PLAIN, TOKENS, post_bytes, wait_for
 
 GENERATE = "/v1/generate"
+# A sanitized build keeps what was freed aside; only memory that is held shall be counted.
+KEPT = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=16"}
 TWO = ("--threads", "2")
 
 
@@ -63,7 +65,7 @@ def test_what_was_computed_before_changes_no_bit(start):
 
 
 def test_equal_requests_do_not_grow_the_memory(start):
-    d = start({"reuse_bytes": 1 << 20})
+    d = start({"reuse_bytes": 1 << 20}, environment=KEPT)
     bodies = [json.dumps(mixed(i)[1]).encode() for i in range(0, 24, 4)]
     connection = d.connect()
 
@@ -77,15 +79,13 @@ def test_equal_requests_do_not_grow_the_memory(start):
     first = ask(300)
     before = d.rss()
     assert ask(1500) == first and len(first) == len(bodies)
-    assert d.rss() - before < 2048
+    assert d.rss() - before < 4 << 10
 
 
 def test_a_stalled_reader_holds_nobody_up_and_no_memory(start):
-    # A sanitized build keeps what was freed aside; only memory that is held shall be counted.
-    kept = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
-    d = start({"together": 2, "reuse_bytes": 0}, environment=kept)
-    body = json.dumps({"tokens": TOKENS, "values": ["logits"], "steps": 2000}).encode()
-    assert d.request("POST", "/v1/trace", body, {"Content-Type": JSON}).status == 200  # all is warm
+    d, slack = start({"together": 2, "reuse_bytes": 0}, environment=KEPT), 48 << 20
+    body = json.dumps({"tokens": TOKENS, "values": ["*"], "steps": 1000}).encode()
+    assert len(d.request("POST", "/v1/trace", body, {"Content-Type": JSON}).body) > 2 * slack  # and all is warm
     before = d.rss()
     stalled = d.socket(receive_buffer=1 << 12)
     stalled.sendall(post_bytes("/v1/trace", body, JSON))
@@ -93,7 +93,7 @@ def test_a_stalled_reader_holds_nobody_up_and_no_memory(start):
     began = time.monotonic()
     while time.monotonic() - began < 2:
         assert d.post(GENERATE, {"tokens": TOKENS, "max_tokens": 3}).status == 200
-    assert d.rss() - before < 12 << 10
+    assert (d.rss() - before) * 1024 < slack
     stalled.close()
     assert d.alive()
 
