@@ -240,6 +240,7 @@ static void tile(const struct panel_tile *t)
 }
 
 const struct panels panels_neon = {
+    .halves = 1,
     .block = block,
     .tile = tile,
     .finish = panels_finish,

@@ -76,11 +76,11 @@ static struct backend *open_version(enum numerics numerics, const char *isa, int
 
 static int open_versions(enum numerics numerics)
 {
-    static const char *const isas[] = {"avx512_bf16", "avx2", "plain"};
+    static const char *const isas[] = {"avx512_bf16", "avx2", "neon", "plain"};
 
     plain = open_version(numerics, "plain", 1);
     others = 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         for (int threads = 1; threads <= 3; threads++)
             if (cpu_has(isas[i]))
                 other[others++] = open_version(numerics, isas[i], threads);
