@@ -99,11 +99,12 @@ void scheduler_free(struct scheduler *s)
 
 /* ---- with the lock held ---- */
 
-/* Jobs for which there is no place now. */
-static int waiting(const struct scheduler *s)
+/* Jobs for which there is no place now, with one more of a kind. */
+static int waiting_with(const struct scheduler *s, enum job_kind more)
 {
     int count[JOB_KINDS] = {0}, all = 0;
 
+    count[more] = 1;
     for (int i = 0; i < s->count; i++)
         count[s->queue[i].kind]++;
     for (int kind = 0; kind < JOB_KINDS; kind++)
@@ -161,7 +162,7 @@ int scheduler_submit(struct scheduler *s, const struct job *job, struct error *e
     pthread_mutex_lock(&s->lock);
     if (s->stopping)
         why = "the server is stopping";
-    else if (waiting(s) + !s->free[job->kind] > s->limits.waiting || s->count == s->size)
+    else if (waiting_with(s, job->kind) > s->limits.waiting || s->count == s->size)
         why = "all workers are busy and the queue is full";
     else
         s->queue[s->count++] = *job;

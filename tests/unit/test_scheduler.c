@@ -219,6 +219,22 @@ static void a_kind_that_is_full_lets_the_other_pass(void **state)
     scheduler_free(s);
 }
 
+static void the_queue_is_full_whether_or_not_places_are_taken_yet(void **state)
+{
+    struct scheduler *s = create_joining(2, 1);
+    struct job first;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(submit_of(s, 1, NULL), 0);
+    assert_int_equal(submit_of(s, 1, NULL), -1); /* two places are free, two of the three have them */
+    assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &first), 1);
+    assert_int_equal(submit_of(s, 1, NULL), -1);
+    scheduler_finish(s, &first);
+    assert_int_equal(submit_of(s, 1, NULL), 0);
+    scheduler_free(s);
+}
+
 static void a_refusal_says_when_to_come_back(void **state)
 {
     struct scheduler *s = create_joining(1, 5);
@@ -243,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(memory_has_a_bound_and_an_order, reset),
         cmocka_unit_test_setup(a_kind_that_is_full_lets_the_other_pass, reset),
+        cmocka_unit_test_setup(the_queue_is_full_whether_or_not_places_are_taken_yet, reset),
         cmocka_unit_test_setup(a_refusal_says_when_to_come_back, reset),
         cmocka_unit_test_setup(every_job_runs, reset),
         cmocka_unit_test_setup(a_finished_job_leaves_its_worker_free, reset),
