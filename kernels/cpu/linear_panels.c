@@ -189,14 +189,13 @@ static void gated_finish(const struct linears *p, const struct strip *s,
     int at = 0;
 
     for (int64_t r = s->first; r < s->end; r++) {
-        bf16 act[PANEL_COLUMNS];
         int64_t row;
 
         while (r >= p->row_end[at])
             at++;
         row = r - (at ? p->row_end[at - 1] : 0);
-        rows->silu(gate[r - s->first], act, s->columns);
-        rows->mul(act, up[r - s->first], cpu_row(p->end[at].out, row) + s->column, s->columns);
+        rows->gate(gate[r - s->first], up[r - s->first],
+                   cpu_row(p->end[at].out, row) + s->column, s->columns);
     }
 }
 

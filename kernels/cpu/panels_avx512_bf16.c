@@ -1,4 +1,5 @@
 /* panels_avx512_bf16.c - PAIRS with vdpbf16ps: 6 rows x 64 columns in 24 registers. */
+#include "kernels/cpu/avx512.h"
 #include "kernels/cpu/panels_square_x86.h"
 
 #include "kernels/cpu/panels_body.h"
@@ -7,7 +8,7 @@ enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 16 /* pairs to prefetch ahead */ };
 
 /* Sums stay in registers only where every loop over them is unrolled. */
 #define UNROLL _Pragma("GCC unroll 6")
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE AVX512_INLINE
 
 /* The pair of x at p. */
 INLINE __m512bh pair_of(const bf16 *x, int64_t p)
@@ -115,39 +116,18 @@ static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t
     WITH_ROWS(rows, BLOCK_OF)
 }
 
-/* finish_round of 16. */
-INLINE __m256i round_of(__m512 f)
-{
-    const __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
-    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
-    const __m512i rounded = _mm512_srli_epi32(sum, 16);
-    const __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
-
-    return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
-}
-
-INLINE __m512 widened(const bf16 *from, __mmask16 there)
-{
-    const __m256i values = _mm256_maskz_loadu_epi16(there, from);
-
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
-}
-
 /* Vector v of a row's sums, as what is stored. */
 INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
 {
-    const int64_t left = t->columns - 16 * v;
-    const uint32_t bits = left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0;
-    const __mmask16 there = _cvtu32_mask16(bits);
+    const __mmask16 there = avx512_first(t->columns - 16 * v);
     __m256i y;
 
     if (t->bias)
-        sum = _mm512_add_ps(sum, widened(t->bias + 16 * v, there));
-    y = round_of(sum);
+        sum = _mm512_add_ps(sum, avx512_load(t->bias + 16 * v, there));
+    y = avx512_round(sum);
     if (t->add[r]) {
-        sum = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(y), 16));
-        y = round_of(_mm512_add_ps(sum, widened(t->add[r] + 16 * v, there)));
+        sum = avx512_load(t->add[r] + 16 * v, there);
+        y = avx512_round(_mm512_add_ps(avx512_widen(y), sum));
     }
     _mm256_mask_storeu_epi16(t->y[r] + 16 * v, there, y);
 }

@@ -16,6 +16,8 @@ struct rows {
     void (*add_value)(const bf16 *x, float value, bf16 *y, int64_t n);
     void (*scale)(const bf16 *x, float by, bf16 *y, int64_t n);
     void (*silu)(const bf16 *x, bf16 *y, int64_t n);
+    /* y = bf(bf(silu(x)) * up). */
+    void (*gate)(const bf16 *x, const bf16 *up, bf16 *y, int64_t n);
     void (*rms_norm)(const bf16 *x, const bf16 *w, float eps, bf16 *y, int64_t n);
     /* One head: x, cos, sin and y have n elements, n is even. */
     void (*rope)(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *y, int64_t n);

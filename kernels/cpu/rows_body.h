@@ -32,12 +32,26 @@ static void rows_scale(const bf16 *restrict x, float by, bf16 *restrict y, int64
         y[i] = finish_round(bf16_to_f32(x[i]) * by);
 }
 
-static void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
+static inline void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const float v = bf16_to_f32(x[i]);
 
         y[i] = finish_round(v / (1.0f + sleef_expf(-v)));
+    }
+}
+
+/* Row by row of few elements: what is between stays in the cache. */
+static inline void rows_gate(const bf16 *restrict x, const bf16 *restrict up, bf16 *restrict y,
+                             int64_t n)
+{
+    bf16 act[ROWS_CHUNK];
+
+    for (int64_t first = 0; first < n; first += ROWS_CHUNK) {
+        const int64_t count = n - first < ROWS_CHUNK ? n - first : ROWS_CHUNK;
+
+        rows_silu(x + first, act, count);
+        rows_mul(act, up + first, y + first, count);
     }
 }
 
@@ -148,9 +162,9 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
     return rows_sum(x, n, *max, e, lanes);
 }
 
-#define ROWS_TABLE(name)                                                                           \
+#define ROWS_TABLE(name, silu_, gate_)                                                             \
     {                                                                                              \
         .isa = (name), .add = rows_add, .mul = rows_mul, .add_value = rows_add_value,              \
-        .scale = rows_scale, .silu = rows_silu, .rms_norm = rows_rms_norm, .rope = rows_rope,      \
-        .softmax = rows_softmax, .exp_sum = rows_exp_sum,                                          \
+        .scale = rows_scale, .silu = (silu_), .gate = (gate_), .rms_norm = rows_rms_norm,          \
+        .rope = rows_rope, .softmax = rows_softmax, .exp_sum = rows_exp_sum,                       \
     }

@@ -132,18 +132,31 @@ static int64_t rows_from(const struct execution *x, int64_t tokens)
     return tokens - 1;
 }
 
+/* Whether the call looks into a tail step. */
+static int sees_tail(const struct execution *x)
+{
+    const struct program *p = x->run->program;
+
+    for (int i = 0; i < p->count; i++)
+        if (p->steps[i].tail && (x->taps[i].observe || x->taps[i].replace))
+            return 1;
+    return 0;
+}
+
 struct part *execution_begin(struct execution *x, struct error *err)
 {
     const struct program *p = x->run->program;
     const struct op_scope scope = x->run->state->scope[x->call];
+    int64_t from;
 
     set_taps(x);
     x->trace.rows_from = rows_from(x, scope.tokens);
+    from = sees_tail(x) ? 0 : x->trace.rows_from;
     x->taps[p->logits].observe = 1;
-    sequence_shape(&x->sequence, &scope);
+    sequence_shape(&x->sequence, &scope, from);
     if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
         return NULL;
-    x->part = (struct part){.scope = scope, .values = x->sequence.values, .trace = &x->trace};
+    x->part = (struct part){.scope = scope, .values = x->sequence.values, .trace = &x->trace, .rows_from = from};
     return &x->part;
 }
 
@@ -225,7 +238,7 @@ static int prepare(struct execution *x, struct error *err)
 
         if (call >= r->prompt_calls && call < r->calls - 1)
             continue;
-        sequence_shape(&x->sequence, scope);
+        sequence_shape(&x->sequence, scope, 0);
         if (program_prepare(r->program, scope, x->sequence.values, err))
             return -1;
     }

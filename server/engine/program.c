@@ -278,22 +278,36 @@ static int assign_slots(struct program *p, struct error *err)
     return 0;
 }
 
-/* cuBLAS chooses by all rows of a call, so PyTorch's call is made whole. */
-static int find_by_rows(struct program *p, struct error *err)
+/* Whether a step makes each of its rows of the same rows of what it reads. */
+static int is_row_wise(const struct program *p, const struct step *s)
 {
+    int wise = s->op == OP_linear || s->op == OP_rms_norm || s->op == OP_add || s->op == OP_mul ||
+               s->op == OP_silu;
+
+    wise = wise && s->shape.at[0].kind == EXTENT_TOKENS;
+    for (int k = 0; k < s->inputs; k++)
+        wise = wise && s->in[k] >= PROGRAM_INPUTS &&
+               p->steps[s->in[k] - PROGRAM_INPUTS].shape.at[0].kind == EXTENT_TOKENS;
+    return wise;
+}
+
+/* Which steps are by_rows, and which tail.  cuBLAS chooses by all rows of a call, so PyTorch's call
+ * is made whole. */
+static int find_rows(struct program *p, struct error *err)
+{
+    enum { ALL_ROWS = 1, SOME_ROWS };
     char *read = calloc((size_t)p->count + PROGRAM_INPUTS, 1);
 
     if (!read)
         return error_set(err, 500, "out of memory");
-    for (int i = 0; i < p->count; i++)
-        for (int k = 0; k < p->steps[i].inputs; k++)
-            read[p->steps[i].in[k]] = 1;
-    for (int i = 0; i < p->count; i++) {
+    for (int i = p->count - 1; i >= 0; i--) {
         struct step *s = &p->steps[i];
+        const int some = p->backend->numerics != NUMERICS_TORCH_CUDA && is_row_wise(p, s);
 
-        s->by_rows = s->op == OP_linear && !read[s->out] &&
-                     s->shape.at[0].kind == EXTENT_TOKENS &&
-                     p->backend->numerics != NUMERICS_TORCH_CUDA;
+        s->by_rows = some && s->op == OP_linear && !read[s->out];
+        s->tail = some && read[s->out] == SOME_ROWS;
+        for (int k = 0; k < s->inputs; k++)
+            read[s->in[k]] |= s->by_rows || s->tail ? SOME_ROWS : ALL_ROWS;
     }
     free(read);
     return 0;
@@ -347,7 +361,7 @@ static int build(struct builder *b)
     if (add_section(b, FAMILY_AFTER, -1))
         return -1;
     b->p->logits = b->p->count - 1;
-    return find_by_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err)
+    return find_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err)
                ? -1
                : 0;
 }

@@ -23,6 +23,7 @@ struct step {
     int cache;   /* cache_append: which cache tensor; else -1 */
     int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
+    int tail; /* nothing but what is by_rows or tail reads it, row by row: see part.rows_from */
     /* The steps from this one on that the backend can do as one; 0 of them: it is inside such. */
     enum group group;
     int grouped;
@@ -96,6 +97,9 @@ struct part {
     struct op_scope scope;
     struct tensor *values; /* [PROGRAM_INPUTS + count], shaped for this call */
     const struct trace *trace;
+    /* Values of tail steps hold rows [rows_from, T) alone: those that someone reads the logits of.
+     * 0 where the trace observes or replaces one of them. */
+    int64_t rows_from;
     /* Why the part is over before the end: its trace ended it, or the backend failed.  What others
      * read of it goes on being computed; it is asked and told nothing more. */
     struct error error;
@@ -108,7 +112,9 @@ struct gang {
     int count;
     /* private */
     struct op_call call[GROUP_STEPS * GROUP_PARTS];
-    struct tensor in[GROUP_PARTS], out[GROUP_PARTS];
+    struct call_rows {
+        struct tensor in[2], out;
+    } rows[GROUP_STEPS * GROUP_PARTS]; /* of each call, where it is of some rows */
 };
 
 /* Whether parts can be more than one here. */

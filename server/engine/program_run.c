@@ -3,10 +3,11 @@
 
 #include "server/engine/fuse.h"
 
-/* in, out: where the tensors of a by_rows step live, which is asked for rows [row, row + rows). */
+/* Rows [row, row + rows) of T; `slice` holds the tensors of a by_rows step, which may be asked for
+ * any rows, and of a tail step, which is asked for all that its value holds. */
 static void bind(const struct program *p, const struct step *s, const struct op_scope *scope,
-                 struct tensor *values, struct tensor *in, struct tensor *out, int64_t row,
-                 int64_t rows, struct op_call *call)
+                 struct tensor *values, struct call_rows *slice, int64_t row, int64_t rows,
+                 struct op_call *call)
 {
     *call = (struct op_call){.backend = p->backend,
                              .op = s->op,
@@ -17,13 +18,17 @@ static void bind(const struct program *p, const struct step *s, const struct op_
                              .out = &values[s->out]};
     for (int k = 0; k < s->inputs; k++)
         call->in[k] = &values[s->in[k]];
-    if (s->by_rows) {
-        *in = tensor_slice(call->in[0], 0, row, rows);
-        *out = tensor_slice(call->out, 0, 0, rows);
-        call->in[0] = in;
-        call->out = out;
-        call->scope.row = row;
+    if (!s->by_rows && !s->tail)
+        return;
+    for (int k = 0; k < s->inputs; k++) {
+        const int64_t first = scope->tokens - call->in[k]->shape[0]; /* that it holds */
+
+        slice->in[k] = tensor_slice(call->in[k], 0, row - first, rows);
+        call->in[k] = &slice->in[k];
     }
+    slice->out = tensor_slice(call->out, 0, 0, rows);
+    call->out = &slice->out;
+    call->scope.row = row;
 }
 
 int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
@@ -33,9 +38,9 @@ int program_prepare(const struct program *p, const struct op_scope *scope, struc
         const struct step *s = &p->steps[i];
         const int64_t rows = scope->tokens < PROGRAM_ROWS ? scope->tokens : PROGRAM_ROWS;
         struct op_call call;
-        struct tensor in, out;
+        struct call_rows slice;
 
-        bind(p, s, scope, values, &in, &out, 0, rows, &call);
+        bind(p, s, scope, values, &slice, 0, s->by_rows ? rows : scope->tokens, &call);
         if (p->backend->prepare(p->backend, s->op, &call, err))
             return error_prefix(err, "%s: ", s->name);
     }
@@ -98,7 +103,9 @@ static int step_rows(const struct program *p, int i, struct gang *g, int64_t don
     for (int k = 0; k < g->count; k++) {
         struct part *part = g->part[k];
         const struct tap *tap = &part->trace->at[i];
-        const int64_t first = s->by_rows ? part->trace->rows_from + done : 0;
+        const int64_t first = s->by_rows ? part->trace->rows_from + done
+                              : s->tail  ? part->rows_from
+                                         : 0;
         const int64_t left = part->scope.tokens - first;
         const int64_t rows = s->by_rows && left > PROGRAM_ROWS ? PROGRAM_ROWS : left;
         struct op_call *call = &g->call[count];
@@ -110,7 +117,7 @@ static int step_rows(const struct program *p, int i, struct gang *g, int64_t don
             call = &g->call[GROUP_PARTS - ++replaced];
         else
             of[count++] = part;
-        bind(p, s, &part->scope, part->values, &g->in[k], &g->out[k], first, rows, call);
+        bind(p, s, &part->scope, part->values, &g->rows[call - g->call], first, rows, call);
         if (tap->replace) {
             if (replace(call, tap, s->by_rows))
                 return step_failed(p, s, g);
@@ -150,9 +157,11 @@ static int group_run(const struct program *p, int i, struct gang *g)
     for (int j = 0; j < s->grouped; j++)
         for (int k = 0; k < g->count; k++) {
             const struct part *part = g->part[k];
+            const int64_t first = s[j].tail ? part->rows_from : 0;
+            const int at = j * g->count + k;
 
-            bind(p, s + j, &part->scope, part->values, NULL, NULL, 0, part->scope.tokens,
-                 &g->call[j * g->count + k]);
+            bind(p, s + j, &part->scope, part->values, &g->rows[at], first,
+                 part->scope.tokens - first, &g->call[at]);
         }
     if (p->backend->group[s->group](g->call, s->grouped, g->count))
         return step_failed(p, s, g);

@@ -124,13 +124,14 @@ static void shape_cache(const struct sequence *s, const struct step *step, struc
     value->data = s->cache[step->cache] + first * value->shape[2];
 }
 
-void sequence_shape(struct sequence *s, const struct op_scope *scope)
+void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from)
 {
     const struct program *p = s->program;
-
-    const int stays = scope->tokens == s->shaped; /* what knows only T */
+    /* what knows only T */
+    const int stays = scope->tokens == s->shaped && rows_from == s->shaped_from;
 
     s->shaped = scope->tokens;
+    s->shaped_from = rows_from;
     s->values[PROGRAM_TOKENS] = tensor_make(DTYPE_I64, 1, &scope->tokens, s->tokens);
     s->values[PROGRAM_POSITIONS] =
         tensor_make(DTYPE_I64, 1, &scope->tokens, s->positions + scope->past);
@@ -147,6 +148,8 @@ void sequence_shape(struct sequence *s, const struct op_scope *scope)
             value->data = s->arena + s->offset[step->slot];
         if (step->by_rows && value->shape[0] > PROGRAM_ROWS)
             value->shape[0] = PROGRAM_ROWS;
+        if (step->tail)
+            value->shape[0] -= rows_from;
     }
 }
 

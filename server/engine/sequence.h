@@ -17,6 +17,7 @@ struct sequence {
     int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
     int64_t shaped;        /* for calls of so many tokens; 0: not yet */
+    int64_t shaped_from;   /* with so few rows of tail steps */
 };
 
 /* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
@@ -29,8 +30,8 @@ uint64_t sequence_cache_bytes(const struct sequence *s);
  * in memory that the host can read. */
 void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens);
 
-/* Points values at their memory, shaped for this call. */
-void sequence_shape(struct sequence *s, const struct op_scope *scope);
+/* Points values at their memory, shaped for this call; rows_from: as struct part has it. */
+void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from);
 /* Sets the tokens of the call that values are shaped for. */
 int sequence_feed(struct sequence *s, int64_t *tokens, struct error *err);
 
