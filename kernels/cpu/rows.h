@@ -25,6 +25,8 @@ struct rows {
     void (*softmax)(const bf16 *x, bf16 *y, int64_t n, int lanes);
     /* sum(exp(x - max)), in the softmax's order; *max is set. */
     float (*exp_sum)(const bf16 *x, int64_t n, int lanes, float *max);
+    /* The first of the greatest, or the first NaN; 0 where n is 0. */
+    int64_t (*argmax)(const bf16 *x, int64_t n);
 };
 
 /* Each is there where its instructions may be: backend_cpu.c has the table. */

@@ -106,6 +106,36 @@ static float rows_max(const bf16 *x, int64_t n)
     return bf16_to_f32((bf16)(most ^ (most < 0 ? 0x7fff : 0)));
 }
 
+/* As rows_key, but both zeros are one, and every NaN is more than all numbers. */
+static inline int16_t rows_rank(bf16 b)
+{
+    const int16_t key = rows_key(b);
+
+    return (int16_t)((b & 0x7fff) > 0x7f80 ? INT16_MAX : key - (key >> 15));
+}
+
+static int64_t rows_argmax(const bf16 *x, int64_t n)
+{
+    enum { BLOCK = 256 };
+    int16_t most = INT16_MIN;
+    int64_t i = 0;
+
+    for (int64_t k = 0; k < n; k++) {
+        const int16_t rank = rows_rank(x[k]);
+
+        most = rank > most ? rank : most;
+    }
+    for (int found = 0; n - i >= BLOCK; i += BLOCK) {
+        for (int k = 0; k < BLOCK; k++)
+            found |= rows_rank(x[i + k]) == most;
+        if (found)
+            break;
+    }
+    while (i < n && rows_rank(x[i]) != most)
+        i++;
+    return i;
+}
+
 static void rows_exp(const bf16 *restrict x, float max, float *restrict e, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -167,4 +197,5 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
         .isa = (name), .add = rows_add, .mul = rows_mul, .add_value = rows_add_value,              \
         .scale = rows_scale, .silu = (silu_), .gate = (gate_), .rms_norm = rows_rms_norm,          \
         .rope = rows_rope, .softmax = rows_softmax, .exp_sum = rows_exp_sum,                       \
+        .argmax = rows_argmax,                                                                     \
     }

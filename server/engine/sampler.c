@@ -6,17 +6,7 @@
 
 int64_t sampler_argmax(const bf16 *logits, int64_t count)
 {
-    int64_t best = 0;
-
-    for (int64_t i = 0; i < count; i++) {
-        const float x = bf16_to_f32(logits[i]);
-
-        if (x != x)
-            return i;
-        if (x > bf16_to_f32(logits[best]))
-            best = i;
-    }
-    return best;
+    return rows_best()->argmax(logits, count);
 }
 
 void sampler_log_softmax(const bf16 *logits, int64_t count, enum numerics numerics, float *out)

@@ -9,7 +9,9 @@
 
 #include <math.h>
 
+#include "kernels/cpu/rows.h"
 #include "server/engine/sampler.h"
+#include "tests/kernels/cases.h"
 
 enum { N = 3000 };
 
@@ -25,6 +27,46 @@ static void test_argmax(void **state)
     assert_int_equal(sampler_argmax(zeros, 3), 0);
     assert_int_equal(sampler_argmax(nan, 4), 2);
     assert_int_equal(sampler_argmax(lowest, 2), 0);
+}
+
+static int64_t scanned(const bf16 *x, int64_t n)
+{
+    int64_t best = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        if (bf16_to_f32(x[i]) != bf16_to_f32(x[i]))
+            return i;
+        else if (bf16_to_f32(x[i]) > bf16_to_f32(x[best]))
+            best = i;
+    return best;
+}
+
+/* What is drawn from: all bits; a few values, so that the greatest is there often; none above 0. */
+static bf16 drawn(struct random *r, int kind)
+{
+    static const bf16 few[] = {0x0000, 0x8000, 0x8001, 0x0001, 0xff80, 0xbf80};
+    const bf16 any = (bf16)random_next(r);
+
+    return kind == 0 ? any : kind == 1 ? few[any % 6] : few[1 + any % 2 * 3];
+}
+
+static void test_argmax_is_a_scan(void **state)
+{
+    const struct rows *by[] = {rows_best(), &rows_plain};
+    struct random r = {.state = 7};
+    static bf16 x[N];
+
+    (void)state;
+    for (int round = 0; round < 3000; round++) {
+        const int64_t n = round < 600 ? round : 1 + (int64_t)random_below(&r, N - 1);
+
+        for (int64_t i = 0; i < n; i++)
+            x[i] = drawn(&r, round % 3);
+        if (n > 0 && round % 2)
+            x[random_below(&r, (uint32_t)n)] = (bf16)(round % 4 == 1 ? 0x4000 : 0xffff);
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(by[k]->argmax(x, n), scanned(x, n));
+    }
 }
 
 static const bf16 *sorted_by;
@@ -85,6 +127,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_argmax),
+        cmocka_unit_test(test_argmax_is_a_scan),
         cmocka_unit_test(test_top_k_is_a_sort),
         cmocka_unit_test(test_log_softmax),
     };
