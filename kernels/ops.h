@@ -60,6 +60,9 @@ struct op_call {
     const struct tensor *in[3];
     const struct weight *weight; /* NULL when the op has none */
     const struct weight *bias;   /* NULL when the checkpoint has none */
+    /* What the next weights will be, two where they are read side by side: for who has time to ask
+     * for them early.  NULL: not known. */
+    const struct weight *soon[2];
     struct tensor *out;          /* shape, strides and data set by the caller */
     const struct op_attrs *attrs;
     struct op_scope scope;

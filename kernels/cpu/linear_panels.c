@@ -266,6 +266,21 @@ static int64_t units_of(struct linears *p)
     return panels * p->units;
 }
 
+/* What is read after this, panel by panel. */
+static struct pool_soon soon_of(const struct op_call *call)
+{
+    const struct weight *w = call->soon[0], *beside = call->soon[1];
+    struct pool_soon soon = {0};
+
+    if (!w || !w->packed)
+        return soon;
+    soon.unit = (size_t)((w->plain.shape[1] + 1) / 2) * PANEL_COLUMNS * sizeof(uint32_t);
+    soon.units = cpu_pieces(w->plain.shape[0], PANEL_COLUMNS);
+    soon.at[0] = w->packed;
+    soon.at[1] = beside ? beside->packed : NULL;
+    return soon;
+}
+
 int cpu_product(const struct op_call *call, int linears, int parts, enum product_end how,
                 const struct op_call *end)
 {
@@ -276,13 +291,15 @@ int cpu_product(const struct op_call *call, int linears, int parts, enum product
                         .parts = parts,
                         .panels = cpu_of(call)->panels,
                         .K = call->weight->plain.shape[1]};
+    struct pool_soon soon;
     int64_t units;
 
     if (!p.panels || !rows_join(&p))
         return -1;
     units = units_of(&p);
+    soon = soon_of(call);
     if (p.rows)
-        pool_run_ranges(cpu_of(call)->pool, product_range, &p, units, p.grain);
+        pool_run_ranges(cpu_of(call)->pool, product_range, &p, units, p.grain, &soon);
     return 0;
 }
 

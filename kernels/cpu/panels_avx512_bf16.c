@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/panels_body.h"
 
-enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 16 /* pairs to prefetch ahead */ };
+enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 96 /* pairs to prefetch ahead */ };
 
 /* Sums stay in registers only where every loop over them is unrolled. */
 #define UNROLL _Pragma("GCC unroll 6")
@@ -38,15 +38,18 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, c
 }
 
 /* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One
- * row, which waits for memory, asks for more of its own panel instead, and then of the next. */
+ * row, which waits for memory, asks for more of its own panel instead, and then of the next: into
+ * the second cache, where more requests may be under way than into the first. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
                       const int vectors, const uint32_t *panel, int64_t K,
                       const struct panel_tile *t, int64_t k)
 {
     const char *first = t ? t->ahead[0] + k / 2 * t->stride[0] : NULL;
     const char *second = t ? t->ahead[1] + k / 2 * t->stride[1] : NULL;
-    const uint32_t *soon = panel + AHEAD * PANEL_COLUMNS;
     const int64_t change = t && rows == 1 ? (t->K - k) / 2 - AHEAD : INT64_MAX;
+    const uint32_t *next = t ? (const uint32_t *)(const void *)t->next : NULL;
+    const uint32_t *soon =
+        change >= 0 ? panel + AHEAD * PANEL_COLUMNS : next - change * PANEL_COLUMNS;
 
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -54,9 +57,9 @@ INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int ro
     for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
         if (rows == 1) {
             if (p == change)
-                soon = (const uint32_t *)(const void *)t->next;
+                soon = next;
             UNROLL for (int v = 0; v < vectors; v++)
-                _mm_prefetch((const char *)(soon + 16 * v), _MM_HINT_T0);
+                _mm_prefetch((const char *)(soon + 16 * v), _MM_HINT_T1);
             soon += PANEL_COLUMNS;
         } else if (t) {
             _mm_prefetch(first + p * t->stride[0], _MM_HINT_T1);

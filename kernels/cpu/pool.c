@@ -20,12 +20,17 @@
  * once it sleeps, whoever has been taken off a core can have this one. */
 enum { POOL_SPINS = 2000, POOL_END_SPINS = 4000 };
 
+/* What a thread asks for early at most: a part of its cache, since the last work's inputs are to
+ * stay there; and how much of it between two looks for work. */
+enum { AHEAD_BYTES = 256 << 10, AHEAD_STEP = 256, LINE = 64 };
+
 /* A thread and the pieces [first, end) that are its own: first << 32 | end.  The owner takes from
  * the front, others from the back. */
 struct pool_member {
     _Alignas(64) _Atomic uint64_t share;
     struct pool *pool;
     pthread_t thread;
+    const char *soon[2], *soon_end[2]; /* what it has still to ask for */
 };
 
 struct pool {
@@ -33,6 +38,7 @@ struct pool {
     pool_range_fn *fn;
     const void *work;
     int64_t grain;
+    struct pool_soon soon;
 
     _Alignas(64) _Atomic uint32_t inside;
     atomic_int open;
@@ -61,6 +67,40 @@ static inline void pool_rest(void)
 static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 {
     syscall(SYS_futex, word, op, value, NULL, NULL, 0);
+}
+
+/* ---- what is read soon ---- */
+
+/* Inside the work.  Work that does not say what comes after it leaves what was said before. */
+static void soon_note(struct pool_member *own)
+{
+    const struct pool *pool = own->pool;
+    const struct pool_soon *s = &pool->soon;
+    const int64_t first = s->units * (own - pool->member) / (pool->workers + 1);
+    const size_t left = (size_t)(s->units - first) * s->unit;
+    const size_t most = AHEAD_BYTES / (s->at[1] ? 2 : 1);
+
+    for (int k = 0; k < 2 && s->at[0]; k++) {
+        own->soon[k] = own->soon_end[k] = NULL;
+        if (s->at[k]) {
+            own->soon[k] = (const char *)s->at[k] + (size_t)first * s->unit;
+            own->soon_end[k] = own->soon[k] + (left < most ? left : most);
+        }
+    }
+}
+
+/* Asks for a little more.  0: all has been asked for. */
+static int soon_ask(struct pool_member *own)
+{
+    int asked = 0;
+
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < AHEAD_STEP && own->soon[k] < own->soon_end[k]; i += LINE) {
+            __builtin_prefetch(own->soon[k], 0, 2);
+            own->soon[k] += LINE;
+            asked = 1;
+        }
+    return asked;
 }
 
 /* ---- shares ---- */
@@ -169,17 +209,19 @@ static void *pool_worker(void *arg)
         const uint32_t turn = atomic_load(&pool->turn);
 
         if (turn == seen) {
-            if (++spins < POOL_SPINS)
-                pool_rest();
-            else
+            if (++spins >= POOL_SPINS)
                 pool_sleep(pool, seen);
+            else if (!soon_ask(own))
+                pool_rest();
             continue;
         }
         seen = turn;
         spins = 0;
         atomic_fetch_add(&pool->inside, 1);
-        if (atomic_load(&pool->open))
+        if (atomic_load(&pool->open)) {
+            soon_note(own);
             pool_do_pieces(pool, own);
+        }
         pool_leave(pool);
     }
     return NULL;
@@ -220,6 +262,7 @@ struct pool *pool_open(int threads, struct error *err)
     }
     memset(pool, 0, size);
     atomic_flag_clear(&pool->taken);
+    pool->member[0].pool = pool;
     while (rc == 0 && pool->workers < threads - 1)
         rc = pool_start_worker(pool);
     if (rc) {
@@ -250,7 +293,8 @@ static void pool_wait(struct pool *pool)
     for (int spins = 0; spins < POOL_END_SPINS; spins++) {
         if (atomic_load(&pool->inside) == 0)
             return;
-        pool_rest();
+        if (!soon_ask(&pool->member[0]))
+            pool_rest();
     }
     atomic_store(&pool->waiting, 1);
     while ((inside = atomic_load(&pool->inside)) != 0)
@@ -268,7 +312,7 @@ static void pool_share_out(struct pool *pool, int64_t pieces)
 }
 
 void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int64_t pieces,
-                     int64_t grain)
+                     int64_t grain, const struct pool_soon *soon)
 {
     if (pieces <= 1 || pieces > UINT32_MAX || pool->workers == 0 ||
         atomic_flag_test_and_set(&pool->taken)) {
@@ -279,9 +323,11 @@ void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int
     pool->fn = fn;
     pool->work = work;
     pool->grain = grain;
+    pool->soon = soon ? *soon : (struct pool_soon){0};
     pool_share_out(pool, pieces);
     atomic_store(&pool->open, 1);
     pool_wake(pool);
+    soon_note(&pool->member[0]);
     pool_do_pieces(pool, &pool->member[0]);
     atomic_store(&pool->open, 0);
     pool_wait(pool);
@@ -305,5 +351,5 @@ void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces)
 {
     const struct single s = {fn, work};
 
-    pool_run_ranges(pool, single_range, &s, pieces, 1);
+    pool_run_ranges(pool, single_range, &s, pieces, 1, NULL);
 }

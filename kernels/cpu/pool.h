@@ -8,6 +8,7 @@
 #ifndef SAMEBIT_CPU_POOL_H
 #define SAMEBIT_CPU_POOL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "server/base/error.h"
@@ -26,9 +27,19 @@ void pool_close(struct pool *pool);
 /* Calls fn(work, 0 .. pieces - 1), each once; returns when all are done.  Takes no lock and
  * allocates nothing. */
 void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces);
+
+/* Memory that later work will read: `units` units of `unit` bytes, in one place or in two side by
+ * side, of which each thread will have as many as any other. */
+struct pool_soon {
+    const void *at[2]; /* NULL: none; need not be there any more */
+    size_t unit;
+    int64_t units;
+};
+
 /* The same by ranges of pieces, most of them whole grains: no range reaches over a multiple of
- * `grain`, and less is taken only where what is left has to be divided. */
+ * `grain`, and less is taken only where what is left has to be divided.  Whoever has nothing to do
+ * during or after it asks for the first of what will be his of `soon` (may be NULL). */
 void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int64_t pieces,
-                     int64_t grain);
+                     int64_t grain, const struct pool_soon *soon);
 
 #endif

@@ -108,6 +108,28 @@ static int find_group(const struct plan *plan, struct step *steps, int i)
     return i + 1;
 }
 
+/* The first linear after the group at i, or of the next call of the model; -1: there is none. */
+static int next_linear(const struct program *p, int i)
+{
+    for (int k = 0, at = i + p->steps[i].grouped; k < p->count; k++, at++)
+        if (p->steps[at % p->count].op == OP_linear)
+            return at % p->count;
+    return -1;
+}
+
+static void plan_soon(struct program *p)
+{
+    for (int i = 0; i < p->count; i += p->steps[i].grouped) {
+        const int next = next_linear(p, i);
+
+        if (next < 0)
+            return;
+        p->steps[i].soon[0] = p->steps[next].weight;
+        if (p->steps[next].group == GROUP_GATED)
+            p->steps[i].soon[1] = p->steps[next + 1].weight;
+    }
+}
+
 int fuse_plan(struct program *p, struct error *err)
 {
     int *readers = calloc((size_t)p->count + 1, sizeof(*readers));
@@ -121,6 +143,7 @@ int fuse_plan(struct program *p, struct error *err)
                 readers[p->steps[i].in[k] - PROGRAM_INPUTS]++;
     for (int i = 0; i < p->count;)
         i = find_group(&plan, p->steps, i);
+    plan_soon(p);
     free(readers);
     return 0;
 }

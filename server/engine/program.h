@@ -29,6 +29,7 @@ struct step {
     int grouped;
     struct op_attrs attrs;
     const struct weight *weight, *bias; /* borrowed from the parameters; NULL when there is none */
+    const struct weight *soon[2]; /* as op_call has it */
     struct shape shape;
     const struct family_row *row;
 };

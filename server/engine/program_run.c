@@ -13,6 +13,7 @@ static void bind(const struct program *p, const struct step *s, const struct op_
                              .op = s->op,
                              .weight = s->weight,
                              .bias = s->bias,
+                             .soon = {s->soon[0], s->soon[1]},
                              .attrs = &s->attrs,
                              .scope = *scope,
                              .out = &values[s->out]};

@@ -82,6 +82,8 @@ static void test_ranges_keep_to_grains(void **state)
 {
     static const int64_t grains[] = {1, 2, 7, 32, 2000};
     static struct marks marks;
+    static char later[70000];
+    const struct pool_soon soon = {.at = {later, later + 35000}, .unit = 700, .units = 50};
 
     (void)state;
     for (int threads = 1; threads <= 4; threads++) {
@@ -92,7 +94,8 @@ static void test_ranges_keep_to_grains(void **state)
                 struct ranges ranges = {.marks = &marks, .grain = grains[g]}, *work = &ranges;
 
                 memset(&marks, 0, sizeof(marks));
-                pool_run_ranges(pool, mark_range, &work, pieces, grains[g]);
+                pool_run_ranges(pool, mark_range, &work, pieces, grains[g],
+                                g % 2 ? &soon : NULL);
                 for (int64_t i = 0; i < PIECES_MOST; i++)
                     assert_int_equal(atomic_load(&marks.count[i]), i < pieces);
                 assert_int_equal(atomic_load(&ranges.wrong), 0);

@@ -13,11 +13,13 @@ enum { MODELS = sizeof(models) / sizeof(models[0]) };
 
 static group_fn *real[GROUP_COUNT];
 static int asked[GROUP_COUNT];
+static int64_t rows_asked[GROUP_COUNT]; /* of what the groups give */
 
 #define COUNTING(GROUP)                                                                            \
     static int count_##GROUP(const struct op_call *call, int steps, int parts)                     \
     {                                                                                              \
         asked[GROUP]++;                                                                            \
+        rows_asked[GROUP] += call[(steps - 1) * parts].out->shape[0];                              \
         return real[GROUP](call, steps, parts);                                                    \
     }
 COUNTING(GROUP_LINEARS)
@@ -33,6 +35,7 @@ static void count_groups(struct backend *b)
                                              [GROUP_EACH] = count_GROUP_EACH};
 
     memset(asked, 0, sizeof(asked));
+    memset(rows_asked, 0, sizeof(rows_asked));
     for (int g = 0; g < GROUP_COUNT; g++)
         if (counting[g] && b->group[g]) {
             real[g] = b->group[g];
@@ -119,6 +122,27 @@ static void check_plan(struct engine *e, const char *name)
     assert_true(count_of(p, GROUP_EACH) >= layers);
 }
 
+/* What can be of some rows: all that follows the last attention. */
+static void check_tail(struct engine *e, const char *name)
+{
+    const struct program *p = e->program[attention];
+    int last = p->count;
+
+    (void)name;
+    while (p->steps[--last].op != OP_sdpa && p->steps[last].op != OP_matmul_pv)
+        assert_int_equal(p->steps[last].tail, last != p->logits);
+    while (last > 0)
+        assert_false(p->steps[last--].tail);
+    assert_true(p->steps[p->logits].by_rows);
+}
+
+static void the_tail_is_found(void **state)
+{
+    (void)state;
+    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_tail);
+    for_models(NUMERICS_TORCH_CPU_AVX2, check_tail);
+}
+
 static void every_layer_has_its_groups(void **state)
 {
     (void)state;
@@ -188,9 +212,15 @@ static void check_runs_like(struct engine *e, const char *model, const struct ru
 /* A whole prompt, one in pieces, one of several of a batch; each followed by cached steps. */
 static void check_runs(struct engine *e, const char *model)
 {
-    static const int64_t chunks[] = {4, 1, 6};
+    static const int64_t chunks[] = {4, 1, 6}, rows[] = {3, 4, TOKENS - 2};
     struct run_request request = request_of(everything, 1, STEPS);
 
+    check_runs_like(e, model, &request);
+    request.which = POSITIONS_LIST;
+    request.positions = rows;
+    request.position_count = 3;
+    check_runs_like(e, model, &request);
+    request.which = POSITIONS_LAST;
     check_runs_like(e, model, &request);
     request.chunks = chunks;
     request.chunk_count = 3;
@@ -256,7 +286,9 @@ static void check_asked(struct engine *e, const char *model)
     kept_free(&k);
     assert_int_equal(asked[GROUP_GATED] + asked[GROUP_LINEAR_ADD] + asked[GROUP_EACH], 0);
     request.values = logits;
+    request.which = POSITIONS_LAST;
     memset(asked, 0, sizeof(asked));
+    memset(rows_asked, 0, sizeof(rows_asked));
     k = run_kept(e, &request, -1);
     kept_free(&k);
     assert_true(asked[GROUP_EACH] >= layers);
@@ -265,6 +297,9 @@ static void check_asked(struct engine *e, const char *model)
     assert_int_equal(asked[GROUP_GATED], layers);
     assert_int_equal(asked[GROUP_LINEAR_ADD], 2 * layers);
     assert_int_equal(asked[GROUP_LINEARS], layers);
+    assert_int_equal(rows_asked[GROUP_LINEARS], TOKENS * layers);
+    assert_int_equal(rows_asked[GROUP_GATED], TOKENS * (layers - 1) + 1);
+    assert_int_equal(rows_asked[GROUP_LINEAR_ADD], TOKENS * 2 * (layers - 1) + 2);
 }
 
 static void groups_run_unless_their_inside_is_observed(void **state)
@@ -277,6 +312,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layer_has_its_groups),
+        cmocka_unit_test(the_tail_is_found),
         cmocka_unit_test(what_a_group_leaves),
         cmocka_unit_test(observing_moves_no_bit),
         cmocka_unit_test(replaced_values_keep_groups_apart),
