@@ -1,4 +1,6 @@
 """The goals, and whether what was measured meets them.  Never a reason to fail."""
+import statistics
+
 import figures
 
 SHAPE, SMALL = "qwen2.5-0.5b-random", "smollm2-135m"
@@ -30,8 +32,11 @@ def share_undisturbed(rows, model, work):
 
 
 def eight_to_one(rows, model, work):
-    eight, one = (figures.median(rows.get(model, f"streams {n}"), OURS) for n in (8, 1))
-    return eight / one if eight and one else None
+    """The median of the ratios within a round."""
+    eight, one = (rows.get(model, f"streams {n}") for n in (8, 1))
+    if not all(made and OURS in made["sides"] for made in (eight, one)):
+        return None
+    return statistics.median(a / b for a, b in zip(*(made["sides"][OURS]["figures"] for made in (eight, one))))
 
 
 def seconds(rows, model, work):

@@ -29,7 +29,8 @@ class Limits:
         self.pid = self.process.pid
 
     def ask(self, what):
-        """"read": bytes a second; "multiply": floating-point operations; 0 where the CPU cannot."""
+        """"read": bytes a second; "touch": of memory new to the process; "multiply": floating-point
+        operations; 0 where the CPU cannot."""
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline() or 0)
@@ -52,13 +53,14 @@ def head_width(config):
 
 
 def operations(config, tokens):
-    """Floating-point operations of a prefill that reads the last row of logits, without the thin ones."""
+    """Floating-point operations of a prefill that reads the last row of logits, without the thin ones.
+    After the last layer's attention one row is enough; its attention itself is counted whole."""
     hidden, heads, width = config["hidden_size"], config["num_attention_heads"], head_width(config)
     kept = width * (heads + 2 * config["num_key_value_heads"])
-    per_token = hidden * (kept + width * heads + 3 * config["intermediate_size"])
+    rest = hidden * (width * heads + 3 * config["intermediate_size"])
     attention = 2 * heads * width * tokens * (tokens + 1) / 2
-    layers = config["num_hidden_layers"] * (per_token * tokens + attention)
-    return 2 * (layers + hidden * config["vocab_size"])
+    layers = config["num_hidden_layers"] * (hidden * kept * tokens + rest * tokens + attention)
+    return 2 * (layers - rest * (tokens - 1) + hidden * config["vocab_size"])
 
 
 def checkpoint_bytes(folder):

@@ -27,7 +27,7 @@ def lines_of(row):
     lines = [f"{row['work']} ({row['unit']}{busy})"]
     for name, s in row["sides"].items():
         ratio = row["ratios"].get(f"samebit sdpa / {name}") or row["ratios"].get(f"samebit / {name}")
-        lines.append(f"    {name:<16}{span(s):<34}" + (f"ratio {span(ratio)}" if ratio else ""))
+        lines.append(f"    {name:<22}{span(s):<34}" + (f"ratio {span(ratio)}" if ratio else ""))
     return lines + [f"    {name:<16}skip: {why}" for name, why in row.get("skipped", {}).items()]
 
 
@@ -62,9 +62,10 @@ def trace_table(rows):
         for form in r["bytes"]:
             took = figures.median(r, form)
             if took and untraced:
-                body.append([f"{r['tokens']} tokens, {r['steps']} steps: {form}", number(r["bytes"][form] / 1e6), number(untraced),
+                what = form if "," in form else f"every value, {form}"
+                body.append([f"{r['tokens']} tokens, {r['steps']} steps: {what}", number(r["bytes"][form] / 1e6), number(untraced),
                              number(took), f"{took / untraced:.2f}", number(r["bytes"][form] / took / 1e6)])
-    return markdown(["every value", "MB", "ms untraced", "ms traced", "ratio", "GB/s"], body) if body else ""
+    return markdown(["", "MB", "ms untraced", "ms traced", "ratio", "GB/s"], body) if body else ""
 
 
 def process_table(rows):
@@ -73,10 +74,10 @@ def process_table(rows):
     for r in rows:
         if r["work"] in ("start-up", "memory", "disturbed"):
             cells = [next((number(s["median"]) for n, s in r["sides"].items() if n.split()[0] == side), "")
-                     for side in ("samebit", "PyTorch", "llama.cpp")]
+                     for side in ("samebit", "PyTorch", "llama.cpp", figures.LIMIT)]
             what = f"{r['work']}, {r['unit']}" + (f" (checkpoint {number(r['checkpoint'])})" if "checkpoint" in r else "")
             body.append([what, *cells])
-    return markdown(["", "samebit", "PyTorch", "llama.cpp"], body) if body else ""
+    return markdown(["", "samebit", "PyTorch", "llama.cpp", "touching so much new memory"], body) if body else ""
 
 
 def goals_table(rows, unmeasured=True):

@@ -15,7 +15,8 @@ import sides
 
 PROMPT, STEPS = 16, 32  # of a decode
 STREAMS = [1, 2, 4, 8, 16]
-FORMS = ["digest", "binary", "json"]
+FORMS, LOGITS = ["digest", "binary", "json"], "logits alone, binary"
+NEW_SECONDS = 4  # until freed memory is new again, where a host takes it back meanwhile
 CONTEXT = 4608  # tokens for which llama.cpp keeps room
 
 
@@ -74,7 +75,7 @@ def prefill(scene, tokens, rounds):
 def decode(scene):
     meters = {s.name: lambda s=s: STEPS / s.decode(scene.prompt(PROMPT), STEPS) for s in scene.sides}
     cost = machine.bytes_read(scene.config, scene.folder, PROMPT + STEPS / 2)
-    return [scene.measure("decode", "tokens/s", scene.with_limit(meters, "read", cost), 9)]
+    return [scene.measure("decode", "tokens/s", scene.with_limit(meters, "read", cost), 15)]
 
 
 def first_token(scene, tokens, rounds):
@@ -88,7 +89,7 @@ def streams(scene):
     meters = {(s.name, n): lambda s=s, n=n: n * (STEPS + 1) / s.streams([scene.prompt(PROMPT) for _ in range(n)], STEPS)
               for n in counts for s in scene.main_sides()}
     others = machine.Others([s.pid for s in scene.sides])
-    measured, skipped = figures.measure(meters, scene.rounds(3), f"{scene.name} streams", warm=False)
+    measured, skipped = figures.measure(meters, scene.rounds(5), f"{scene.name} streams", warm=False)
     return [figures.row(scene.name, f"streams {n}", "tokens/s",
                         ({name: f for (name, m), f in measured.items() if m == n},
                          {name: why for (name, m), why in skipped.items() if m == n}),
@@ -139,19 +140,21 @@ def fetch(address, path, body):
 
 
 def trace(scene, what, tokens, steps):
-    """A run with every value handed out in each form, and the same run with none; milliseconds."""
+    """A run with every value handed out in each form, and the same run with none; milliseconds.  One
+    with none computes the last row of logits alone, so that of all rows of them stands beside it."""
     sizes = {}
 
     def untraced():
         body = {"tokens": scene.prompt(tokens), "attention": scene.attention, "max_tokens": steps + 1, "stop_at_eos": False}
         return 1e3 * fetch(scene.server.address, "/v1/generate", body)[0]
 
-    def traced(form):
-        body = {"tokens": scene.prompt(tokens), "attention": scene.attention, "steps": steps, "values": ["*"], "format": form}
-        seconds, sizes[form] = fetch(scene.server.address, "/v1/trace", body)
+    def traced(name, values, form):
+        body = {"tokens": scene.prompt(tokens), "attention": scene.attention, "steps": steps, "values": [values], "format": form}
+        seconds, sizes[name] = fetch(scene.server.address, "/v1/trace", body)
         return 1e3 * seconds
 
-    meters = {"untraced": untraced, **{form: functools.partial(traced, form) for form in FORMS}}
+    meters = {"untraced": untraced, LOGITS: functools.partial(traced, LOGITS, "logits", "binary"),
+              **{form: functools.partial(traced, form, "*", form) for form in FORMS}}
     made = scene.measure(f"trace {what}", "ms", meters, 5, bytes=sizes, tokens=tokens, steps=steps)
     return [made]
 
@@ -177,6 +180,7 @@ def side_of(scene, running):
 def start_seconds(scene, start):
     """Until the first answer: of samebitd since its process began; of a peer since loading began,
     its interpreter and libraries not counted."""
+    time.sleep(NEW_SECONDS)
     begin = time.perf_counter()
     with start() as running:
         ready = time.perf_counter() - begin
@@ -184,8 +188,16 @@ def start_seconds(scene, start):
         return loading + side_of(scene, running).first(scene.prompt(PROMPT))
 
 
+def touch_seconds(scene):
+    """Until as much new memory as the checkpoint's has been written to: what a copy costs at least."""
+    time.sleep(NEW_SECONDS)
+    return machine.checkpoint_bytes(scene.folder) / scene.limits.ask("touch")
+
+
 def start_up(scene):
     meters = {name: lambda start=start: start_seconds(scene, start) for name, start in started(scene).items()}
+    if scene.limits:
+        meters[figures.LIMIT] = lambda: touch_seconds(scene)
     return [figures.row(scene.name, "start-up", "s",
                         figures.measure(meters, scene.rounds(3), f"{scene.name} start-up"))]
 
