@@ -1,4 +1,4 @@
-/* run_private.h - what run.c (creating) and run_execute.c (running) share. */
+/* run_private.h - what run.c and run_names.c (creating) and run_execute.c (running) share. */
 #ifndef SAMEBIT_RUN_PRIVATE_H
 #define SAMEBIT_RUN_PRIVATE_H
 
@@ -25,5 +25,13 @@ struct run_state {
 struct tensor run_value(const struct run *r, int step, int64_t call);
 /* How many rows of a call are given out of `extent` rows. */
 int64_t run_rows(const struct run *r, int64_t call, int64_t extent);
+
+/* How many names there are.  Errors: 400. */
+int run_check_names(const struct run_request *request, struct error *err);
+/* Entries, their calls and aliases; the calls are known.  Errors: 400, naming the value. */
+int run_name_values(struct run *r, const struct run_request *request,
+                    const struct run_limits *limits, struct error *err);
+/* Replacements.  Errors: 400, naming the value. */
+int run_name_replacements(struct run *r, const struct run_request *request, struct error *err);
 
 #endif

@@ -281,6 +281,43 @@ static void who_cannot_write_is_asked_nothing_more(void **state)
     joined_free(stays);
 }
 
+static int fails(const struct op_call *call, int steps, int parts)
+{
+    (void)call;
+    (void)steps;
+    (void)parts;
+    return -1;
+}
+
+static void what_fails_for_all_ends_all_and_is_named(void **state)
+{
+    struct place p = open_place(8, UINT64_MAX);
+    const struct run_request request = mixed(13);
+    struct joined how = eager_reader, *j[2], *later;
+    group_fn *const same = engine->backend->group[GROUP_SAME];
+
+    (void)state;
+    engine->backend->group[GROUP_SAME] = fails; /* asked where runs share a pass */
+    how.naps = 1 << 30;
+    for (int i = 0; i < 2; i++)
+        j[i] = join(p.scheduler, &request, &how);
+    for (int i = 0; i < 2; i++)
+        j[i]->naps = 0;
+    for (int i = 0; i < 2; i++) {
+        wait_until(&j[i]->finished);
+        assert_int_equal(j[i]->kept.err.code, 500);
+        assert_non_null(strstr(j[i]->kept.err.text, "model.embed_tokens: embedding failed on cpu"));
+    }
+    engine->backend->group[GROUP_SAME] = same;
+    later = join(p.scheduler, &request, &eager_reader);
+    wait_until(&later->finished);
+    assert_as_alone(later, &request);
+    close_place(&p);
+    joined_free(j[0]);
+    joined_free(j[1]);
+    joined_free(later);
+}
+
 static void a_place_is_kept_until_the_reader_has_all(void **state)
 {
     struct place p = open_place(8, UINT64_MAX);
@@ -332,6 +369,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_holds_nobody_up),
         cmocka_unit_test(one_who_leaves_or_stops_ends_alone),
         cmocka_unit_test(who_cannot_write_is_asked_nothing_more),
+        cmocka_unit_test(what_fails_for_all_ends_all_and_is_named),
         cmocka_unit_test(a_place_is_kept_until_the_reader_has_all),
         cmocka_unit_test(stopping_drops_who_waits_and_ends_who_runs),
     };
