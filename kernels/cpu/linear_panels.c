@@ -27,7 +27,9 @@ struct linears {
     int64_t row_end[GROUP_PARTS];     /* of each part's rows */
     int64_t block[GROUP_PARTS];       /* of k: calls of one row have another than longer ones */
     int64_t panel_end[GROUP_STEPS];   /* of each linear's panels */
+    int64_t all_panels;               /* that are divided among the threads */
     int64_t units, unit_rows, grain;  /* units of a panel; rows of a unit, 0: it is a half */
+    struct pool_soon soon;            /* what is read after this */
 };
 
 /* Where the outputs of a strip go. */
@@ -129,6 +131,18 @@ static void strip_run(const struct linears *p, const struct strip *s, const char
 
 /* ---- ranges of units, which lie in one panel ---- */
 
+/* Where a thread goes on after the last of the panels that were its own at first: where it will
+ * begin with what is read next.  NULL: it is another panel, or not known. */
+static const char *panel_after_all(const struct linears *p, int64_t panel)
+{
+    const int64_t threads = p->call->backend->threads, member = panel * threads / p->all_panels;
+
+    if (!p->soon.at[0] || panel + 1 != p->all_panels * (member + 1) / threads)
+        return NULL;
+    return (const char *)p->soon.at[0] +
+           (size_t)(p->soon.units * member / threads) * p->soon.unit;
+}
+
 /* A strip of the linear's panel: what units [first, end) of it are. */
 static struct strip strip_of(const struct linears *p, int linear, int64_t panel, int64_t first,
                              int64_t end)
@@ -162,6 +176,7 @@ static const char *strip_panel(const struct linears *p, int linear, int64_t pane
 
 static void store_range(const struct linears *p, int64_t panel, int64_t first, int64_t end)
 {
+    const char *after_all = panel_after_all(p, panel);
     struct strip s;
     int linear = 0, next;
 
@@ -174,10 +189,11 @@ static void store_range(const struct linears *p, int64_t panel, int64_t first, i
         return;
     s.to = p->how == PRODUCT_ADD ? TO_SUM : TO_OUT;
     next += panel + 1 == p->panel_end[linear] - (linear ? p->panel_end[linear - 1] : 0);
-    s.next = end < p->units        ? panel_of(p, linear, panel)
-             : next == linear      ? panel_of(p, linear, panel + 1)
-             : next < p->linears   ? panel_of(p, next, 0)
-                                   : panel_of(p, linear, panel);
+    s.next = end < p->units      ? panel_of(p, linear, panel)
+             : after_all         ? after_all
+             : next == linear    ? panel_of(p, linear, panel + 1)
+             : next < p->linears ? panel_of(p, next, 0)
+                                 : panel_of(p, linear, panel);
     strip_run(p, &s, strip_panel(p, linear, panel, &s));
 }
 
@@ -201,6 +217,7 @@ static void gated_finish(const struct linears *p, const struct strip *s,
 
 static void gated_range(const struct linears *p, int64_t panel, int64_t first, int64_t end)
 {
+    const char *after_all = panel_after_all(p, panel);
     bf16 sums[2][CHUNK_ROWS][PANEL_COLUMNS];
     struct strip s;
 
@@ -212,7 +229,9 @@ static void gated_range(const struct linears *p, int64_t panel, int64_t first, i
             return;
         s.to = TO_BUFFER;
         s.buffer = sums[l];
-        s.next = panel_of(p, !l, end < p->units ? panel : after);
+        s.next = l && after_all && end == p->units
+                     ? after_all
+                     : panel_of(p, !l, end < p->units ? panel : after);
         strip_run(p, &s, strip_panel(p, l, panel, &s));
     }
     gated_finish(p, &s, sums[0], sums[1]);
@@ -260,6 +279,7 @@ static int64_t units_of(struct linears *p)
     }
     if (p->how == PRODUCT_GATED)
         panels = p->panel_end[0];
+    p->all_panels = panels;
     p->unit_rows = p->rows <= FEW_ROWS ? 0 : PANEL_ROWS;
     p->grain = p->unit_rows ? cpu_pieces(tiles, chunks) : p->panels->halves;
     p->units = p->unit_rows ? p->grain * chunks : p->grain;
@@ -291,15 +311,14 @@ int cpu_product(const struct op_call *call, int linears, int parts, enum product
                         .parts = parts,
                         .panels = cpu_of(call)->panels,
                         .K = call->weight->plain.shape[1]};
-    struct pool_soon soon;
     int64_t units;
 
     if (!p.panels || !rows_join(&p))
         return -1;
     units = units_of(&p);
-    soon = soon_of(call);
+    p.soon = soon_of(call);
     if (p.rows)
-        pool_run_ranges(cpu_of(call)->pool, product_range, &p, units, p.grain, &soon);
+        pool_run_ranges(cpu_of(call)->pool, product_range, &p, units, p.grain, &p.soon);
     return 0;
 }
 
