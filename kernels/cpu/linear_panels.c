@@ -139,8 +139,7 @@ static const char *panel_after_all(const struct linears *p, int64_t panel)
 
     if (!p->soon.at[0] || panel + 1 != p->all_panels * (member + 1) / threads)
         return NULL;
-    return (const char *)p->soon.at[0] +
-           (size_t)(p->soon.units * member / threads) * p->soon.unit;
+    return (const char *)p->soon.at[0] + (size_t)(p->soon.units * member / threads) * p->soon.unit;
 }
 
 /* A strip of the linear's panel: what units [first, end) of it are. */
@@ -210,8 +209,8 @@ static void gated_finish(const struct linears *p, const struct strip *s,
         while (r >= p->row_end[at])
             at++;
         row = r - (at ? p->row_end[at - 1] : 0);
-        rows->gate(gate[r - s->first], up[r - s->first],
-                   cpu_row(p->end[at].out, row) + s->column, s->columns);
+        rows->gate(gate[r - s->first], up[r - s->first], cpu_row(p->end[at].out, row) + s->column,
+                   s->columns);
     }
 }
 

@@ -26,8 +26,8 @@ AVX512_INLINE __m512 exp_of(__m512 d)
 
 AVX512_INLINE __m256i silu_of(__m512 v)
 {
-    const __m512 minus = _mm512_castsi512_ps(
-        _mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN)));
+    const __m512 minus =
+        _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN)));
 
     return avx512_round(_mm512_div_ps(v, _mm512_add_ps(_mm512_set1_ps(1.0f), exp_of(minus))));
 }

@@ -156,10 +156,8 @@ struct part *execution_begin(struct execution *x, struct error *err)
     sequence_shape(&x->sequence, &scope, from);
     if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
         return NULL;
-    x->part = (struct part){.scope = scope,
-                            .values = x->sequence.values,
-                            .trace = &x->trace,
-                            .rows_from = from};
+    x->part = (struct part){
+        .scope = scope, .values = x->sequence.values, .trace = &x->trace, .rows_from = from};
     return &x->part;
 }
 

@@ -361,9 +361,9 @@ static int build(struct builder *b)
     if (add_section(b, FAMILY_AFTER, -1))
         return -1;
     b->p->logits = b->p->count - 1;
-    return find_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err)
-               ? -1
-               : 0;
+    if (find_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err))
+        return -1;
+    return 0;
 }
 
 struct program *program_open(const struct family *family, const struct hf_config *config,

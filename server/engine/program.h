@@ -23,13 +23,13 @@ struct step {
     int cache;   /* cache_append: which cache tensor; else -1 */
     int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
-    int tail; /* nothing but what is by_rows or tail reads it, row by row: see part.rows_from */
+    int tail;    /* nothing but what is by_rows or tail reads it, row by row: see part.rows_from */
     /* The steps from this one on that the backend can do as one; 0 of them: it is inside such. */
     enum group group;
     int grouped;
     struct op_attrs attrs;
     const struct weight *weight, *bias; /* borrowed from the parameters; NULL when there is none */
-    const struct weight *soon[2]; /* as op_call has it */
+    const struct weight *soon[2];       /* as op_call has it */
     struct shape shape;
     const struct family_row *row;
 };

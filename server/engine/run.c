@@ -1,5 +1,5 @@
-/* run.c - what a request asks for: its tokens, calls, rows and memory.  The values that it names are
- * run_names.c, running it run_execute.c. */
+/* run.c - what a request asks for: its tokens, calls, rows and memory.  The values that it names
+ * are run_names.c, running it run_execute.c. */
 #include "server/engine/run.h"
 
 #include <stdio.h>

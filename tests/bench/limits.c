@@ -1,14 +1,13 @@
 /* limits.c - what this machine can do at most, with as many threads as the program is given, each
- * on a core of its own: bytes read from memory, bytes of new memory, and floating-point operations of
- * vdpbf16ps.
+ * on a core of its own: bytes read from memory, bytes of new memory, and floating-point operations
+ * of vdpbf16ps.
  *
- *     limits THREADS     reads a line, "read", "touch" or "multiply", and answers it with a line: so
- *                        many a second; 0 where the CPU cannot.  Sleeps between lines, ends with its
- *                        input.
+ *     limits THREADS     reads a line, "read", "touch" or "multiply", answers with a line: so many a
+ *                        second; 0 where the CPU cannot.  Sleeps between lines, ends with its input.
  *
  * What memory gives changes from one moment to the next, so "read" is the mean of some tenths of a
- * second, as what reads all weights meets it; "multiply" is the best of some rounds.  "touch" writes
- * to memory that the process has not had before. */
+ * second, as what reads all weights meets it; "multiply" is the best of some rounds.  "touch"
+ * writes to memory that the process has not had before. */
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>

@@ -94,8 +94,7 @@ static void test_ranges_keep_to_grains(void **state)
                 struct ranges ranges = {.marks = &marks, .grain = grains[g]}, *work = &ranges;
 
                 memset(&marks, 0, sizeof(marks));
-                pool_run_ranges(pool, mark_range, &work, pieces, grains[g],
-                                g % 2 ? &soon : NULL);
+                pool_run_ranges(pool, mark_range, &work, pieces, grains[g], g % 2 ? &soon : NULL);
                 for (int64_t i = 0; i < PIECES_MOST; i++)
                     assert_int_equal(atomic_load(&marks.count[i]), i < pieces);
                 assert_int_equal(atomic_load(&ranges.wrong), 0);
