@@ -5,9 +5,8 @@
  *     limits THREADS     reads a line, "read", "touch" or "multiply", answers with a line: so many a
  *                        second; 0 where the CPU cannot.  Sleeps between lines, ends with its input.
  *
- * What memory gives changes from one moment to the next, so "read" is the mean of some tenths of a
- * second, as what reads all weights meets it; "multiply" is the best of some rounds.  "touch"
- * writes to memory that the process has not had before. */
+ * "read" and "multiply" are the best of some rounds; "touch" writes once to memory that the process
+ * has not had before. */
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,7 +18,7 @@
 #include <time.h>
 
 /* An accumulator can be added to every 4 to 6 cycles, up to twice a cycle: 12 are enough. */
-enum { MOST_THREADS = 256, READ_ROUNDS = 24, MOST_ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
+enum { MOST_THREADS = 256, READ_ROUNDS = 8, MOST_ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
 
 static const size_t share = (size_t)256 << 20; /* bytes that a thread reads: more than any cache */
 
@@ -111,16 +110,11 @@ static double round_seconds(const struct part *parts, int threads, int r)
     return end - start;
 }
 
-/* Seconds of rounds in which every thread does its part. */
-struct seconds {
-    double best, mean;
-};
-
-static struct seconds seconds_of(void (*work)(struct part *), int rounds, struct part *parts,
-                                 int threads)
+/* The least seconds of a round in which every thread does its part. */
+static double best_round(void (*work)(struct part *), int rounds, struct part *parts, int threads)
 {
     pthread_barrier_t together;
-    struct seconds found = {0};
+    double best = 0;
 
     pthread_barrier_init(&together, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++) {
@@ -138,11 +132,10 @@ static struct seconds seconds_of(void (*work)(struct part *), int rounds, struct
     for (int r = 0; r < rounds; r++) {
         const double seconds = round_seconds(parts, threads, r);
 
-        if (r == 0 || seconds < found.best)
-            found.best = seconds;
-        found.mean += seconds / rounds;
+        if (r == 0 || seconds < best)
+            best = seconds;
     }
-    return found;
+    return best;
 }
 
 /* The nth core that this process may use, from the first again after the last. */
@@ -174,12 +167,12 @@ static int take_memory(struct part *p)
 static double answer(const char *line, struct part *parts, int threads)
 {
     if (!strcmp(line, "read\n"))
-        return (double)share * threads / seconds_of(read_all, READ_ROUNDS, parts, threads).mean;
+        return (double)share * threads / best_round(read_all, READ_ROUNDS, parts, threads);
     if (!strcmp(line, "touch\n"))
-        return (double)share * threads / seconds_of(touch, 1, parts, threads).mean;
+        return (double)share * threads / best_round(touch, 1, parts, threads);
     if (!strcmp(line, "multiply\n") && __builtin_cpu_supports("avx512bf16"))
         return 64.0 * ACCUMULATORS * STEPS * threads /
-               seconds_of(multiply, MOST_ROUNDS, parts, threads).best;
+               best_round(multiply, MOST_ROUNDS, parts, threads);
     return 0;
 }
 
