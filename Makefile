@@ -57,14 +57,14 @@ say = $(if $(V),,@echo '$(1)';)
 obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %.cu,$(B)/obj/%.cu.o,$(1))))
 
 # A folder is a module; a new .c file is picked up by being there.
-BASE_C    := $(wildcard server/base/*.c)
+BASE_C    := $(wildcard kernels/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
 # What is named for an instruction set is compiled where there is one.
 SETS_x86_64  := avx2 avx512 avx512_bf16
 SETS_aarch64 := neon
 OTHER_SETS   := $(filter-out $(SETS_$(ARCH)),$(SETS_x86_64) $(SETS_aarch64))
 KERNELS_C := $(filter-out $(foreach set,$(OTHER_SETS),$(wildcard kernels/cpu/*_$(set).c)),$(KERNELS_C))
-SERVER_C  := $(wildcard server/model/*.c server/engine/*.c server/http/*.c)
+SERVER_C  := $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c))
 SERVER_CPP := $(wildcard server/http/*.cpp)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
 TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
@@ -88,7 +88,7 @@ CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
-$(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) kernels/tensor.c server/model/safetensors.c $(BASE_C))
+$(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) $(BASE_C))
 	$(call say,link $@)$(CC) $(SYSROOT_FLAG) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
 ALL_OBJ := $(call obj,$(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
@@ -222,10 +222,11 @@ compdb:
 	         "$$sep" $$f $$f; sep=,; done; printf '\n]\n'; } > compile_commands.json
 	@echo compile_commands.json
 SOURCES := $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' 2>/dev/null)
-format:
-	clang-format -i $(SOURCES)
-lint:
-	clang-format --dry-run -Werror $(SOURCES)
+# One version for all: each lays out a little differently.
+LINT_VENV := $(CACHE)/lint-venv
+format lint:
+	@configs/models/venv.sh $(LINT_VENV) tests/lint.txt
+	@$(LINT_VENV)/bin/clang-format $(if $(filter lint,$@),--dry-run -Werror,-i) $(SOURCES)
 
 .PHONY: all run test arm-test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:

@@ -337,8 +337,7 @@ char *cli_shape(const json_t *shape, char *out, size_t size)
         return out;
     }
     at = (size_t)snprintf(out, size, "[");
-    json_array_foreach(shape, k, extent)
-    {
+    json_array_foreach (shape, k, extent) {
         if (at + 1 >= size)
             break;
         if (json_is_string(extent))

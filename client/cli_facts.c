@@ -11,8 +11,10 @@ static void join(const json_t *list, char *out, size_t size)
     json_t *item;
 
     out[0] = '\0';
-    json_array_foreach(list, k, item) if (json_is_string(item) && at < size) at +=
-        (size_t)snprintf(out + at, size - at, "%s%s", k ? ", " : "", json_string_value(item));
+    json_array_foreach (list, k, item)
+        if (json_is_string(item) && at < size)
+            at += (size_t)snprintf(out + at, size - at, "%s%s", k ? ", " : "",
+                                   json_string_value(item));
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -32,8 +34,7 @@ static int print_values(const json_t *values, struct error *err)
     json_t *v;
     size_t i;
 
-    json_array_foreach(values, i, v)
-    {
+    json_array_foreach (values, i, v) {
         join(json_object_get(v, "aliases"), aliases, sizeof(aliases));
         table_row(t, COLOR_NONE);
         table_cell(t, "%s", text_of(v, "name"));
@@ -100,8 +101,7 @@ static int print_facts(const json_t *facts, struct error *err)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)facts, key, value)
-    {
+    json_object_foreach ((json_t *)facts, key, value) {
         if (json_is_object(value))
             continue;
         printf("%-14s ", key);

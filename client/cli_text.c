@@ -124,16 +124,16 @@ static int print_top(const json_t *reply, struct error *err)
     struct table *t = table_create(columns, 4);
     size_t i, k;
 
-    json_array_foreach(rows, i, row) json_array_foreach(row, k, item)
-    {
-        const char *token = json_string_value(json_object_get(item, "token"));
+    json_array_foreach (rows, i, row)
+        json_array_foreach (row, k, item) {
+            const char *token = json_string_value(json_object_get(item, "token"));
 
-        table_row(t, COLOR_NONE);
-        table_cell(t, "%lld", (long long)json_integer_value(json_object_get(item, "id")));
-        table_cell(t, "'%s'", token ? token : "");
-        number_cell(t, json_object_get(item, "logit"), 0);
-        number_cell(t, json_object_get(item, "logprob"), 6);
-    }
+            table_row(t, COLOR_NONE);
+            table_cell(t, "%lld", (long long)json_integer_value(json_object_get(item, "id")));
+            table_cell(t, "'%s'", token ? token : "");
+            number_cell(t, json_object_get(item, "logit"), 0);
+            number_cell(t, json_object_get(item, "logprob"), 6);
+        }
     return cli_print_table(t, err);
 }
 
@@ -248,8 +248,7 @@ static int print_tokens(const json_t *ids, const json_t *pieces, struct error *e
     json_t *id;
     size_t i;
 
-    json_array_foreach(ids, i, id)
-    {
+    json_array_foreach (ids, i, id) {
         const char *piece = json_string_value(json_array_get(pieces, i));
 
         table_row(t, COLOR_NONE);

@@ -113,8 +113,7 @@ static int print_digests(const json_t *reply, struct error *err)
     const char *name;
     char shape[128];
 
-    json_object_foreach(json_object_get(reply, "values"), name, row)
-    {
+    json_object_foreach (json_object_get(reply, "values"), name, row) {
         const char *dtype = json_string_value(json_object_get(row, "dtype"));
         const char *digest = json_string_value(json_object_get(row, "sha256"));
 

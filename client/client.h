@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/base/error.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/error.h"
+#include "kernels/base/safetensors.h"
 
 struct client;
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "client/half.h"
-#include "server/model/float16.h"
+#include "kernels/base/float16.h"
 
 enum { BLOCK = 1024, LANES = 8 };
 

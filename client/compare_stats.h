@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/tensor.h"
+#include "kernels/base/tensor.h"
 
 struct compare_stats {
     int64_t count;     /* elements of one side */

@@ -1,10 +1,10 @@
-/* half.h - float32 to IEEE binary16; the way back is server/model/float16.h. */
+/* half.h - float32 to IEEE binary16; the way back is kernels/base/float16.h. */
 #ifndef SAMEBIT_HALF_H
 #define SAMEBIT_HALF_H
 
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* Round to nearest even; overflow goes to infinity, a NaN becomes 0x7e00. */
 static inline uint16_t half_from_f32(float f)

@@ -148,8 +148,7 @@ static int read_header(struct receive *r, uint64_t length, struct error *err)
     if (!json_is_object(r->header) || !r->ends)
         return error_set(err, 502, "what came is not a safetensors file: no JSON header");
     r->all = data;
-    json_object_foreach(r->header, name, entry)
-    {
+    json_object_foreach (r->header, name, entry) {
         json_int_t end =
             json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 1));
 

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#include "server/base/error.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/error.h"
+#include "kernels/base/safetensors.h"
 
 struct receive;
 

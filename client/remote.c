@@ -21,14 +21,14 @@ static json_t *known_names(struct client *c, const char *attention, struct error
     json_t *value, *alias;
     size_t i, k;
 
-    json_array_foreach(values, i, value)
-    {
+    json_array_foreach (values, i, value) {
         const char *name = json_string_value(json_object_get(value, "name"));
 
         if (name)
             json_object_set_new(names, name, json_true());
-        json_array_foreach(json_object_get(value, "aliases"), k, alias) if (json_is_string(alias))
-            json_object_set_new(names, json_string_value(alias), json_true());
+        json_array_foreach (json_object_get(value, "aliases"), k, alias)
+            if (json_is_string(alias))
+                json_object_set_new(names, json_string_value(alias), json_true());
     }
     json_decref(values);
     return names;
@@ -54,8 +54,7 @@ static json_t *names_to_ask(const struct side *file, const json_t *known)
         if (json_object_get(known, base) && !json_object_get(asked, base))
             json_object_set_new(asked, path, json_true());
     }
-    json_object_foreach(asked, name, unused)
-    {
+    json_object_foreach (asked, name, unused) {
         (void)unused;
         json_array_append_new(list, json_string(name));
     }

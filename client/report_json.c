@@ -94,10 +94,10 @@ static json_t *side_json(const struct side *s)
     json_t *about = json_pack("{s:s}", "from", s->label), *value;
     const char *key;
 
-    json_object_foreach(s->metadata, key, value) if (json_is_string(value) &&
-                                                     strcmp(key, "aliases") != 0 &&
-                                                     strcmp(key, "prompt_tokens") != 0)
-        json_object_set(about, key, value);
+    json_object_foreach (s->metadata, key, value)
+        if (json_is_string(value) && strcmp(key, "aliases") != 0 &&
+            strcmp(key, "prompt_tokens") != 0)
+            json_object_set(about, key, value);
     return about;
 }
 

@@ -85,8 +85,7 @@ static json_t *read_aliases(json_t *metadata)
 
     if (json_is_string(value))
         value = parsed = json_loads(json_string_value(value), 0, NULL);
-    json_object_foreach(value, alias, path)
-    {
+    json_object_foreach (value, alias, path) {
         if (json_array_size(path) == 1)
             path = json_array_get(path, 0);
         if (json_is_string(path))
@@ -224,7 +223,8 @@ static int value_from_digest(struct side_value *v, const char *name, const json_
     strcpy(v->dtype, dtype);
     strcpy(v->sha256, digest);
     v->rank = (int)json_array_size(shape);
-    json_array_foreach(shape, k, extent) v->shape[k] = json_integer_value(extent);
+    json_array_foreach (shape, k, extent)
+        v->shape[k] = json_integer_value(extent);
     v->name = strdup(name);
     return v->name ? 0 : error_set(err, 500, "%s: out of memory", label);
 }
@@ -263,8 +263,9 @@ struct side *side_from_digests(const char *label, const json_t *reply, struct er
     json_object_update(s->metadata, (json_t *)reply);
     json_object_del(s->metadata, "values");
     s->ordered = 1;
-    json_object_foreach(values, name, row) if (value_from_digest(&s->values[s->count++], name, row,
-                                                                 label, err)) goto fail;
+    json_object_foreach (values, name, row)
+        if (value_from_digest(&s->values[s->count++], name, row, label, err))
+            goto fail;
     if (tokens_from_ids(s, ids, err) || finish(s, err))
         goto fail;
     return s;

@@ -8,8 +8,8 @@
 
 #include <jansson.h>
 
-#include "server/base/error.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/error.h"
+#include "kernels/base/safetensors.h"
 
 struct side_value {
     char *name;      /* as in the file: "step_1/model.layers.0.mlp" */

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include "server/base/buffer.h"
+#include "kernels/base/buffer.h"
 
 enum { GAP = 2, MAX_COLUMNS = 16 };
 

@@ -4,7 +4,7 @@
 
 #include "kernels/numerics.h"
 #include "kernels/ops.h"
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -8,7 +8,7 @@
 #ifndef SAMEBIT_OPS_H
 #define SAMEBIT_OPS_H
 
-#include "kernels/tensor.h"
+#include "kernels/base/tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,7 +63,7 @@ struct op_call {
     /* What the next weights will be, two where they are read side by side: for who has time to ask
      * for them early.  NULL: not known. */
     const struct weight *soon[2];
-    struct tensor *out;          /* shape, strides and data set by the caller */
+    struct tensor *out; /* shape, strides and data set by the caller */
     const struct op_attrs *attrs;
     struct op_scope scope;
 };

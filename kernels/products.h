@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 enum product { PRODUCT_PAIRS, PRODUCT_DOT8, PRODUCT_FOUR, PRODUCT_CHAIN };
 
@@ -90,7 +90,7 @@ BF16_INLINE float product_flushed(bf16 b)
 
 /* In all of these element k of w is w[k * step]. */
 BF16_INLINE float product_pairs(const bf16 *x, const bf16 *w, int64_t step, int64_t K,
-                                  int64_t block)
+                                int64_t block)
 {
     float total = 0.0f;
 
@@ -158,7 +158,7 @@ BF16_INLINE float product_chain(const bf16 *x, const bf16 *w, int64_t step, int6
 
 /* DOT8 is met with step 1 only. */
 BF16_INLINE float product_sum(const struct product_rule *rule, const bf16 *x, const bf16 *w,
-                                int64_t step, int64_t K)
+                              int64_t step, int64_t K)
 {
     switch (rule->kind) {
     case PRODUCT_PAIRS:

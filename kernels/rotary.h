@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "kernels/numerics.h"
 
 #ifdef __cplusplus

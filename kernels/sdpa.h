@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 struct op_call;
 
@@ -29,7 +29,8 @@ struct sdpa {
 #ifdef __cplusplus
 extern "C"
 #endif
-struct sdpa sdpa_of(const struct op_call *call);
+    struct sdpa
+    sdpa_of(const struct op_call *call);
 
 BF16_INLINE int64_t sdpa_least(int64_t a, int64_t b)
 {

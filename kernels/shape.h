@@ -7,7 +7,7 @@
 #define SAMEBIT_SHAPE_H
 
 #include "kernels/ops.h"
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 enum extent_kind { EXTENT_CONST, EXTENT_TOKENS, EXTENT_KEYS };
 

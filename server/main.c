@@ -5,12 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/base/log.h"
-#include "server/base/version.h"
+#include "kernels/base/log.h"
+#include "kernels/base/version.h"
 #include "server/http/daemon.h"
 #include "server/http/listen.h"
-#include "server/http/loading.h"
-#include "server/http/options.h"
+#include "server/loading.h"
+#include "server/options.h"
 
 enum { STOP_SECONDS = 10 }; /* after which stopping is cut short */
 
@@ -82,8 +82,7 @@ static void say_ready(const struct daemon *d, const struct engine *e)
 }
 
 /* Loads and serves until a signal. */
-static int serve(struct server *server, struct daemon *d, struct options *o,
-                 struct error *err)
+static int serve(struct server *server, struct daemon *d, struct options *o, struct error *err)
 {
     struct loading loading;
 
@@ -115,11 +114,12 @@ static int run(struct options *o, struct error *err)
     address = choose_address(o, &server.settings, err);
     if (!address)
         return -1;
-    server.scheduler = scheduler_create(&(struct scheduler_limits){
-        .places = {[JOB_ALONE] = (int)server.settings.running,
-                   [JOB_JOINS] = (int)server.settings.together},
-        .waiting = (int)server.settings.waiting,
-        .memory = (uint64_t)server.settings.all_memory_bytes}, err);
+    server.scheduler = scheduler_create(
+        &(struct scheduler_limits){.places = {[JOB_ALONE] = (int)server.settings.running,
+                                              [JOB_JOINS] = (int)server.settings.together},
+                                   .waiting = (int)server.settings.waiting,
+                                   .memory = (uint64_t)server.settings.all_memory_bytes},
+        err);
     if (server.scheduler)
         server.batch = batch_create(server.scheduler, err);
     if (server.batch)

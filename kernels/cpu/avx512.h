@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 #define AVX512_INLINE static inline __attribute__((always_inline))
 

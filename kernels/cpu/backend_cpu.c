@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "kernels/cpu/dots.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/sdpa.h"
@@ -187,8 +187,8 @@ static int64_t band_rows(const struct tensor *plain)
     return cpu_pieces(BAND, panel ? panel : BAND) * PANEL_COLUMNS;
 }
 
-static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed,
-                 passed_fn *passed, void *user)
+static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed, passed_fn *passed,
+                 void *user)
 {
     const int64_t rows = plain->shape[0], band = band_rows(plain);
 

@@ -1,7 +1,7 @@
 /* dots_avx2.c - DOT8 and FOUR in registers of 8 lanes; see dots_body.h. */
 #include <immintrin.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 typedef __m256 eight;
 

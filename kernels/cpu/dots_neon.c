@@ -1,7 +1,7 @@
 /* dots_neon.c - DOT8 and FOUR in pairs of registers of 4 lanes; see dots_body.h. */
 #include <arm_neon.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 typedef struct {
     float32x4_t low, high;

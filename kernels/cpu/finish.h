@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* bf16_from_f32 without a branch, so that loops can be put in vectors. */
 static inline bf16 finish_round(float f)

@@ -24,12 +24,12 @@ struct linears {
     int linears, parts;
     const struct panels *panels;
     int64_t K, rows;
-    int64_t row_end[GROUP_PARTS];     /* of each part's rows */
-    int64_t block[GROUP_PARTS];       /* of k: calls of one row have another than longer ones */
-    int64_t panel_end[GROUP_STEPS];   /* of each linear's panels */
-    int64_t all_panels;               /* that are divided among the threads */
-    int64_t units, unit_rows, grain;  /* units of a panel; rows of a unit, 0: it is a half */
-    struct pool_soon soon;            /* what is read after this */
+    int64_t row_end[GROUP_PARTS];    /* of each part's rows */
+    int64_t block[GROUP_PARTS];      /* of k: calls of one row have another than longer ones */
+    int64_t panel_end[GROUP_STEPS];  /* of each linear's panels */
+    int64_t all_panels;              /* that are divided among the threads */
+    int64_t units, unit_rows, grain; /* units of a panel; rows of a unit, 0: it is a half */
+    struct pool_soon soon;           /* what is read after this */
 };
 
 /* Where the outputs of a strip go. */

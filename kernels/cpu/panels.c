@@ -83,8 +83,8 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64
 
 void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row)
 {
-    const uint32_t *pair = packed + n / PANEL_COLUMNS * PANEL_COLUMNS * weight_pairs(K) +
-                           n % PANEL_COLUMNS;
+    const uint32_t *pair =
+        packed + n / PANEL_COLUMNS * PANEL_COLUMNS * weight_pairs(K) + n % PANEL_COLUMNS;
 
     for (int64_t p = 0; p < K / 2; p++)
         memcpy(row + 2 * p, pair + p * PANEL_COLUMNS, sizeof(*pair));

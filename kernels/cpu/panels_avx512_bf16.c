@@ -26,14 +26,13 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, c
 {
     __m512bh w[VECTORS];
 
-    UNROLL for (int v = 0; v < vectors; v++)
-        w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
-    UNROLL for (int r = 0; r < rows; r++) {
-        const __m512bh pair =
-            last ? (__m512bh)_mm512_set1_epi32(x[r][2 * p]) : pair_of(x[r], p);
+    UNROLL for (int v = 0; v < vectors; v++) w[v] = (__m512bh)_mm512_load_si512(panel + 16 * v);
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        const __m512bh pair = last ? (__m512bh)_mm512_set1_epi32(x[r][2 * p]) : pair_of(x[r], p);
 
-        UNROLL for (int v = 0; v < vectors; v++)
-            acc[r][v] = _mm512_dpbf16_ps(acc[r][v], pair, w[v]);
+        UNROLL for (int v = 0; v < vectors; v++) acc[r][v] =
+            _mm512_dpbf16_ps(acc[r][v], pair, w[v]);
     }
 }
 
@@ -52,9 +51,8 @@ INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int ro
     const uint32_t *soon =
         change >= 0 ? panel + AHEAD * PANEL_COLUMNS : next - change * PANEL_COLUMNS;
 
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            acc[r][v] = _mm512_setzero_ps();
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] =
+        _mm512_setzero_ps();
     for (int64_t p = 0; p < K / 2; p++, panel += PANEL_COLUMNS) {
         if (rows == 1) {
             if (p == change)
@@ -82,12 +80,12 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
     for (int r = 0; r < rows; r++)
         x[r] = rows_of_x[r];
     chains_of(acc, x, rows, VECTORS, panel, K, NULL, 0);
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) {
-            float *to = &sum[r][16 * v];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < VECTORS; v++)
+    {
+        float *to = &sum[r][16 * v];
 
-            _mm512_store_ps(to, first ? acc[r][v] : _mm512_add_ps(_mm512_load_ps(to), acc[r][v]));
-        }
+        _mm512_store_ps(to, first ? acc[r][v] : _mm512_add_ps(_mm512_load_ps(to), acc[r][v]));
+    }
 }
 
 /* Calls with the rows as a constant, by which sums are counted out into registers. */
@@ -150,22 +148,19 @@ INLINE void tile_of(const struct panel_tile *t, const int rows, const int vector
         const int64_t left = t->K - k, count = left < t->block ? left : t->block;
 
         chains_of(acc, x, rows, vectors, panel, count, t, k);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                if (k)
-                    acc[r][v] = _mm512_add_ps(_mm512_load_ps(&sum[r][16 * v]), acc[r][v]);
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) if (k)
+            acc[r][v] = _mm512_add_ps(_mm512_load_ps(&sum[r][16 * v]), acc[r][v]);
         if (left <= t->block)
             break;
-        UNROLL for (int r = 0; r < rows; r++) {
-            UNROLL for (int v = 0; v < vectors; v++)
-                _mm512_store_ps(&sum[r][16 * v], acc[r][v]);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            UNROLL for (int v = 0; v < vectors; v++) _mm512_store_ps(&sum[r][16 * v], acc[r][v]);
             x[r] += count;
         }
         panel += count / 2 * PANEL_COLUMNS;
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            finish_vector(t, r, v, acc[r][v]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
+        finish_vector(t, r, v, acc[r][v]);
 }
 
 static void half_tile(const struct panel_tile *t)

@@ -87,14 +87,15 @@ static inline int flush_happened(void)
 INLINE void step(float32x4_t (*acc)[VECTORS], const float32x4_t *odd, const float32x4_t *even,
                  const int lane, const int rows, const int vectors, const uint32_t *panel)
 {
-    UNROLL for (int v = 0; v < vectors; v++) {
+    UNROLL for (int v = 0; v < vectors; v++)
+    {
         const uint32x4_t w = vld1q_u32(panel + LANES * v);
         const float32x4_t w_odd = odd_of(w), w_even = even_of(w);
 
-        UNROLL for (int r = 0; r < rows; r++)
-            acc[r][v] = vfmaq_n_f32(acc[r][v], w_odd, odd[r][lane]);
-        UNROLL for (int r = 0; r < rows; r++)
-            acc[r][v] = vfmaq_n_f32(acc[r][v], w_even, even[r][lane]);
+        UNROLL for (int r = 0; r < rows; r++) acc[r][v] =
+            vfmaq_n_f32(acc[r][v], w_odd, odd[r][lane]);
+        UNROLL for (int r = 0; r < rows; r++) acc[r][v] =
+            vfmaq_n_f32(acc[r][v], w_even, even[r][lane]);
     }
 }
 
@@ -106,11 +107,11 @@ INLINE void chains_of(const bf16 *const *x, const int rows, const int vectors,
     float32x4_t acc[PANEL_ROWS][VECTORS], odd[PANEL_ROWS], even[PANEL_ROWS];
     int64_t p = 0;
 
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            acc[r][v] = vdupq_n_f32(0.0f);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] =
+        vdupq_n_f32(0.0f);
     for (; 2 * p + 2 * LANES <= K; p += LANES, panel += LANES * PANEL_COLUMNS) {
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(x[r] + 2 * p));
 
             odd[r] = odd_of(pairs);
@@ -120,7 +121,8 @@ INLINE void chains_of(const bf16 *const *x, const int rows, const int vectors,
             step(acc, odd, even, lane, rows, vectors, panel + lane * PANEL_COLUMNS);
     }
     for (; 2 * p < K; p++, panel += PANEL_COLUMNS) {
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             const uint32x4_t pair = vdupq_n_u32(pair_of(x[r], p, K));
 
             odd[r] = odd_of(pair);
@@ -128,9 +130,8 @@ INLINE void chains_of(const bf16 *const *x, const int rows, const int vectors,
         }
         step(acc, odd, even, 0, rows, vectors, panel);
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            vst1q_f32(&chain[r][LANES * v], acc[r][v]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
+        vst1q_f32(&chain[r][LANES * v], acc[r][v]);
 }
 
 /* How many vectors of columns are summed at a time, by rows. */
@@ -185,9 +186,8 @@ static inline float32x4_t fma_flushed(float x, float32x4_t w, float32x4_t acc)
     return flushed(looked);
 }
 
-static __attribute__((noinline)) void chains_looked_at(const bf16 *x, int columns,
-                                                       const uint32_t *panel, int64_t K,
-                                                       float *chain)
+static __attribute__((noinline)) void
+chains_looked_at(const bf16 *x, int columns, const uint32_t *panel, int64_t K, float *chain)
 {
     for (int c = 0; c < columns; c += LANES) {
         float32x4_t acc = vdupq_n_f32(0.0f);

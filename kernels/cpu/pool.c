@@ -42,7 +42,7 @@ struct pool {
 
     _Alignas(64) _Atomic uint32_t inside;
     atomic_int open;
-    atomic_int waiting; /* the caller sleeps until nobody is inside */
+    atomic_int waiting;                 /* the caller sleeps until nobody is inside */
     _Alignas(64) _Atomic uint32_t turn; /* counts works; sleepers wait for a change */
     atomic_int sleeping;
     atomic_int ending;

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 struct pool;
 

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* ---- ATen's cascade sum: lanes x 4 accumulators on 4 levels ---- */
 

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 struct rows {
     const char *isa; /* "avx512_bf16", "avx2", "neon", "plain" */

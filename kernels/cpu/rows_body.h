@@ -194,8 +194,16 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
 
 #define ROWS_TABLE(name, silu_, gate_)                                                             \
     {                                                                                              \
-        .isa = (name), .add = rows_add, .mul = rows_mul, .add_value = rows_add_value,              \
-        .scale = rows_scale, .silu = (silu_), .gate = (gate_), .rms_norm = rows_rms_norm,          \
-        .rope = rows_rope, .softmax = rows_softmax, .exp_sum = rows_exp_sum,                       \
+        .isa = (name),                                                                             \
+        .add = rows_add,                                                                           \
+        .mul = rows_mul,                                                                           \
+        .add_value = rows_add_value,                                                               \
+        .scale = rows_scale,                                                                       \
+        .silu = (silu_),                                                                           \
+        .gate = (gate_),                                                                           \
+        .rms_norm = rows_rms_norm,                                                                 \
+        .rope = rows_rope,                                                                         \
+        .softmax = rows_softmax,                                                                   \
+        .exp_sum = rows_exp_sum,                                                                   \
         .argmax = rows_argmax,                                                                     \
     }

@@ -104,7 +104,7 @@ static float values_of_one(const bf16 *p, const bf16 *v, int64_t step, int64_t N
 {
     const int64_t fours = N & ~3;
 
-#define V(j) bf16_to_f32(v[(j)*step])
+#define V(j) bf16_to_f32(v[(j) * step])
 #define P(j) bf16_to_f32(p[j])
     for (int64_t j = 0; j < fours; j += 4)
         y = y +

@@ -67,8 +67,9 @@ static inline void store_turned(const __m256i *a, uint32_t *to)
 static inline void pack_square(const bf16 *from, int64_t step, int64_t count, uint32_t *to,
                                struct seen_sizes *seen)
 {
-    const __m256i swap = _mm256_set1_epi32(0x01000302), quad = _mm256_set_epi32(
-        0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+    const __m256i swap = _mm256_set1_epi32(0x01000302),
+                  quad = _mm256_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c,
+                                          0x08080808, 0x04040404, 0);
     const __m256i halves = _mm256_add_epi8(swap, quad);
     __m256i a[4];
 

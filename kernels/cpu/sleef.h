@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 #define SLEEF_R_LN2 1.442695040888963407359924681001892137426645954152985934135449406931f
 #define SLEEF_L2U 0.693145751953125f

@@ -169,9 +169,10 @@ static int read_ordinal(const char *device, struct error *err)
         return error_param(err, 400, "device",
                            "device \"%.40s\": \"cuda:0\" or another number is expected", device);
     if (cuda_check(cudaGetDeviceCount(&count)))
-        return error_param(err, 400, "device",
-                           "device \"%.40s\": CUDA does not start (%s): no GPU, or no driver for it?",
-                           device, cuda_trouble());
+        return error_param(
+            err, 400, "device",
+            "device \"%.40s\": CUDA does not start (%s): no GPU, or no driver for it?", device,
+            cuda_trouble());
     if (atoi(digits) >= count)
         return error_param(err, 400, "device", "there is no %s: this machine has %d CUDA device%s",
                            device, count, count == 1 ? "" : "s");

@@ -45,11 +45,11 @@ int cuda_cache_append(const struct op_call *call)
     const int heads_first = x->rank == 3;
     const int64_t tokens = x->shape[heads_first ? 1 : 0], width = out->shape[2];
     const struct append_shape a = {tokens,
-                             width,
-                             heads_first ? x->stride[0] : width,
-                             x->stride[heads_first ? 1 : 0],
-                             out->stride[0],
-                             out->stride[1]};
+                                   width,
+                                   heads_first ? x->stride[0] : width,
+                                   x->stride[heads_first ? 1 : 0],
+                                   out->stride[0],
+                                   out->stride[1]};
     const bf16 *from = (const bf16 *)x->data;
     bf16 *to = (bf16 *)out->data + (out->shape[1] - tokens) * out->stride[1];
     const int64_t steps = width | a.from_head | a.from_token | a.to_head | a.to_token;

@@ -55,10 +55,9 @@ int cuda_read(struct backend *b, void *host, const struct tensor *src)
     if (cuda_enter(cuda))
         return -1;
     for (int64_t i = 0; i < all; i += piece)
-        if (cuda_check(cudaMemcpyAsync((char *)host + i * size,
-                                       (const char *)src->data + tensor_offset(src, i) * size,
-                                       (size_t)(piece * size), cudaMemcpyDeviceToHost,
-                                       cuda->stream)))
+        if (cuda_check(cudaMemcpyAsync(
+                (char *)host + i * size, (const char *)src->data + tensor_offset(src, i) * size,
+                (size_t)(piece * size), cudaMemcpyDeviceToHost, cuda->stream)))
             return -1;
     return cuda_check(cudaStreamSynchronize(cuda->stream));
 }

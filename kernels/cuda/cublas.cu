@@ -58,6 +58,10 @@ static const struct cublas_api *api_of_environment(struct error *err)
 
     if (!path || !*path)
         return cublas_api_direct();
+    if (!cublas_api_recording) {
+        error_set(err, 500, "SAMEBIT_CUBLAS_LOG is set: this build cannot record products");
+        return NULL;
+    }
     api = cublas_api_recording(path, !compute || strcmp(compute, "0"));
     if (!api)
         error_set(err, 500, "cannot write SAMEBIT_CUBLAS_LOG=%s", path);

@@ -3,7 +3,7 @@
  * cuBLAS's bits follow from its version, the GPU, every argument, the alignment of every pointer,
  * the workspace and the math mode; so all of these are PyTorch 2.13.0+cu130's.  Only cublas.cu
  * calls the library, through cublas_api.h; built for the emulator, the library is
- * cublas_emulated.cu.
+ * tests/emulated/cuda/cublas_emulated.cu.
  *
  * SAMEBIT_CUBLAS_LOG=FILE      appends a line for each product to FILE, with all its arguments
  * SAMEBIT_CUBLAS_COMPUTE=0     with it: the products are not computed, what they write is undefined
@@ -13,7 +13,7 @@
 
 #include "kernels/cuda/device.cuh"
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 /* One handle on one stream.  Products and scratch memory of different threads must not mix on it:
  * callers hold the lock from taking scratch memory to the last launch that uses it. */

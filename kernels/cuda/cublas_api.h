@@ -8,12 +8,8 @@
 
 #include "kernels/cuda/device.cuh"
 
-#ifdef __CUDACC__
 #include <cublasLt.h>
 #include <cublas_v2.h>
-#else
-#include "kernels/cuda/cublas_emulated.h"
-#endif
 
 struct cublas_api {
     cublasStatus_t (*set_math_mode)(cublasHandle_t, cublasMath_t);
@@ -61,8 +57,11 @@ const struct cublas_api *cublas_api_direct(void);
  *
  * each on one line; numbers as in the library's headers; align: the largest power of two, 256 at
  * most; a pointer as -1.  Returns NULL when the file cannot be opened.  One recording at a time in
- * a process: a second call closes the first one's file. */
-const struct cublas_api *cublas_api_recording(const char *path, int compute);
+ * a process: a second call closes the first one's file.
+ *
+ * Test equipment (tests/emulated/cuda/cublas_recording.cu): its address is NULL in a program that
+ * does not link it. */
+__attribute__((weak)) const struct cublas_api *cublas_api_recording(const char *path, int compute);
 
 /* The largest power of two, at most 256, that the pointer is a multiple of. */
 static inline uint32_t cublas_alignment(const void *pointer)

@@ -1,11 +1,10 @@
 # cuda.mk - what the Makefile adds for CUDA.
 #
-# CUDA=emulated  the .cu through the C++ compiler, kernels on the CPU (kernels/cuda/emulated/)
+# CUDA=emulated  the .cu through the C++ compiler, kernels on the CPU (tests/emulated/cuda/)
 # CUDA=1         nvcc: NVCC=PROGRAM, else the one in PATH, else the one of PyPI's wheels (NVCC=wheel);
 #                cuBLAS: the toolkit's where it has one, else the wheel that PyTorch takes
 #                (CUBLAS=wheel).  See toolkit.sh.
 #
-# kernels/cuda/NAME_real.cu is compiled for CUDA=1 only, NAME_emulated.cu for CUDA=emulated only.
 # nvcc may contract in kernels/cuda/aten only, as in PyTorch's build; FMAD_NAME := true or false says
 # otherwise for kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...).  CUFLAGS_NAME goes to either
 # compiler.
@@ -14,17 +13,20 @@ CUBLAS   ?=
 EMULATED := $(filter emulated,$(CUDA))
 CUDA_DEFINES := -DSAMEBIT_CUDA $(if $(EMULATED),-DSAMEBIT_CUDA_EMULATED)
 
-KERNELS_CU := $(filter-out $(if $(EMULATED),%_real.cu,%_emulated.cu), \
-              $(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu))
-KERNELS_CU += $(if $(EMULATED),$(wildcard kernels/cuda/emulated/*.cpp))
+KERNELS_CU := $(wildcard kernels/cuda/*.cu kernels/cuda/aten/*.cu)
+# An emulated build's programs are test equipment: the emulator and the cuBLAS doubles are in them.
+KERNELS_CU += $(if $(EMULATED),$(wildcard tests/emulated/cuda/*.cpp tests/emulated/cuda/*.cu))
+EMULATED_INCLUDE := $(if $(EMULATED),-Itests/emulated/cuda/include)
 # The other tests have nothing to do with the device; tools are for Python's.
 TEST_C := $(filter tests/unit/tool_%,$(TEST_C)) $(wildcard tests/unit/test_cuda_*.c \
           tests/kernels/test_cuda_*.c tests/kernels/test_cuda_*.cu) \
           $(if $(EMULATED),$(wildcard tests/kernels/test_emulat*.cu tests/kernels/test_cudart.cu))
 # What tests share.
-TEST_CU := $(if $(EMULATED),$(filter-out tests/kernels/test_%,$(wildcard tests/kernels/*.cu)))
+TEST_CU := $(if $(EMULATED),$(filter-out tests/kernels/test_%,$(wildcard tests/kernels/*.cu)), \
+           tests/emulated/cuda/cublas_recording.cu)
 
-CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
+CXXFLAGS_ = -std=c++17 -D_GNU_SOURCE $(EMULATED_INCLUDE) -I. $(OPT) -g -Wall -Wextra -Wshadow \
+            -Wno-unknown-pragmas \
             $(if $(WERROR),-Werror) -mfma -ffp-contract=off $(SANFLAGS) $(CUDA_DEFINES)
 
 $(B)/obj/%.cpp.o: %.cpp Makefile kernels/cuda/cuda.mk | $(B)/.deps

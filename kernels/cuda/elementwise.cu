@@ -65,8 +65,8 @@ template <enum elementwise kind> static __global__ void strided_kernel(struct op
         const int64_t at = i % o.width;
         const bool two = kind == ADD || kind == MUL;
 
-        row_at(o.y, row)[at] = element<kind>(row_at(o.a, row)[at],
-                                             two ? row_at(o.b, row)[at] : (bf16)0, o.by);
+        row_at(o.y, row)[at] =
+            element<kind>(row_at(o.a, row)[at], two ? row_at(o.b, row)[at] : (bf16)0, o.by);
     }
 }
 
@@ -80,7 +80,7 @@ static bool is_flat(const struct tensor *t)
 static int run(const struct op_call *call, operands_kernel *flat, operands_kernel *strided)
 {
     const struct tensor *a = call->in[0], *b = call->in[1] ? call->in[1] : a, *y = call->out;
-    const struct operands o = {rows_of(a),    rows_of(b),      rows_of(y), (float)call->attrs->by,
+    const struct operands o = {rows_of(a),    rows_of(b),     rows_of(y), (float)call->attrs->by,
                                rows_width(y), tensor_count(y)};
 
     if (o.count == 0)
@@ -89,8 +89,8 @@ static int run(const struct op_call *call, operands_kernel *flat, operands_kerne
         LAUNCH(flat, dim3(blocks_for(o.count, THREADS * VECTOR)), dim3(THREADS), 0,
                cuda_of(call)->stream, o);
     else
-        LAUNCH(strided, dim3(blocks_for(o.count, THREADS)), dim3(THREADS), 0,
-               cuda_of(call)->stream, o);
+        LAUNCH(strided, dim3(blocks_for(o.count, THREADS)), dim3(THREADS), 0, cuda_of(call)->stream,
+               o);
     return cuda_launched();
 }
 

@@ -16,10 +16,10 @@
 #include "kernels/products.h"
 
 enum {
-    LEAST_BOTH = 142,       /* ex + ew that makes chains plain */
-    LEAST_NEVER = 512,      /* of an x that meets denormals */
-    PANEL = 64,             /* columns of a panel */
-    PANEL_GROUP = 16,       /* pairs of k that a panel is padded to a multiple of, with zeros */
+    LEAST_BOTH = 142,  /* ex + ew that makes chains plain */
+    LEAST_NEVER = 512, /* of an x that meets denormals */
+    PANEL = 64,        /* columns of a panel */
+    PANEL_GROUP = 16,  /* pairs of k that a panel is padded to a multiple of, with zeros */
     NUMBER_WITHOUT_SIGN = 0x7fff,
     EXPONENT = 0x7f80
 };
@@ -125,9 +125,9 @@ static __forceinline__ __device__ uint32_t w_pair(const struct matmul &p, int he
     const int k = 2 * pair;
 
     if (LAYOUT == PANELS)
-        return ((const uint32_t *)
-                    p.w)[((int64_t)(n / PANEL) * product_pairs_padded(p.K) + pair) * PANEL +
-                         n % PANEL];
+        return (
+            (const uint32_t *)
+                p.w)[((int64_t)(n / PANEL) * product_pairs_padded(p.K) + pair) * PANEL + n % PANEL];
     if (n >= p.N || k >= p.K)
         return 0;
     w += (LAYOUT == KEYS ? n * p.w_step : n) + k * step;

@@ -190,7 +190,8 @@ static __forceinline__ __device__ void few_chain(const struct matmul &p, int hea
     const int group_k = 2 * few_pairs(LAYOUT), step = FEW_GROUPS * group_k;
     const struct few_column column = few_column_of<LAYOUT>(p, head, n);
     const int least = x_least_of(p, n < p.N ? n : p.N - 1);
-    struct few_group<LAYOUT> ahead[FEW_GROUPS] = {};
+    struct few_group<LAYOUT> ahead[FEW_GROUPS] = {
+    };
     int plain = end; /* k from which on chains are exact: that of the first small element */
 
 #pragma unroll

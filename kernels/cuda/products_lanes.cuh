@@ -9,7 +9,7 @@
 #include "kernels/cuda/products.cuh"
 
 enum {
-    LANES8 = 8,      /* lanes of an accumulator, and accumulators, of DOT8 */
+    LANES8 = 8, /* lanes of an accumulator, and accumulators, of DOT8 */
     FOUR_CHAINS = 4,
     LANES_SLICE = 512, /* elements of k of which a block keeps x as f32; a multiple of 64 */
     LANES_ROWS_MOST = 4
@@ -195,10 +195,10 @@ static __global__ void __launch_bounds__(WARP *FOUR_CHAINS) four_kernel(struct m
     for (int r = (int)threadIdx.y; r < ROWS; r += FOUR_CHAINS) {
         const int c = (int)threadIdx.x;
 
-        product_finish(p, head, (int)blockIdx.y * ROWS + r, n,
-                       __fadd_rn(__fadd_rn(__fadd_rn(m.chain[0][r][c], m.chain[1][r][c]),
-                                           m.chain[2][r][c]),
-                                 m.chain[3][r][c]));
+        product_finish(
+            p, head, (int)blockIdx.y * ROWS + r, n,
+            __fadd_rn(__fadd_rn(__fadd_rn(m.chain[0][r][c], m.chain[1][r][c]), m.chain[2][r][c]),
+                      m.chain[3][r][c]));
     }
 }
 

@@ -12,8 +12,8 @@
 #include "kernels/cuda/products.cuh"
 
 enum {
-    TILE_K = 16,        /* a divisor of every block of k */
-    TILE_SIDE = 16,     /* threads along either side of a tile */
+    TILE_K = 16,    /* a divisor of every block of k */
+    TILE_SIDE = 16, /* threads along either side of a tile */
     TILE_THREADS = TILE_SIDE * TILE_SIDE,
     TILE_COLUMNS = 4, /* of a thread */
     TILE_PADDING = 4
@@ -106,10 +106,9 @@ static __forceinline__ __device__ void tile_store_x(struct tile_memory<ROWS> *m,
 }
 
 template <int ROWS, enum layout LAYOUT>
-static __forceinline__ __device__ void tile_store_w(const struct matmul &p,
-                                                    struct tile_memory<ROWS> *m, int buffer,
-                                                    const struct tile_source &s,
-                                                    const union bf16_part &part, int thread)
+static __forceinline__ __device__ void
+tile_store_w(const struct matmul &p, struct tile_memory<ROWS> *m, int buffer,
+             const struct tile_source &s, const union bf16_part &part, int thread)
 {
     bool below = false;
 
@@ -220,7 +219,8 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) tile_kernel(struct mat
     const int thread = (int)threadIdx.x, head = (int)blockIdx.z;
     const struct tile_source source = tile_source_of<ROWS, LAYOUT>(p, head, thread);
     union bf16_part x = tile_fetch_x(p, source, 0), w = tile_fetch_w<LAYOUT>(p, source, 0);
-    struct tile_sums<ROWS> sums = {};
+    struct tile_sums<ROWS> sums = {
+    };
     bool exact = false; /* from the first small element on */
 
     if (thread < 2)
@@ -255,10 +255,10 @@ static inline int tile_size(const struct matmul *p, int heads)
 {
     int size = 2;
 
-    while (size > 0 && (p->rows <= TILE_SIDE << (size - 1) ||
-                        blocks_for(p->N, PANEL) * blocks_for(p->rows, TILE_SIDE << size) *
-                                (unsigned)heads <
-                            TILE_BLOCKS_WANTED))
+    while (size > 0 &&
+           (p->rows <= TILE_SIDE << (size - 1) ||
+            blocks_for(p->N, PANEL) * blocks_for(p->rows, TILE_SIDE << size) * (unsigned)heads <
+                TILE_BLOCKS_WANTED))
         size--;
     return size;
 }

@@ -39,15 +39,10 @@ int cuda_rope(const struct op_call *call)
 {
     const struct tensor *x = call->in[0], *y = call->out;
     const int64_t width = y->shape[2], work = y->shape[0] * y->shape[1] * (width / 2);
-    const struct rope r = {(const bf16 *)x->data,
-                           x->stride[0],
-                           x->rank == 3 ? x->stride[1] : width,
-                           rows_of(call->in[1]),
-                           rows_of(call->in[2]),
-                           rows_of(y),
-                           (uint32_t)y->shape[1],
-                           (uint32_t)y->shape[0],
-                           (uint32_t)(width / 2)};
+    const struct rope r = {
+        (const bf16 *)x->data, x->stride[0],          x->rank == 3 ? x->stride[1] : width,
+        rows_of(call->in[1]),  rows_of(call->in[2]),  rows_of(y),
+        (uint32_t)y->shape[1], (uint32_t)y->shape[0], (uint32_t)(width / 2)};
 
     if (work == 0)
         return 0;

@@ -140,7 +140,7 @@ static int send_rows(const struct cuda *cuda, struct table *t, int64_t position,
             memcpy(piece + i * width, row, (size_t)width * sizeof(bf16));
     }
     return staging_send(cuda->staging, dst, (size_t)(rows * width) * sizeof(bf16)) || failed ? -1
-                                                                                            : 0;
+                                                                                             : 0;
 }
 
 int cuda_rotary(const struct op_call *call)

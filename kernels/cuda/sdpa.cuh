@@ -7,7 +7,7 @@
 #include "kernels/sdpa.h"
 
 enum {
-    SDPA_THREADS = 256, /* of a block; no fewer than SDPA_WIDEST */
+    SDPA_THREADS = 256,           /* of a block; no fewer than SDPA_WIDEST */
     SDPA_SLOTS = SDPA_KEYS / WARP /* keys of a lane: lane + WARP * slot */
 };
 
@@ -59,9 +59,8 @@ static __forceinline__ __device__ float sdpa_score(const struct sdpa &s, const s
 }
 
 /* This lane's scores, -inf beyond N; returns the block's maximum. */
-static __forceinline__ __device__ float sdpa_scores(const struct sdpa &s,
-                                                    const struct sdpa_block &b, const float *x,
-                                                    float *e)
+static __forceinline__ __device__ float
+sdpa_scores(const struct sdpa &s, const struct sdpa_block &b, const float *x, float *e)
 {
     float most = -INFINITY;
     int nan = 0;

@@ -72,10 +72,10 @@ static __forceinline__ __device__ void four_keys(const bf16 *v, int64_t step, co
         part[i] = bf16_read<VECTOR>(v + i * step, VECTOR);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
-        const float even = __fmaf_rn(part_get(part[2], i), p[2],
-                                     __fmul_rn(part_get(part[0], i), p[0]));
-        const float odd = __fmaf_rn(part_get(part[3], i), p[3],
-                                    __fmul_rn(part_get(part[1], i), p[1]));
+        const float even =
+            __fmaf_rn(part_get(part[2], i), p[2], __fmul_rn(part_get(part[0], i), p[0]));
+        const float odd =
+            __fmaf_rn(part_get(part[3], i), p[3], __fmul_rn(part_get(part[1], i), p[1]));
 
         sum[i] = __fadd_rn(even, odd);
     }
@@ -90,8 +90,7 @@ static __forceinline__ __device__ void keep_fours(const struct attention &a, str
 
     if (group < groups)
         for (int i = group; i < fours; i += groups)
-            four_keys(v + 4 * i * a.v.row + column, a.v.row, p + 4 * i,
-                      few->kept + i * D + column);
+            four_keys(v + 4 * i * a.v.row + column, a.v.row, p + 4 * i, few->kept + i * D + column);
 }
 
 static __forceinline__ __device__ float values_of_one(const struct attention &a, struct few *few,

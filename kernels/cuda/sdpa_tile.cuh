@@ -65,9 +65,8 @@ static __forceinline__ __device__ void read_rows(const void *four, float *row)
 /* ---- query times keys ---- */
 
 /* Columns [d, d + STEP) of the first `keys` keys. */
-static __forceinline__ __device__ void tile_read_keys(const struct attention &a,
-                                                      const struct tile &tile, const bf16 *k, int d,
-                                                      int keys)
+static __forceinline__ __device__ void
+tile_read_keys(const struct attention &a, const struct tile &tile, const bf16 *k, int d, int keys)
 {
 #pragma unroll
     for (int i = 0; i < STEP / VECTOR * SDPA_KEYS / SDPA_THREADS; i++) {
@@ -97,9 +96,8 @@ static __forceinline__ __device__ void tile_chain(const struct tile &tile, int d
         read_rows(tile.q + (d + c) * TILE_ROWS + tile.down, q);
 #pragma unroll
         for (int half = 0; half < HALVES; half++)
-            *(float4 *)(k + 4 * half) =
-                *(const float4 *)(tile.kept + (column + c) * SDPA_KEYS +
-                                  half * (SDPA_KEYS / 2) + 4 * tile.across);
+            *(float4 *)(k + 4 * half) = *(const float4 *)(tile.kept + (column + c) * SDPA_KEYS +
+                                                          half * (SDPA_KEYS / 2) + 4 * tile.across);
 #pragma unroll
         for (int r = 0; r < 4; r++)
 #pragma unroll
@@ -169,9 +167,8 @@ struct tile_query {
 };
 
 /* The same for a block of fewer than 12 keys. */
-static __forceinline__ __device__ void tile_scores_in_lanes(const struct attention &a,
-                                                            const struct tile &tile, const bf16 *k,
-                                                            int N)
+static __forceinline__ __device__ void
+tile_scores_in_lanes(const struct attention &a, const struct tile &tile, const bf16 *k, int N)
 {
     const int row = (int)threadIdx.x % TILE_ROWS, j = (int)threadIdx.x / TILE_ROWS;
     const tile_query q = {tile.q + row};
@@ -228,9 +225,8 @@ static __forceinline__ __device__ void tile_softmax(const struct attention &a,
 /* ---- weights times values ---- */
 
 template <int COLUMNS>
-static __forceinline__ __device__ void tile_read_values(const struct attention &a,
-                                                        const struct tile &tile, const bf16 *v,
-                                                        int count)
+static __forceinline__ __device__ void
+tile_read_values(const struct attention &a, const struct tile &tile, const bf16 *v, int count)
 {
     const int parts = COLUMNS * ACROSS / VECTOR;
 
@@ -310,10 +306,9 @@ static __forceinline__ __device__ void tile_add_values(const struct attention &a
 
 /* The barriers of tile_values are behind all who read the factors of the last keys. */
 template <int COLUMNS>
-static __forceinline__ __device__ void tile_finish(const struct attention &a,
-                                                   const struct tile &tile, int64_t h,
-                                                   const struct sdpa_state *state,
-                                                   float (*y)[COLUMNS])
+static __forceinline__ __device__ void
+tile_finish(const struct attention &a, const struct tile &tile, int64_t h,
+            const struct sdpa_state *state, float (*y)[COLUMNS])
 {
     const int warp = (int)threadIdx.x / WARP;
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "server/base/clock.h"
+#include "kernels/base/clock.h"
 #include "server/engine/execution.h"
 
 enum {

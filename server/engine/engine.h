@@ -6,7 +6,7 @@
 #include "server/engine/program.h"
 #include "server/model/family.h"
 #include "server/model/hf_config.h"
-#include "server/model/tokenizer.h"
+#include "server/tokenizer/tokenizer.h"
 #include "server/model/weights.h"
 
 struct engine_options {

@@ -19,7 +19,7 @@ struct execution {
     struct trace trace;
     struct part part;
     int64_t call;
-    int64_t entry; /* the next entry to be written */
+    int64_t entry;   /* the next entry to be written */
     int64_t *chosen; /* [calls]: the greedy choice, once the last row of logits is there */
 };
 

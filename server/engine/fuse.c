@@ -94,8 +94,7 @@ static const struct {
 static int find_group(const struct plan *plan, struct step *steps, int i)
 {
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-        const int grouped =
-            plan->p->backend->group[kinds[k].group] ? kinds[k].find(plan, i) : 0;
+        const int grouped = plan->p->backend->group[kinds[k].group] ? kinds[k].find(plan, i) : 0;
 
         if (grouped) {
             steps[i].group = kinds[k].group;

@@ -13,9 +13,9 @@ struct outlet_slot; /* private */
 struct outlet {
     struct backend *backend;
     const struct run_sink *sink;
-    struct reader *reader; /* NULL: the host reads the device's memory */
-    size_t bytes;          /* of a slot */
-    int filling;           /* the slot that values are put into */
+    struct reader *reader;    /* NULL: the host reads the device's memory */
+    size_t bytes;             /* of a slot */
+    int filling;              /* the slot that values are put into */
     struct outlet_slot *slot; /* [READER_SLOTS] */
 };
 

@@ -7,7 +7,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/shape.h"
-#include "server/base/buffer.h"
+#include "kernels/base/buffer.h"
 #include "server/engine/parameters.h"
 #include "server/model/family.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/base/nearest.h"
+#include "kernels/base/nearest.h"
 
 /* BEGINS: more than any distance.  What a name begins with is nearer than what it resembles. */
 enum { NAME_SIZE = 160, NEAREST = 3, BEGINS = 1000 };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/base/clock.h"
+#include "kernels/base/clock.h"
 
 struct scheduler {
     pthread_mutex_t lock;
@@ -114,8 +114,8 @@ static int waiting_with(const struct scheduler *s, enum job_kind more)
 
 static int fits(const struct scheduler *s, const struct job *job)
 {
-    return !s->running || (s->memory <= s->limits.memory &&
-                           job->memory <= s->limits.memory - s->memory);
+    return !s->running ||
+           (s->memory <= s->limits.memory && job->memory <= s->limits.memory - s->memory);
 }
 
 /* The first job of the kind that may start, or -1.  One that waits for memory lets none pass. */

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 #include "server/engine/run.h"
 
 struct scheduler;

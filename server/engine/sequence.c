@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* Caches begin at multiples of 512 bytes, as what PyTorch allocates on a GPU. */
 static uint64_t cache_elements(const struct cache_spec *c, int64_t capacity)

@@ -3,7 +3,7 @@
 #ifndef SAMEBIT_SEQUENCE_H
 #define SAMEBIT_SEQUENCE_H
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "server/engine/program.h"
 
 struct sequence {

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/base/clock.h"
-#include "server/base/log.h"
+#include "kernels/base/clock.h"
+#include "kernels/base/log.h"
 #include "server/http/listen.h"
 #include "server/http/routes.h"
 #include "server/http/watch.h"

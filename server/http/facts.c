@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/base/version.h"
+#include "kernels/base/version.h"
 #include "server/http/json.h"
 
 static char host[256]; /* of the CPU */

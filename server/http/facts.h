@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "server/base/buffer.h"
+#include "kernels/base/buffer.h"
 #include "server/engine/engine.h"
 
 /* Appends `"model":"...",...,"version":"..."`: members of an object, without the braces. attention:

@@ -9,13 +9,13 @@
 
 #include <stddef.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 enum {
-    HASHES_BYTES = 32,    /* of a SHA-256 */
-    HASHES_VALUES = 64,   /* at most begun and not taken */
+    HASHES_BYTES = 32,      /* of a SHA-256 */
+    HASHES_VALUES = 64,     /* at most begun and not taken */
     HASHES_PIECE = 1 << 18, /* a value of more than one piece is not small */
-    HASHES_PIECES = 32    /* copies for each thread */
+    HASHES_PIECES = 32      /* copies for each thread */
 };
 
 struct hashes;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/model/utf8.h"
+#include "kernels/base/utf8.h"
 
 const char *json_kind(const json_t *value)
 {
@@ -64,8 +64,7 @@ int json_only(const json_t *object, const char *const known[], struct error *err
     json_t *value;
     char names[256];
 
-    json_object_foreach((json_t *)object, key, value)
-    {
+    json_object_foreach ((json_t *)object, key, value) {
         int i = 0;
 
         while (known[i] && strcmp(known[i], key) != 0)

@@ -7,8 +7,8 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "server/base/buffer.h"
-#include "server/base/error.h"
+#include "kernels/base/buffer.h"
+#include "kernels/base/error.h"
 
 /* The object in text.  label: what is at fault when it is none ("body").  The caller decrefs. */
 json_t *json_object_read(const char *label, const char *text, size_t size, struct error *err);

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 /* address: "127.0.0.1:8642", "[::1]:8642", "localhost:8642"; port 0: any free one.  Returns the
  * socket (non-blocking) and writes the address it got into spelled; *v6 tells its family.  Errors:

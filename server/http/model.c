@@ -17,8 +17,7 @@ static void put_limits(const struct settings *s, struct buffer *out)
         {"seconds", s->seconds},         {"memory_bytes", s->memory_bytes},
         {"running", s->running},         {"together", s->together},
         {"waiting", s->waiting},         {"all_memory_bytes", s->all_memory_bytes},
-        {"reuse_bytes", s->reuse_bytes},
-        {"connections", s->connections},
+        {"reuse_bytes", s->reuse_bytes}, {"connections", s->connections},
     };
 
     buffer_text(out, ",\"limits\":{");

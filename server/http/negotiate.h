@@ -2,7 +2,7 @@
 #ifndef SAMEBIT_NEGOTIATE_H
 #define SAMEBIT_NEGOTIATE_H
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 #define TYPE_JSON "application/json"
 #define TYPE_BINARY "application/octet-stream"

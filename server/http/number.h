@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 enum {
     NUMBER_TEXT = 24, /* room for any number and a NUL */

@@ -9,7 +9,7 @@
 #include "server/http/json.h"
 #include "server/http/negotiate.h"
 #include "server/http/number.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/safetensors.h"
 
 /* A nested list on its way into a tensor. */
 struct nested {
@@ -166,8 +166,7 @@ static int add_json(struct replacements *r, const json_t *root, struct error *er
         return error_param(err, 400, "replace",
                            "replace is %s; an object of nested lists is expected",
                            json_kind(object));
-    json_object_foreach(object, name, value)
-    {
+    json_object_foreach (object, name, value) {
         if (add_nested(r, name, value, err))
             return -1;
     }

@@ -3,26 +3,10 @@
 #define SAMEBIT_REQUEST_H
 
 #include <jansson.h>
-#include <pthread.h>
-#include <stdatomic.h>
 
-#include "server/base/buffer.h"
-#include "server/engine/batch.h"
-#include "server/engine/engine.h"
-#include "server/engine/scheduler.h"
-#include "server/http/settings.h"
+#include "kernels/base/buffer.h"
+#include "server/http/server.h"
 #include "server/http/stream.h"
-
-/* What all requests share. */
-struct server {
-    struct settings settings;
-    struct scheduler *scheduler;
-    struct batch *batch;
-    _Atomic(struct engine *) engine;    /* NULL while it is being opened; set once */
-    pthread_mutex_t lock;               /* of the three below */
-    char loading[64];                   /* what is being done, */
-    uint64_t loading_done, loading_all; /* and how far it has come, in bytes */
-};
 
 enum { REQUEST_QUERIES = 8 };
 

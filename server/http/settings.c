@@ -69,8 +69,7 @@ static int set_all(struct settings *s, json_t *root, struct error *err)
 
     if (!json_is_object(root))
         return error_set(err, 400, "an object is expected");
-    json_object_foreach(root, key, value)
-    {
+    json_object_foreach (root, key, value) {
         int rc = strcmp(key, "address") == 0 ? set_address(s, value, err)
                                              : set_number(s, key, value, err);
 

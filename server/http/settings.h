@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 struct settings {
     char address[128];    /* "127.0.0.1:8642", "[::1]:0"; port 0: any free one */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/base/clock.h"
+#include "kernels/base/clock.h"
 
 static const int64_t linger = CLOCK_SECOND / 50; /* how long small writes are gathered */
 

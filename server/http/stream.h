@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 enum { STREAM_RING = 2 << 20 };
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "server/http/json.h"
-#include "server/model/byte_level.h"
-#include "server/model/utf8.h"
+#include "server/tokenizer/byte_level.h"
+#include "kernels/base/utf8.h"
 
 static void put_bytes(struct buffer *out, const struct buffer *bytes)
 {

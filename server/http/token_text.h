@@ -2,8 +2,8 @@
 #ifndef SAMEBIT_TOKEN_TEXT_H
 #define SAMEBIT_TOKEN_TEXT_H
 
-#include "server/base/buffer.h"
-#include "server/model/tokenizer.h"
+#include "kernels/base/buffer.h"
+#include "server/tokenizer/tokenizer.h"
 
 /* Appends `"token":"text"`, and `,"bytes":[...]` where the token's bytes alone are no whole
  * UTF-8 characters, so that text would lose them. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "server/base/clock.h"
+#include "kernels/base/clock.h"
 
 static const int64_t pause_busy = CLOCK_SECOND / 50; /* between looks while replies are computed */
 static const int64_t pause_idle = CLOCK_SECOND / 5;

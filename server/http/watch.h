@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 #include "server/http/stream.h"
 
 struct watch;

@@ -7,7 +7,7 @@
 
 #include "server/http/facts.h"
 #include "server/http/json.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/safetensors.h"
 
 static int on_value(struct work *w, int64_t entry, const void *data, size_t bytes,
                     struct error *err)

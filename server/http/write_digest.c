@@ -49,8 +49,8 @@ static int advance(struct work *w, int64_t entry, struct error *err)
     struct state *s = w->state;
 
     for (; s->entry < entry; s->entry++)
-        if (s->entry >= 0 && (hashes_end(s->hashes, err) ||
-                              put_digests(w, s->entry + 1, HASHES_VALUES - 1, err)))
+        if (s->entry >= 0 &&
+            (hashes_end(s->hashes, err) || put_digests(w, s->entry + 1, HASHES_VALUES - 1, err)))
             return -1;
     return 0;
 }

@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/base/buffer.h"
-#include "server/base/nearest.h"
+#include "kernels/base/buffer.h"
+#include "kernels/base/nearest.h"
 #include "server/model/family_attention.h"
 #include "server/model/family_attr.h"
 #include "server/model/family_labels.h"
-#include "server/model/json_file.h"
+#include "kernels/base/json_file.h"
 
 static const char *const section_names[FAMILY_SECTIONS] = {"before", "layer", "after"};
 
@@ -135,9 +135,9 @@ static int read_attrs(struct family_row *row, const json_t *attrs, struct error 
     row->attrs = calloc(json_object_size(attrs) + 1, sizeof(*row->attrs));
     if (!row->attrs)
         return error_set(err, 500, "no memory");
-    json_object_foreach((json_t *)(uintptr_t)attrs, key,
-                        value) if (family_attr_read(&row->attrs[row->attr_count++], row->op, key,
-                                                    value, err)) return -1;
+    json_object_foreach ((json_t *)(uintptr_t)attrs, key, value)
+        if (family_attr_read(&row->attrs[row->attr_count++], row->op, key, value, err))
+            return -1;
     specs = attr_specs(&count);
     for (int i = 0; i < count; i++)
         if (specs[i].op == row->op && specs[i].required && !json_object_get(attrs, specs[i].key))
@@ -243,8 +243,7 @@ static int check_keys(const struct family *f, json_t *root, struct error *err)
     const char *key;
     json_t *value;
 
-    json_object_foreach(root, key, value)
-    {
+    json_object_foreach (root, key, value) {
         const char *near = NULL;
         int found = 0;
 

@@ -22,7 +22,7 @@
 #define SAMEBIT_FAMILY_H
 
 #include "kernels/ops.h"
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 #include "server/model/hf_config.h"
 
 /* Hugging Face's attn_implementation. */

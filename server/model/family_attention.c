@@ -77,13 +77,13 @@ static int note_others(struct family *f, json_t *root, const json_t *chosen, str
     const char *name;
     size_t all = 1;
 
-    json_object_foreach(variants, name, rows) all += json_array_size(rows);
+    json_object_foreach (variants, name, rows)
+        all += json_array_size(rows);
     f->elsewhere = calloc(all, sizeof(*f->elsewhere));
     f->elsewhere_of = calloc(all, sizeof(*f->elsewhere_of));
     if (!f->elsewhere || !f->elsewhere_of)
         return error_set(err, 500, "%s: no memory", f->path);
-    json_object_foreach(variants, name, rows)
-    {
+    json_object_foreach (variants, name, rows) {
         const int attention = attention_find(name);
 
         if (attention < 0)

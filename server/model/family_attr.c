@@ -63,8 +63,7 @@ static int read_choice(struct family_attr *out, json_t *choice, struct error *er
 
     if (json_object_size(choice) == 0)
         return error_set(err, 400, "attribute '%s': no layer types to choose from", out->spec->key);
-    json_object_foreach(choice, layer_type, value)
-    {
+    json_object_foreach (choice, layer_type, value) {
         struct family_value *v = &out->values[out->count++];
 
         v->layer_type = strdup(layer_type);

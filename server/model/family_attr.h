@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "kernels/ops.h"
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 #include "server/model/hf_config.h"
 
 enum family_value_kind { VALUE_NUMBER, VALUE_KEY, VALUE_SQRT, VALUE_RSQRT, VALUE_WORD };

@@ -63,8 +63,7 @@ int family_read_mirror(struct family *f, const json_t *root, struct error *err)
     lines = json_object_get(mirror, "lines");
     if (lines && !json_is_object(lines))
         return error_set(err, 400, "%s: mirror.lines: not an object", f->path);
-    json_object_foreach(lines, name, value)
-    {
+    json_object_foreach (lines, name, value) {
         json_int_t line = line_of(f, value);
 
         if (json_is_object(value) && line == 0)
@@ -121,8 +120,7 @@ static int read_aliases(struct family *f, const json_t *root, const struct alias
     *to->list = calloc(json_object_size(object) + 1, sizeof(**to->list));
     if (!*to->list)
         return error_set(err, 500, "%s: no memory", f->path);
-    json_object_foreach(object, alias, value)
-    {
+    json_object_foreach (object, alias, value) {
         const char *row = json_string_value(value);
         struct family_alias *a = &(*to->list)[*to->count];
 

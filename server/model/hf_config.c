@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/model/json_file.h"
+#include "kernels/base/json_file.h"
 
 int hf_config_bad(const struct hf_config *c, const char *key, struct error *err, const char *format,
                   ...)

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/rotary.h"
-#include "server/base/error.h"
+#include "kernels/base/error.h"
 
 struct hf_config; /* opaque; immutable after hf_config_open */
 

@@ -15,10 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernels/bf16.h"
-#include "server/model/float16.h"
-#include "server/model/json_file.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/bf16.h"
+#include "kernels/base/float16.h"
+#include "kernels/base/json_file.h"
+#include "kernels/base/safetensors.h"
 
 struct slot {
     const struct safetensors *file;
@@ -81,8 +81,7 @@ static int read_weight_map(struct weights *w, const char *index, json_t *map, st
     if (json_object_size(map) == 0)
         return error_set(err, 400, "%s/%s: weight_map: missing, empty or not an object", w->folder,
                          index);
-    json_object_foreach(map, tensor, value)
-    {
+    json_object_foreach (map, tensor, value) {
         const char *name = json_string_value(value);
 
         if (!name || !is_file_name(name))

@@ -3,8 +3,8 @@
 #ifndef SAMEBIT_WEIGHTS_H
 #define SAMEBIT_WEIGHTS_H
 
-#include "kernels/tensor.h"
-#include "server/base/error.h"
+#include "kernels/base/tensor.h"
+#include "kernels/base/error.h"
 
 struct weights; /* opaque; immutable and shared after weights_open */
 

@@ -2,7 +2,7 @@
  * to zero does at the least normal.  Prints lines: NAME, differing, elements, a note, with tabs.
  *
  * ex2.approx is the last step of CUDA's expf, rsqrt.approx all of its rsqrtf: without a GPU
- * correctly rounded functions stand in for them (kernels/cuda/emulated). */
+ * correctly rounded functions stand in for them (tests/emulated/cuda). */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #define SAMEBIT_TESTS_KERNELS_ATEN_PROBE_H
 
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 #ifdef __cplusplus
 extern "C" {

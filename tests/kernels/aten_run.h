@@ -16,8 +16,8 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/aten/aten.h"
 #include "kernels/cuda/backend_cuda.h"
-#include "kernels/cuda/emulated/control.h"
-#include "kernels/cuda/tensor_core.h"
+#include "tests/emulated/cuda/control.h"
+#include "tests/emulated/cuda/tensor_core.h"
 #include "tests/kernels/aten_probe.h"
 #include "tests/kernels/cases.h"
 
@@ -155,7 +155,7 @@ static const int orders[] = {EMULATED_FORWARD, EMULATED_REVERSE, 7, 4711};
 enum { ORDERS = sizeof(orders) / sizeof(orders[0]) };
 
 static inline void expect(const struct operation *o, const bf16 *want, struct tally *tally,
-                   const char *label)
+                          const char *label)
 {
     const int64_t n = tensor_count(&o->out);
     bf16 *got = take(n, sizeof(*got));

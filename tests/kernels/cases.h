@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* What numbers a buffer is filled with. */
 enum fill {

@@ -7,8 +7,8 @@
 
 /* window, hidden: as in struct op_attrs and op_scope. */
 static struct op_case sdpa_inputs(struct random *r, enum fill fill, int64_t T, int64_t past,
-                                 int64_t G, int64_t shared, int64_t D, int64_t window,
-                                 int64_t hidden)
+                                  int64_t G, int64_t shared, int64_t D, int64_t window,
+                                  int64_t hidden)
 {
     const int64_t kept = window && past > window - 1 ? window - 1 : past, L = kept + T;
     struct op_case c = {.op = OP_sdpa, .count = 3, .scope = {past, T, hidden}};
@@ -57,8 +57,8 @@ static void fill_sizes(struct random *r, struct tensor *t, uint32_t least, uint3
 
 /* Products on both sides of the least normal f32, made visible by a large scale; and denormals times
  * the largest numbers.  size: of q; k's is such that the least product is about 2^(power). */
-static void case_sdpa_tiny_scores(struct random *r, const struct op_visit *visit, int64_t T, int64_t past,
-                                  uint32_t size, int power)
+static void case_sdpa_tiny_scores(struct random *r, const struct op_visit *visit, int64_t T,
+                                  int64_t past, uint32_t size, int power)
 {
     struct op_case c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 64, 0, 0);
     struct tensor k = c.in[1];
@@ -71,8 +71,8 @@ static void case_sdpa_tiny_scores(struct random *r, const struct op_visit *visit
 }
 
 /* Values from denormals up to where no product with a weight can be denormal. */
-static void case_sdpa_tiny_values(struct random *r, const struct op_visit *visit, int64_t T, int64_t past,
-                                  uint32_t size, uint32_t spread)
+static void case_sdpa_tiny_values(struct random *r, const struct op_visit *visit, int64_t T,
+                                  int64_t past, uint32_t size, uint32_t spread)
 {
     struct op_case c = sdpa_inputs(r, FILL_PLAIN, T, past, 1, 2, 64, 0, 0);
     struct tensor v = c.in[2];
@@ -113,7 +113,8 @@ static void cases_sdpa_masks(struct random *r, const struct op_visit *visit, int
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 0);
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 1 + random_below(r, (uint32_t)all));
     case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), 0);
-    hidden = random_below(r, (uint32_t)all); /* not among the arguments: compilers differ in their order */
+    hidden = random_below(
+        r, (uint32_t)all); /* not among the arguments: compilers differ in their order */
     case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), hidden);
 }
 
@@ -127,7 +128,7 @@ void op_cases_sdpa(struct random *r, const struct op_visit *visit)
     for (int t = 0; t < (int)(sizeof(T) / sizeof(T[0])); t++, turn++)
         cases_sdpa_masks(r, visit, T[t], 0, turn);
     for (int p = 0; p < (int)(sizeof(past) / sizeof(past[0])); p++)
-        for (int t = 0; t<17; t += past[p]> 20 ? 4 : 1, turn++)
+        for (int t = 0; t < 17; t += past[p] > 20 ? 4 : 1, turn++)
             cases_sdpa_masks(r, visit, T[t], past[p], turn);
     for (int f = 0; f < FILL_COUNT; f++) {
         case_sdpa(r, visit, (enum fill)f, 40, 0, 2, 3, 64, 0, 0);

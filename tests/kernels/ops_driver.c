@@ -213,10 +213,10 @@ int main(int argc, char **argv)
 
     if (argc < 4 || argc > 5 || (numerics = numerics_find(argv[1])) < 0)
         die("usage: ops_driver NUMERICS ISA THREADS [DEVICE]");
-    b = strcmp(device, "cpu") ? backend_open(device, (enum numerics)numerics, NULL, 0, &err)
-                              : backend_open(device, (enum numerics)numerics,
-                                             strcmp(argv[2], "best") ? argv[2] : NULL,
-                                             atoi(argv[3]), &err);
+    b = strcmp(device, "cpu")
+            ? backend_open(device, (enum numerics)numerics, NULL, 0, &err)
+            : backend_open(device, (enum numerics)numerics,
+                           strcmp(argv[2], "best") ? argv[2] : NULL, atoi(argv[3]), &err);
     if (!b)
         die(err.text);
     if (b->enter && b->enter(b))

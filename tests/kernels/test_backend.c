@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "kernels/cpu/backend_cpu.h"
 
 static struct backend *cpu;
@@ -243,7 +243,7 @@ static void table_case(int64_t count, int64_t width, enum op first, enum op seco
 
 static void test_table_of_two_ops(void **state)
 {
-    static const int64_t sizes[][2] = {{1, 1},    {64, 64},  {65, 63},       {63, 65},
+    static const int64_t sizes[][2] = {{1, 1},    {64, 64},  {65, 63},    {63, 65},
                                        {200, 33}, {129, 96}, {300000, 64}};
 
     (void)state;

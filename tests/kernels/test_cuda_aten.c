@@ -381,10 +381,8 @@ static void rotaries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rms_norms),
-        cmocka_unit_test(rms_norm_refuses),
-        cmocka_unit_test(softmaxes),
-        cmocka_unit_test(silus),
+        cmocka_unit_test(rms_norms), cmocka_unit_test(rms_norm_refuses),
+        cmocka_unit_test(softmaxes), cmocka_unit_test(silus),
         cmocka_unit_test(rotaries),
     };
 

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "kernels/rotary.h"
 
 static struct backend *cuda, *cpu; /* cuda: NULL where there is none */
@@ -335,8 +335,7 @@ static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary
     const struct rope_config rope = {.type = ROPE_DEFAULT, .theta = 10000};
     const int64_t shape[] = {tokens, width};
     float inv_freq[64];
-    const struct op_attrs attrs = {
-        .part = part, .inv_freq = inv_freq, .inv_freq_count = width / 2};
+    const struct op_attrs attrs = {.part = part, .inv_freq = inv_freq, .inv_freq_count = width / 2};
     int64_t *position = malloc((size_t)tokens * sizeof(*position));
     struct tensor in = tensor_make(DTYPE_I64, 1, &tokens, position), on, out;
     struct tensor want = tensor_make(DTYPE_BF16, 2, shape, numbers(tokens * width));

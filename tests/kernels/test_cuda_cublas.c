@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "kernels/cuda/aten/aten.h"
 #include "kernels/cuda/aten/reduce.h"
 #include "kernels/cuda/backend_cuda.h"

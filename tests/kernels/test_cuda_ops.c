@@ -16,7 +16,7 @@
 
 #include "tests/kernels/op_cases.h"
 
-/* The emulator's, see kernels/cuda/emulated/control.h; not there on a device. */
+/* The emulator's, see tests/emulated/cuda/control.h; not there on a device. */
 void emulated_set_order(int order) __attribute__((weak));
 
 /* Forward, reverse, and seeds. */

@@ -11,7 +11,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/emulated/control.h"
+#include "tests/emulated/cuda/control.h"
 #include "tests/kernels/child.h"
 
 static char *device_bytes(size_t n)

@@ -10,7 +10,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/emulated/control.h"
+#include "tests/emulated/cuda/control.h"
 #include "tests/kernels/child.h"
 
 enum { THREADS = 64, ORDERS = 8 };

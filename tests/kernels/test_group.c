@@ -160,13 +160,11 @@ static void open_weights(struct backend *b, const struct recipe *recipe, struct 
         const struct recipe_step *step = &recipe->step[s];
 
         if (step->weight.rank)
-            assert_int_equal(b->weight_open(b, step->op, &step->weight, NULL, NULL,
-                                            &o->weight[s], &err),
-                             0);
+            assert_int_equal(
+                b->weight_open(b, step->op, &step->weight, NULL, NULL, &o->weight[s], &err), 0);
         if (step->bias.rank)
-            assert_int_equal(b->weight_open(b, step->op, &step->bias, NULL, NULL, &o->bias[s],
-                                            &err),
-                             0);
+            assert_int_equal(
+                b->weight_open(b, step->op, &step->bias, NULL, NULL, &o->bias[s], &err), 0);
     }
 }
 
@@ -337,8 +335,7 @@ static void for_sizes(sizes_fn *fn)
 
 static void linears(struct random *r, enum fill fill, int64_t K, int64_t N)
 {
-    struct recipe recipe = {
-        .group = GROUP_LINEARS, .inputs = 1, .width = {K}, .fill = fill};
+    struct recipe recipe = {.group = GROUP_LINEARS, .inputs = 1, .width = {K}, .fill = fill};
 
     add_linear(&recipe, r, 0, N, 1);
     add_linear(&recipe, r, 0, N / 3 + 1, 0);
@@ -457,9 +454,12 @@ static void test_which_there_are(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_which_there_are), cmocka_unit_test(test_same),
-        cmocka_unit_test(test_each),            cmocka_unit_test(test_linears),
-        cmocka_unit_test(test_linear_add),      cmocka_unit_test(test_gated),
+        cmocka_unit_test(test_which_there_are),
+        cmocka_unit_test(test_same),
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_linear_add),
+        cmocka_unit_test(test_gated),
     };
     static const struct CMUnitTest tests_of_avx2[] = {
         cmocka_unit_test(test_which_there_are),
@@ -469,6 +469,5 @@ int main(void)
 
     return cmocka_run_group_tests_name("torch-cpu/avx512_bf16", tests, open_avx512_bf16,
                                        close_versions) +
-           cmocka_run_group_tests_name("torch-cpu/avx2", tests_of_avx2, open_avx2,
-                                       close_versions);
+           cmocka_run_group_tests_name("torch-cpu/avx2", tests_of_avx2, open_avx2, close_versions);
 }

@@ -1,10 +1,10 @@
-"""Writes server/model/unicode_tables.h: where the `tokenizers` wheel's Unicode data and ours part.
+"""Writes server/tokenizer/unicode_tables.h: where the `tokenizers` wheel's Unicode data and ours part.
 
 Everything is asked of the installed wheel, by trying code points, so that the tables say what it does and not
 what some version of a standard says.  The base both sides share is Unicode 14.0 (Python 3.11's unicodedata,
 PCRE2 10.40 to 10.42, utf8proc 2.8): what was assigned by then has the same category in all of them.
 
-    python tests/parity/make_unicode_tables.py server/model/unicode_tables.h
+    python tests/parity/make_unicode_tables.py server/tokenizer/unicode_tables.h
 """
 import sys
 import unicodedata

@@ -19,7 +19,7 @@ GOLDENS = [(attention, os.path.basename(path)[:-5]) for attention in ATTENTIONS
            for path in sorted(glob.glob(os.path.join(FOLDER, attention, "*.json")))]
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
 # Threads and instructions (None: the best that the CPU has) change no bits, nor does a GPU.  Emulated,
-# by kernels/cuda/emulated or qemu, all are too slow for larger models and for everything in several ways.
+# by tests/emulated/cuda or qemu, all are too slow for larger models and for everything in several ways.
 EMULATED = "emulated" in os.environ.get("SAMEBIT_BUILD", "").split(os.sep)
 OTHER_CPU = "SAMEBIT_EMULATOR" in os.environ
 WAYS = [(1, "cuda:0")] if EMULATED else [(2, None)] if OTHER_CPU else [(1, None), (3, "plain"), (2, "avx2")]

@@ -12,8 +12,8 @@
 
 #include "client/compare.h"
 #include "client/half.h"
-#include "kernels/bf16.h"
-#include "server/model/float16.h"
+#include "kernels/base/bf16.h"
+#include "kernels/base/float16.h"
 
 static struct compare_stats run(enum dtype da, const void *a, enum dtype db, const void *b,
                                 int64_t n)

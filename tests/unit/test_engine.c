@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 
 /* ---- names ---- */
 

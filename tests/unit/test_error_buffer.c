@@ -2,9 +2,9 @@
  * names are near or not. */
 #include "tests/unit/scratch.h"
 
-#include "server/base/buffer.h"
-#include "server/base/error.h"
-#include "server/base/nearest.h"
+#include "kernels/base/buffer.h"
+#include "kernels/base/error.h"
+#include "kernels/base/nearest.h"
 
 static void test_first_error_wins(void **state)
 {

@@ -253,8 +253,8 @@ static void check_replaced(struct engine *e, const char *model)
     for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]); i++) {
         const int step = program_find(e->program[attention], inner[i]);
         const struct run_entry *entry = &before.run->entries[step];
-        struct run_replace put = {inner[i], tensor_make(DTYPE_BF16, entry->rank, entry->shape,
-                                                        before.data[step])};
+        struct run_replace put = {
+            inner[i], tensor_make(DTYPE_BF16, entry->rank, entry->shape, before.data[step])};
         struct run_request given = plain;
         struct kept all;
 

@@ -40,9 +40,9 @@ static int free_bytes(void **state)
 /* Of value number n. */
 static size_t size_of(int n)
 {
-    static const size_t sizes[] = {
-        0,     1,         1000,      32 * 1024,     32 * 1024 + 1, PIECE - 1,
-        PIECE, PIECE + 1, 3 * PIECE, 5 * PIECE + 7, 2 * PIECE,     64};
+    static const size_t sizes[] = {0,         1,     1000,      32 * 1024, 32 * 1024 + 1,
+                                   PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 5 * PIECE + 7,
+                                   2 * PIECE, 64};
     const size_t count = sizeof(sizes) / sizeof(*sizes);
 
     return n == 40 ? MOST : sizes[(size_t)n * 7 % count];

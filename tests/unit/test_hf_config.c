@@ -18,8 +18,7 @@ static struct hf_config *open_with(const char *architecture, const char *more, s
 
     assert_non_null(patch);
     json_object_set_new(root, "architectures", json_pack("[s]", architecture));
-    json_object_foreach(patch, key, value)
-    {
+    json_object_foreach (patch, key, value) {
         json_object_set(root, key, value);
         if (json_is_string(value) && strcmp(json_string_value(value), "-") == 0)
             json_object_del(root, key);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/bf16.h"
+#include "kernels/base/bf16.h"
 #include "server/engine/outlet.h"
 
 enum { ENTRIES = 6000, MIB = 1 << 20 };

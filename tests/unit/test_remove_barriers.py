@@ -114,7 +114,7 @@ def run(folder, reason):
 
 
 def test_a_kernel(tmp_path):
-    objects = os.path.join(os.environ.get("SAMEBIT_BUILD", ""), "obj/kernels/cuda/emulated")
+    objects = os.path.join(os.environ.get("SAMEBIT_BUILD", ""), "obj/tests/emulated/cuda")
     if not os.path.isdir(objects):
         pytest.skip("not a build with CUDA=emulated")
     if "address" in objects:

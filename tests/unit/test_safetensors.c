@@ -1,7 +1,7 @@
 /* test_safetensors.c - what the reader takes, and that it refuses everything else by name. */
 #include "tests/unit/scratch.h"
 
-#include "server/model/safetensors.h"
+#include "kernels/base/safetensors.h"
 
 /* A file of this header and so many bytes of data; the caller frees it. */
 static unsigned char *make_file(const char *header, size_t data, size_t *size)

@@ -94,8 +94,10 @@ static void submit_next(void *user)
     struct error err = {0};
 
     if (finished++ < 50 &&
-        scheduler_submit(*(struct scheduler **)user,
-                         &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = user}, &err))
+        scheduler_submit(
+            *(struct scheduler **)user,
+            &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = user},
+            &err))
         dropped = 1000;
 }
 
@@ -107,8 +109,11 @@ static void a_finished_job_leaves_its_worker_free(void **state)
 
     (void)state;
     gate = 1;
-    assert_int_equal(scheduler_submit(s, &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = &s}, &err),
-                     0);
+    assert_int_equal(
+        scheduler_submit(
+            s, &(struct job){.run = run_job, .finish = submit_next, .drop = drop_job, .user = &s},
+            &err),
+        0);
     for (int i = 0; i < 10000 && finished < 51 && !dropped; i++)
         usleep(500);
     scheduler_free(s);
@@ -154,11 +159,8 @@ static struct scheduler *create_joining(int places, int waiting)
 
 static int submit_of(struct scheduler *s, uint64_t memory, void *user)
 {
-    const struct job joins = {.kind = JOB_JOINS,
-                              .memory = memory,
-                              .finish = finish_job,
-                              .drop = drop_job,
-                              .user = user};
+    const struct job joins = {
+        .kind = JOB_JOINS, .memory = memory, .finish = finish_job, .drop = drop_job, .user = user};
 
     return scheduler_submit(s, &joins, NULL);
 }
@@ -227,7 +229,8 @@ static void the_queue_is_full_whether_or_not_places_are_taken_yet(void **state)
     (void)state;
     for (int i = 0; i < 3; i++)
         assert_int_equal(submit_of(s, 1, NULL), 0);
-    assert_int_equal(submit_of(s, 1, NULL), -1); /* two places are free, two of the three have them */
+    assert_int_equal(submit_of(s, 1, NULL),
+                     -1); /* two places are free, two of the three have them */
     assert_int_equal(scheduler_take(s, JOB_JOINS, 0, &first), 1);
     assert_int_equal(submit_of(s, 1, NULL), -1);
     scheduler_finish(s, &first);

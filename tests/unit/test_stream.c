@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "server/base/clock.h"
+#include "kernels/base/clock.h"
 #include "server/http/stream.h"
 
 enum { RING = STREAM_RING, MOST = 3 * RING + 12345 };
@@ -131,9 +131,9 @@ static void bytes_pass(const size_t *sizes, size_t block)
 
 static void test_bytes_pass(void **state)
 {
-    static const size_t sizes[] = {1,    70,       RING, RING + 1, 5,        RING - 1, 2 * RING,
-                                   3000, MOST,     17,   RING / 2, RING / 2, 1,        RING,
-                                   RING, RING + 7, 0};
+    static const size_t sizes[] = {1,        70,   RING, RING + 1, 5,        RING - 1,
+                                   2 * RING, 3000, MOST, 17,       RING / 2, RING / 2,
+                                   1,        RING, RING, RING + 7, 0};
 
     (void)state;
     bytes_pass(sizes, 1000);

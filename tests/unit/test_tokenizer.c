@@ -3,8 +3,8 @@
 
 #include <jansson.h>
 
-#include "server/model/tokenizer.h"
-#include "server/model/utf8.h"
+#include "server/tokenizer/tokenizer.h"
+#include "kernels/base/utf8.h"
 
 #define CASES "tests/cases/tokenizer/"
 

@@ -4,9 +4,9 @@
 #include <math.h>
 #include <openssl/sha.h>
 
-#include "kernels/bf16.h"
-#include "server/model/float16.h"
-#include "server/model/safetensors.h"
+#include "kernels/base/bf16.h"
+#include "kernels/base/float16.h"
+#include "kernels/base/safetensors.h"
 #include "server/model/weights.h"
 
 #define INDEX "model.safetensors.index.json"

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/model/tokenizer.h"
+#include "server/tokenizer/tokenizer.h"
 
 static uint32_t number(void)
 {

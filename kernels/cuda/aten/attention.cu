@@ -53,8 +53,8 @@ struct aten_attention {
 static struct aten_attention attention_of(const struct op_call *call, int64_t head_width)
 {
     const struct tensor *x = call->in[0], *keys = call->in[1];
-    struct aten_attention a = {
-        x->shape[0], 0, x->shape[0] / keys->shape[0], x->shape[1], keys->shape[1], head_width};
+    struct aten_attention a = {x->shape[0],    0,         x->shape[0] / keys->shape[0], x->shape[1],
+                               keys->shape[1], head_width};
 
     a.batch = aten_batch(call) * a.heads;
     return a;
@@ -81,7 +81,8 @@ static int is_possible(const struct op_call *call, const struct aten_attention *
 }
 
 /* Points at the keys or values of all matrices, copied to scratch if they must be. */
-static const bf16 *keys_of(const struct op_call *call, const struct aten_attention *a, void *scratch)
+static const bf16 *keys_of(const struct op_call *call, const struct aten_attention *a,
+                           void *scratch)
 {
     if (!is_copied(call, a))
         return (const bf16 *)call->in[1]->data;

@@ -156,12 +156,12 @@ int aten_rms_norm(const struct op_call *call)
     const int64_t rows = tensor_count(x) / n;
     const int64_t all = tokens ? aten_batch(call) * call->scope.tokens * (rows / tokens) : 0;
     struct aten_norm norm = {(const bf16 *)x->data,
-                        (const bf16 *)call->weight->plain.data,
-                        (bf16 *)call->out->data,
-                        rows,
-                        (int)n,
-                        (float)call->attrs->eps,
-                        {}};
+                             (const bf16 *)call->weight->plain.data,
+                             (bf16 *)call->out->data,
+                             rows,
+                             (int)n,
+                             (float)call->attrs->eps,
+                             {}};
 
     if (!rows)
         return 0;

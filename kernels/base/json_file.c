@@ -1,0 +1,65 @@
+/* json_file.c - see json_file.h. */
+#include "kernels/base/json_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LARGEST = 100000000 };
+
+static json_t *parse(const char *path, FILE *file, unsigned flags, struct error *err)
+{
+    json_error_t trouble;
+    json_t *root = NULL;
+    struct stat st;
+
+    if (fstat(fileno(file), &st)) {
+        error_set(err, 400, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        error_set(err, 400, "%s: not a regular file", path);
+    } else if (st.st_size > LARGEST) {
+        error_set(err, 400, "%s: %lld bytes, more than %d", path, (long long)st.st_size, LARGEST);
+    } else {
+        root = json_loadf(file, flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0,
+                          &trouble);
+        if (!root)
+            error_set(err, 400, "%s: line %d: %s", path, trouble.line, trouble.text);
+    }
+    if (root && !json_is_object(root)) {
+        error_set(err, 400, "%s: not a JSON object", path);
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+json_t *json_file_read(const char *folder, const char *name, unsigned flags, struct error *err)
+{
+    char *path = NULL;
+    json_t *root = NULL;
+    FILE *file;
+    int fd;
+
+    if (asprintf(&path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name) < 0) {
+        error_set(err, 500, "%s: no memory", name);
+        return NULL;
+    }
+    /* Not blocking: a FIFO of that name must not hang us. */
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file = fd >= 0 ? fdopen(fd, "r") : NULL; /* json_loadfd would make a system call a byte */
+    if (file) {
+        root = parse(path, file, flags, err);
+        fclose(file);
+    } else if (fd >= 0) {
+        error_set(err, 500, "%s: %s", path, strerror(errno));
+        close(fd);
+    } else if (!(flags & JSON_FILE_OPTIONAL) || errno != ENOENT) {
+        error_set(err, 400, "%s: %s", path, strerror(errno));
+    }
+    free(path);
+    return root;
+}

@@ -1,0 +1,17 @@
+/* json_file.h - a JSON object read from a file that may be anything. */
+#ifndef SAMEBIT_JSON_FILE_H
+#define SAMEBIT_JSON_FILE_H
+
+#include <jansson.h>
+
+#include "kernels/base/error.h"
+
+enum json_file_flags { JSON_FILE_OPTIONAL = 1, JSON_FILE_NO_DUPLICATES = 2 };
+
+/* The object in FOLDER/NAME; the caller owns it.  folder may be NULL.  NULL with an error (400)
+ * that names the path, the line and what is wrong, also for a folder, a list, or a file over
+ * 100 MB; NULL without an error for an optional file that is not there.  Of a key that comes twice
+ * the last counts, unless the flags refuse that.  err must not be NULL. */
+json_t *json_file_read(const char *folder, const char *name, unsigned flags, struct error *err);
+
+#endif

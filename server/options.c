@@ -1,0 +1,166 @@
+/* options.c - see options.h. */
+#include "server/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char options_help[] =
+    "usage: samebitd --model FOLDER [option ...]\n"
+    "\n"
+    "Serves a Hugging Face folder over HTTP: text, logits, and any value inside the model, with\n"
+    "PyTorch's own bits.\n"
+    "\n"
+    "  --model FOLDER       config.json, *.safetensors, tokenizer.json\n"
+    "  --listen ADDRESS     127.0.0.1:8642 or [::1]:8642; port 0 takes any free one.  Any other "
+    "than\n"
+    "                       a loopback address must be given here, not in the configuration\n"
+    "  --config FILE        limits (configs/server.json)\n"
+    "  --families FOLDER    the architectures it knows (configs/families)\n"
+    "  --numerics NAME      torch-cpu/avx512_bf16 (default) or torch-cpu/avx2: whose bits, on any "
+    "device;\n"
+    "                       torch-cuda: PyTorch's on the same GPU, with --device cuda:N\n"
+    "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
+    "none\n"
+    "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
+    "  --isa NAME           avx512_bf16, avx2 or plain (ARM: neon or plain): by which of the "
+    "cpu's\n"
+    "                       instructions, with equal bits; the environment's SAMEBIT_ISA where it "
+    "is "
+    "not\n"
+    "                       given, else the best\n"
+    "  --threads N          the cpu's threads of one product (default: one per core)\n"
+    "  --verbose            one line per request on stderr\n"
+    "  --help, --version\n";
+
+enum { CONFIG = 1, FAMILIES, LISTEN, THREADS, NUMERICS, ATTENTION, DEVICE, ISA, MODEL };
+
+static int read_threads(const char *text, int *out, struct error *err)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+
+    if (*end || !*text || n < 1 || n > 4096)
+        return error_param(err, 400, "threads", "--threads '%.40s': 1 to 4096 is expected", text);
+    *out = (int)n;
+    return 0;
+}
+
+static int read_numerics(const char *text, enum numerics *out, struct error *err)
+{
+    char names[256] = "";
+    int found = numerics_find(text);
+
+    if (found >= 0) {
+        *out = (enum numerics)found;
+        return 0;
+    }
+    for (int i = 0; i < NUMERICS_COUNT; i++) {
+        size_t n = strlen(names);
+
+        snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "",
+                 numerics_name((enum numerics)i));
+    }
+    return error_param(err, 400, "numerics", "--numerics '%.100s' is not known; known are: %s",
+                       text, names);
+}
+
+static int read_option(int which, const char *text, struct options *out, struct error *err)
+{
+    switch (which) {
+    case MODEL:
+        out->engine.folder = text;
+        return 0;
+    case CONFIG:
+        out->config = text;
+        return 0;
+    case FAMILIES:
+        out->engine.families = text;
+        return 0;
+    case LISTEN:
+        out->listen = text;
+        return 0;
+    case DEVICE:
+        out->engine.device = text;
+        return 0;
+    case ISA:
+        out->engine.isa = text;
+        return 0;
+    case THREADS:
+        return read_threads(text, &out->engine.threads, err);
+    case NUMERICS:
+        return read_numerics(text, &out->engine.numerics, err);
+    default:
+        return attention_read(text, &out->engine.attention, err) ? error_prefix(err, "--") : 0;
+    }
+}
+
+/* PATH in the working directory, or beside the folders above the program.  NULL: nowhere. */
+static const char *look_up(const char *path, char *out, size_t size)
+{
+    char self[3072];
+    ssize_t n;
+
+    if (access(path, R_OK) == 0)
+        return path;
+    n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    for (int up = 0; n > 0 && up < 3; up++) {
+        self[n] = '\0';
+        *strrchr(self, '/') = '\0';
+        n = (ssize_t)strlen(self);
+        snprintf(out, size, "%s/%s", self, path);
+        if (access(out, R_OK) == 0)
+            return out;
+    }
+    return NULL;
+}
+
+static void set_defaults(struct options *o)
+{
+    if (!o->config)
+        o->config = look_up("configs/server.json", o->config_found, sizeof(o->config_found));
+    if (!o->engine.families)
+        o->engine.families =
+            look_up("configs/families", o->families_found, sizeof(o->families_found));
+    if (!o->engine.families)
+        o->engine.families = "configs/families"; /* so that the error names it */
+}
+
+int options_parse(int argc, char **argv, struct options *out, struct error *err)
+{
+    const struct option known[] = {{"model", required_argument, NULL, MODEL},
+                                   {"config", required_argument, NULL, CONFIG},
+                                   {"families", required_argument, NULL, FAMILIES},
+                                   {"listen", required_argument, NULL, LISTEN},
+                                   {"threads", required_argument, NULL, THREADS},
+                                   {"numerics", required_argument, NULL, NUMERICS},
+                                   {"attention", required_argument, NULL, ATTENTION},
+                                   {"device", required_argument, NULL, DEVICE},
+                                   {"isa", required_argument, NULL, ISA},
+                                   {"verbose", no_argument, &out->verbose, 1},
+                                   {"help", no_argument, &out->help, 1},
+                                   {"version", no_argument, &out->version, 1},
+                                   {NULL, 0, NULL, 0}};
+    int which;
+
+    memset(out, 0, sizeof(*out));
+    out->engine.device = "cpu";
+    out->engine.attention = ATTENTION_COUNT;
+    opterr = 0;
+    while ((which = getopt_long(argc, argv, ":", known, NULL)) != -1) {
+        if (which == '?' || which == ':')
+            return error_set(err, 400,
+                             which == ':' ? "%s needs a value" : "%s is no option; see --help",
+                             argv[optind - 1]);
+        if (which && read_option(which, optarg, out, err))
+            return -1;
+    }
+    if (optind < argc)
+        return error_set(err, 400, "'%.100s' is no option; see --help", argv[optind]);
+    if (!out->help && !out->version && !out->engine.folder)
+        return error_set(err, 400, "--model FOLDER is missing; see --help");
+    set_defaults(out);
+    return 0;
+}

@@ -1,0 +1,24 @@
+/* options.h - samebitd's command line. */
+#ifndef SAMEBIT_OPTIONS_H
+#define SAMEBIT_OPTIONS_H
+
+#include "kernels/base/error.h"
+#include "server/engine/engine.h"
+
+struct options {
+    struct engine_options engine;
+    const char *config; /* a file, or NULL: all defaults */
+    const char *listen; /* NULL: the configuration's */
+    int verbose;
+    int help, version;
+    char config_found[4096],
+        families_found[4096]; /* what config and families point to by default */
+};
+
+/* Borrows from argv.  Errors name the option.  What is not given is looked up: configs/ in the
+ * working directory, then beside the folders that the program lies in. */
+int options_parse(int argc, char **argv, struct options *out, struct error *err);
+
+extern const char options_help[];
+
+#endif

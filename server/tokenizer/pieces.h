@@ -1,0 +1,34 @@
+/* pieces.h - a text cut into pieces, some of which are tokens already. */
+#ifndef SAMEBIT_PIECES_H
+#define SAMEBIT_PIECES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/base/buffer.h"
+
+struct piece {
+    size_t start, size; /* bytes of text */
+    int64_t id;         /* the token it is, or -1: still to be cut and looked up */
+};
+
+/* All zero is empty.  As with buffers, a failed allocation is remembered in `failed`. */
+struct pieces {
+    struct buffer text;
+    struct piece *list;
+    size_t count, capacity;
+    int failed;
+};
+
+/* Adds a piece of the text. */
+void pieces_add(struct pieces *p, size_t start, size_t size, int64_t id);
+/* The same with its text, which is appended. */
+void pieces_append(struct pieces *p, const char *text, size_t size, int64_t id);
+/* Removes pieces from `first` on that are empty and no tokens. */
+void pieces_drop_empty(struct pieces *p, size_t first);
+void pieces_clear(struct pieces *p);
+/* *to takes over *from, which is empty afterwards; what *to had is freed. */
+void pieces_move(struct pieces *to, struct pieces *from);
+const char *pieces_text(const struct pieces *p, size_t index); /* never NULL */
+
+#endif

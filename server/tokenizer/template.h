@@ -1,0 +1,25 @@
+/* template.h - the post-processor of tokenizer.json: special tokens put around a text's ids. */
+#ifndef SAMEBIT_TEMPLATE_H
+#define SAMEBIT_TEMPLATE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/base/error.h"
+
+struct template; /* opaque, immutable */
+
+/* From the value of "post_processor" (null: ids stay as they are).  Knows TemplateProcessing (its
+ * "single"), ByteLevel (which moves offsets, no ids) and Sequence; refuses others by name. */
+struct template *template_open(const json_t *json, struct error *err);
+void template_close(struct template *t);
+
+/* Ids of a text: *all is malloc'ed, the caller frees it.  Without `special` no token is added. */
+int template_apply(const struct template *t, const int64_t *ids, size_t count, int special,
+                   int64_t **all, size_t *all_count, struct error *err);
+
+/* One past the largest id that is added, 0 when none is. */
+int64_t template_largest(const struct template *t);
+
+#endif

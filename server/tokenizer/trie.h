@@ -1,0 +1,25 @@
+/* trie.h - a set of byte strings with values, to find the longest that a text begins with. */
+#ifndef SAMEBIT_TRIE_H
+#define SAMEBIT_TRIE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* All zero is empty. */
+struct trie {
+    struct trie_node {
+        uint32_t child, sibling; /* 0: none */
+        int32_t value;           /* -1: no string ends here */
+        unsigned char byte;
+    } *nodes;
+    uint32_t count, capacity;
+};
+
+/* Returns 0; 1 when the string is there already; -1 without memory.  The string is not empty. */
+int trie_add(struct trie *t, const char *text, size_t size, int32_t value);
+
+/* Value of the longest string that text begins with and its *length, or -1. */
+int32_t trie_longest(const struct trie *t, const char *text, size_t size, size_t *length);
+void trie_clear(struct trie *t);
+
+#endif
