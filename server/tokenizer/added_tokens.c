@@ -33,7 +33,7 @@ static int flag(const json_t *item, const char *key, size_t i, int *value, struc
     return 0;
 }
 
-/* Checks that the id in the file is the one that the package gives. */
+/* Checks that the id in the file is the one that the `tokenizers` package would give. */
 static int check_id(const struct added_tokens *a, const struct token_map *vocabulary,
                     const json_t *item, size_t i, uint32_t *next, uint32_t *id, struct error *err)
 {
@@ -146,7 +146,8 @@ static int build_index(struct added_tokens *a, struct error *err)
     return 0;
 }
 
-/* Whether skipping skips a token is decided by what it decodes to: is that some special token? */
+/* Returns whether "skip special tokens" leaves this token out.  As in the package, this depends on
+ * the text that the token decodes to: it is left out if that text is a special token's content. */
 static int skipped(const struct added_tokens *a, const struct token *token)
 {
     int64_t id = token_map_find(&a->map, a->shown.data + token->shown, token->shown_size);
@@ -200,7 +201,7 @@ void added_tokens_close(struct added_tokens *a)
     free(a);
 }
 
-/* Start of the character that ends just before `at`; at is not 0. */
+/* Returns where the character that ends just before `at` begins; at is not 0. */
 static size_t character_before(const char *text, size_t at)
 {
     do

@@ -1,4 +1,5 @@
-/* added_tokens.h - tokens that are found in a text before anything else is done with it. */
+/* added_tokens.h - the "added_tokens" of tokenizer.json: tokens that are searched in the text
+ * itself, before it is split into words and merged. */
 #ifndef SAMEBIT_ADDED_TOKENS_H
 #define SAMEBIT_ADDED_TOKENS_H
 
@@ -11,22 +12,22 @@
 
 struct added_tokens; /* opaque, immutable */
 
-/* From the value of "added_tokens" (missing: none).  An id in the file must be the one the
- * vocabulary has for the token or else the next free one, as the package counts them: otherwise the
- * package would give other ids than the file promises. */
+/* Reads the value of "added_tokens" (missing: none).  An id in the file must be the one that the
+ * vocabulary has for the token, or else the next free one: the `tokenizers` package numbers them
+ * so, whatever the file says.  Any other id is a 400. */
 struct added_tokens *added_tokens_open(const json_t *json, const struct token_map *vocabulary,
                                        const struct normalizer *normalizer, struct error *err);
 void added_tokens_close(struct added_tokens *a);
 
-/* Splits text at the tokens that are matched before (raw) or after normalizing, and appends its
- * pieces to `out`. */
+/* Appends the text to `out`, cut into pieces at the added tokens in it.  raw: 1 searches those with
+ * "normalized": false, in the original text; 0 the others, in normalized text. */
 void added_tokens_split(const struct added_tokens *a, int raw, const char *text, size_t size,
                         struct pieces *out);
 
-/* Of the added tokens: content to id. */
+/* Returns the map of the added tokens, from content to id. */
 const struct token_map *added_tokens_map(const struct added_tokens *a);
-/* The text a token decodes to: its content as normalizing leaves it; NULL when the id is none of
- * them.  *special tells whether skipping special tokens skips it. */
+/* Returns the text that an added token decodes to: its content, normalized if "normalized" is true.
+ * NULL when the id is no added token.  *special: whether "skip special tokens" leaves it out. */
 const char *added_tokens_text(const struct added_tokens *a, int64_t id, size_t *size, int *special);
 
 #endif

@@ -12,7 +12,8 @@ struct bpe_symbol {
     int gone;               /* merged into the one before it */
 };
 
-/* What may be merged at a place.  The lowest rank goes first, then the leftmost place. */
+/* A merge of the symbol at `place` with the next one, waiting in the heap.  The lowest rank is done
+ * first; of equal ranks the leftmost. */
 struct bpe_merge {
     uint32_t rank, place, id;
 };
@@ -119,7 +120,7 @@ static struct bpe_merge pop(struct bpe_work *w)
     return top;
 }
 
-/* Notes that the symbols at left and right may be merged, if they may. */
+/* Puts the merge of two neighbouring symbols into the heap, if the model has one for them. */
 static int consider(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t right)
 {
     const struct bpe_pair *pair;
@@ -143,7 +144,7 @@ static int merge_at(const struct bpe *b, struct bpe_work *w, const struct bpe_me
         return 0;
     right = &w->symbols[symbol->next];
     pair = find_pair(b, symbol->id, right->id);
-    if (!pair || pair->id != merge->id) /* the neighbours changed since it was noted */
+    if (!pair || pair->id != merge->id) /* the neighbours changed since it was put in the heap */
         return 0;
     symbol->id = merge->id;
     symbol->next = right->next;
@@ -179,7 +180,8 @@ static int64_t character_id(const struct bpe *b, const char *text, size_t size, 
     return token_map_find(&b->vocabulary, text, size);
 }
 
-/* The characters of a word.  Unknown ones in a row are one symbol when fuse_unk says so. */
+/* Makes a symbol of every character of a word.  With fuse_unk, unknown characters in a row become
+ * one symbol. */
 static int spell(const struct bpe *b, struct bpe_work *w, const char *word, size_t size,
                  struct error *err)
 {

@@ -10,17 +10,17 @@
 #include "server/tokenizer/token_map.h"
 
 struct bpe;      /* opaque, immutable */
-struct bpe_work; /* room for one thread's merging, kept from word to word */
+struct bpe_work; /* one thread's memory for merging, reused from word to word */
 
-/* From the value of "model".  Errors name the key, and the merge by its index.  Refused by name:
- * models other than BPE, dropout, byte_fallback, prefixes and suffixes of subwords. */
+/* Reads the value of "model".  Errors name the key, and a merge by its index.  A model other than
+ * BPE, dropout, byte_fallback, and a prefix or suffix of subwords are each refused by name. */
 struct bpe *bpe_open(const json_t *json, struct error *err);
 void bpe_close(struct bpe *b);
 
 /* The vocabulary without added tokens. */
 const struct token_map *bpe_vocabulary(const struct bpe *b);
 
-/* All zero is ready; bpe_work_close frees it.  The ids of all words so far are in ids[0..count). */
+/* Initialize with zeros; bpe_work_close frees it.  ids[0..count) are the ids of all words so far. */
 struct bpe_work {
     struct bpe_symbol *symbols;
     size_t symbol_count, symbol_capacity;
@@ -31,8 +31,8 @@ struct bpe_work {
 };
 void bpe_work_close(struct bpe_work *w);
 
-/* Appends the ids of one word, in n log n steps.  Characters without a token become the unknown
- * token, or nothing when there is none.  size is below 2^30. */
+/* Appends the ids of one word of `size` < 2^30 bytes, in O(size log size).  A character without a
+ * token becomes the unknown token, or nothing when the model has none. */
 int bpe_encode(const struct bpe *b, struct bpe_work *w, const char *word, size_t size,
                struct error *err);
 /* Appends an id as it is. */

@@ -45,7 +45,8 @@ static int read_vocabulary(struct bpe *b, const json_t *vocab, struct error *err
     return 0;
 }
 
-/* The two halves of merge number i, as they stand: a pair of strings, or one with a space. */
+/* Sets text[] and size[] to the two halves of merge number i, which the file spells as a pair of
+ * strings or as one string with a space between them. */
 static int halves(const json_t *item, size_t i, const char *text[2], size_t size[2],
                   struct error *err)
 {
@@ -161,8 +162,8 @@ static int read_options(struct bpe *b, const json_t *json, struct error *err)
         return error_param(err, 400, "unk_token", "model: \"unk_token\" is not a string");
     b->unknown =
         token_map_find(&b->vocabulary, json_string_value(unknown), json_string_length(unknown));
-    /* Byte-level vocabularies need none, so that it is missing matters only when it is called for.
-     */
+    /* A byte-level vocabulary never needs the unknown token, so that the vocabulary lacks it becomes
+     * an error only when a text needs it. */
     b->unknown_missing = b->unknown < 0;
     return 0;
 }

@@ -1,4 +1,4 @@
-/* bpe_parts.h - what bpe.c and bpe_json.c share; nobody else includes it. */
+/* bpe_parts.h - the fields of struct bpe, for bpe.c and bpe_json.c only. */
 #ifndef SAMEBIT_BPE_PARTS_H
 #define SAMEBIT_BPE_PARTS_H
 
@@ -8,7 +8,7 @@ enum { BPE_DIRECT = 0x400 };
 
 struct bpe_pair {
     uint32_t left, right; /* ids */
-    uint32_t rank, id;    /* what they become */
+    uint32_t rank, id;    /* of the merge, and of the token that it makes */
     int used;
 };
 
@@ -17,12 +17,12 @@ struct bpe {
     struct bpe_pair *pairs; /* open addressing by left and right */
     size_t pair_slots;      /* a power of two, or 0 without merges */
     int64_t unknown;        /* id of the unknown token, or -1 */
-    int unknown_missing;    /* it has a name, but no id */
+    int unknown_missing;    /* "unk_token" names a token that the vocabulary lacks */
     int fuse_unknown, ignore_merges;
     int32_t direct[BPE_DIRECT]; /* id of the token that is this one character, or -1 */
 };
 
-/* Enters a pair; a later one takes the place of an equal one.  There must be an empty slot left. */
+/* Stores a pair; an equal one stored before is overwritten.  The table must have a free slot. */
 void bpe_put_pair(struct bpe *b, const struct bpe_pair *pair);
 
 #endif

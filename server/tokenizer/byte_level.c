@@ -1,6 +1,7 @@
 /* byte_level.c - see byte_level.h.
  *
- * Printable Latin-1 stands for itself; the 68 others follow from U+0100 in ascending order. */
+ * As in GPT-2, a byte that is a printable Latin-1 character stands for itself; the 68 others are, in
+ * ascending order, U+0100 and up. */
 #include "server/tokenizer/byte_level.h"
 
 #include "kernels/base/utf8.h"
@@ -10,7 +11,7 @@ static int printable(uint32_t byte)
     return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xFF && byte != 0xAD);
 }
 
-/* 00-20 -> 100-120, 7F-A0 -> 121-142, AD -> 143 */
+/* Bytes 00-20 become U+0100-0120, 7F-A0 become U+0121-0142, AD becomes U+0143. */
 static uint32_t character(unsigned char byte)
 {
     if (printable(byte))

@@ -7,14 +7,14 @@
 
 #include "kernels/base/buffer.h"
 
-/* The byte that a character stands for, or -1. */
+/* Returns the byte that a character stands for, or -1. */
 int byte_level_byte(uint32_t point);
 
 /* Appends the characters of `size` bytes, as UTF-8. */
 void byte_level_encode(const char *bytes, size_t size, struct buffer *out);
 
-/* Appends the bytes a token's characters stand for; the token's own bytes when one of its
- * characters stands for none.  The token is UTF-8. */
+/* Appends the bytes that the characters of a token (UTF-8) stand for.  If one of them stands for
+ * none, appends the token as it is. */
 void byte_level_decode(const char *token, size_t size, struct buffer *out);
 
 #endif

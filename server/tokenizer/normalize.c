@@ -1,9 +1,9 @@
 /* normalize.c - see normalize.h.
  *
- * The `tokenizers` package normalizes with Unicode data older than utf8proc's.  Characters that are
- * news to it have class 0 and no mapping there, which makes each of them a wall: what is before and
- * what is after never meet.  So they are copied, and only the stretches between them go through
- * utf8proc. */
+ * The `tokenizers` package normalizes with older Unicode data than utf8proc.  A character that its
+ * data does not know has combining class 0 and no mapping: it stays as it is, and nothing before it
+ * is reordered or composed with anything after it.  So such characters are copied, and only the
+ * stretches of text between them go through utf8proc. */
 #include "server/tokenizer/normalize.h"
 
 #include <stdlib.h>
@@ -156,7 +156,7 @@ void normalizer_close(struct normalizer *n)
     free(n);
 }
 
-/* Code points of one stretch. */
+/* The code points of one stretch of text between two characters that are copied. */
 struct points {
     utf8proc_int32_t *data;
     size_t count, capacity;
@@ -179,7 +179,7 @@ static int points_room(struct points *p, size_t more)
     return 0;
 }
 
-/* Full decomposition of every character, not yet ordered. */
+/* Appends the full decomposition of every character, not yet in canonical order. */
 static int decompose(utf8proc_option_t form, const char *text, size_t size, struct points *p)
 {
     utf8proc_ssize_t n;
@@ -205,7 +205,7 @@ static unsigned combining_class(utf8proc_int32_t point)
     return (unsigned)utf8proc_get_property(point)->combining_class & 0xFFu;
 }
 
-/* Stable counting sort of a run of marks by class: linear, whatever its length. */
+/* Sorts a run of combining marks by class: a stable counting sort, linear in the run's length. */
 static int order_run(utf8proc_int32_t *run, size_t count)
 {
     utf8proc_int32_t *sorted = malloc(count * sizeof(*sorted));
@@ -224,7 +224,7 @@ static int order_run(utf8proc_int32_t *run, size_t count)
     return 0;
 }
 
-/* Canonical order: every run of characters with a class other than 0, sorted by it. */
+/* Brings code points into canonical order: each run with classes other than 0 is sorted by class. */
 static int order(struct points *p)
 {
     size_t i = 0, start;
@@ -245,7 +245,7 @@ static int order(struct points *p)
     return 0;
 }
 
-/* One stretch without a wall in it.  (utf8proc_map would order marks in quadratic time.) */
+/* Normalizes one stretch of text.  (utf8proc_map would order its marks in quadratic time.) */
 static int stretch(utf8proc_option_t form, const char *text, size_t size, struct buffer *out,
                    struct error *err)
 {

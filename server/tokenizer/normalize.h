@@ -10,7 +10,7 @@
 
 struct normalizer; /* opaque, immutable */
 
-/* From the value of "normalizer" (null: nothing is changed).  Knows NFC, NFD, NFKC, NFKD,
+/* Reads the value of "normalizer" (null: nothing is changed).  Knows NFC, NFD, NFKC, NFKD,
  * Lowercase, Strip, Prepend, Replace with a string, and Sequence; refuses others by name. */
 struct normalizer *normalizer_open(const json_t *json, struct error *err);
 void normalizer_close(struct normalizer *n);

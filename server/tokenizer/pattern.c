@@ -11,7 +11,7 @@
 
 struct pattern {
     pcre2_code *code;
-    int classes; /* it asks for categories of characters */
+    int classes; /* it has a \p, \s or \d, which ask for the category of a character */
 };
 
 struct pattern_scan {
@@ -44,7 +44,7 @@ struct pattern *pattern_open(const char *text, size_t size, int literal, struct 
         error_param(err, 400, "pattern", "pattern \"%.120s\": %s", text, (char *)message);
         goto failed;
     }
-    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without it matching is slower, no more */
+    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* may fail: matching is then only slower */
     buffer_clear(&translated);
     return p;
 failed:
@@ -90,7 +90,7 @@ void pattern_scan_close(struct pattern_scan *s)
     free(s);
 }
 
-/* Start and end of the next match at or after `from`; 1 found, 0 none, -1 error. */
+/* Finds the next match at or after `from`: returns 1 and its start and end, 0 for none, -1 error. */
 static int match(const struct pattern *p, struct pattern_scan *s, const char *text, size_t size,
                  size_t from, size_t *start, size_t *end, struct error *err)
 {
@@ -130,8 +130,8 @@ int pattern_each(const struct pattern *p, struct pattern_scan *s, const char *te
     size_t from = 0, start = 0, end = 0;
     int skip_empty = 0, rc;
 
-    /* A pattern may look at every character of a run several times before it gives up; the limit is
-     * there for patterns that are worse than that. */
+    /* Backtracking may look at each character a few times: allowed.  The limit stops patterns whose
+     * cost grows faster than the text. */
     pcre2_set_match_limit(s->context, (uint32_t)(size < 100000000 ? 10000000 + 32 * size : ~0u));
     while (from <= size) {
         rc = match(p, s, text, size, from, &start, &end, err);

@@ -1,8 +1,8 @@
-/* pattern_dialect.c - Oniguruma's Ruby dialect spelled for PCRE2.
+/* pattern_dialect.c - translates a regular expression from Oniguruma's Ruby syntax to PCRE2's.
  *
- * Only what is known to mean the same on both sides passes, some of it in other words; anything
- * else is refused, because a pattern that merely compiles would split differently without a sound.
- */
+ * Only constructs known to mean the same to both are let through, some of them rewritten.  Anything
+ * else is refused: a pattern that compiles but means something else would give wrong token ids
+ * without any error. */
 #include "server/tokenizer/pattern.h"
 
 #include <ctype.h>
@@ -20,11 +20,13 @@ struct dialect {
     size_t size, at;
     struct buffer *out;
     size_t group_start[DEEPEST]; /* where in `out` each open group begins */
-    int group_fold[DEEPEST];     /* whether case was folded outside it */
-    int depth, fold;             /* fold: inside (?i: */
+    int group_fold[DEEPEST];     /* `fold` as it was outside that group */
+    int depth;                   /* open groups */
+    int fold;                    /* inside (?i:...), where upper and lower case are equal */
     size_t atom;                 /* where in `out` the last atom begins; SIZE_MAX: none to repeat */
-    char folded;                 /* the literal just before, while case is folded */
-    int classes, wide;           /* seen: \p, \s or \d; a literal that a view would not show */
+    char folded;                 /* inside (?i:...): the literal just before, in lower case */
+    int classes;                 /* seen: \p, \s or \d */
+    int wide;                    /* seen: a literal that pattern_view may replace in the text */
     struct error *err;
 };
 
@@ -52,7 +54,7 @@ static void begin_atom(struct dialect *d)
     d->folded = 0;
 }
 
-/* \p{..}: general categories by their short names, and Han.  d->at is at the 'p' or 'P'. */
+/* Translates \p{..}: a general category by its short name, or Han.  d->at is at the 'p' or 'P'. */
 static int property(struct dialect *d)
 {
     static const char *const known =
@@ -89,7 +91,8 @@ static int property(struct dialect *d)
     return 0;
 }
 
-/* Characters that fold together with a neighbour in Oniguruma (a sharp s for "ss", ligatures). */
+/* Returns whether Oniguruma, ignoring case, takes these two letters for one character: "ss" for a
+ * sharp s, "fi" for its ligature.  PCRE2 does not. */
 static int folds_as_pair(char a, char b)
 {
     char pair[4] = {' ', a, b, 0};
@@ -122,7 +125,7 @@ static int literal(struct dialect *d, uint32_t point, int in_class)
     return 0;
 }
 
-/* \xHH, \x{H..}, \uHHHH; d->at is at the 'x' or 'u'. */
+/* Reads \xHH, \x{H..} or \uHHHH; d->at is at the 'x' or 'u'. */
 static int hexadecimal(struct dialect *d, uint32_t *point)
 {
     size_t most = d->text[d->at] == 'u' ? 4 : 2, n = 0;
@@ -145,7 +148,7 @@ static int hexadecimal(struct dialect *d, uint32_t *point)
     return 0;
 }
 
-/* An escape that is one character; 1 when it was one. */
+/* Reads an escape that stands for one character.  Returns 1, 0 if it is another escape, or -1. */
 static int escaped_character(struct dialect *d, uint32_t *point)
 {
     static const char *const from = "tnrfvae", *const to = "\t\n\r\f\v\a\x1B";
@@ -166,7 +169,8 @@ static int escaped_character(struct dialect *d, uint32_t *point)
     return 0;
 }
 
-/* \s and the like, \p{..}; d->at is behind the backslash.  They mean the same inside a class. */
+/* Translates \s, \S, \d, \D, \p{..} or \P{..}; d->at is behind the backslash.  They mean the same
+ * inside [...]. */
 static int escaped_class(struct dialect *d)
 {
     int c = peek(d, 0);
@@ -184,7 +188,7 @@ static int escaped_class(struct dialect *d)
     return refuse(d, "this escape");
 }
 
-/* One member of [...]: 1 a character, 0 a set, -1 refused.  d->at is at it. */
+/* Reads one member of [...] at d->at.  Returns 1 for a character, 0 for a set, -1 if refused. */
 static int class_member(struct dialect *d, uint32_t *point)
 {
     int rc;
@@ -289,7 +293,7 @@ static int close_group(struct dialect *d)
     return 0;
 }
 
-/* Puts the last atom into a group of its own, so that a second repeat applies to the whole. */
+/* Puts the last atom with its quantifier into a group, so that a second quantifier repeats both. */
 static void wrap_atom(struct dialect *d)
 {
     struct buffer tail = {0};
@@ -303,7 +307,7 @@ static void wrap_atom(struct dialect *d)
     buffer_clear(&tail);
 }
 
-/* {n}, {n,}, {,m}, {n,m}: its length, or 0 when the brace is a literal one. */
+/* Reads {n}, {n,}, {,m} or {n,m}: returns its length, or 0 when the brace is a literal. */
 static size_t interval(const struct dialect *d, unsigned *low, unsigned *high, int *open)
 {
     size_t n = 1, start;
@@ -378,7 +382,7 @@ static int repeat(struct dialect *d)
     return 0;
 }
 
-/* \A \z ^ $ , which hold nothing: what Ruby means by them. */
+/* Translates \A, \z, ^ and $ with the meaning that Ruby gives them: ^ and $ match at every line. */
 static int anchor(struct dialect *d)
 {
     int c = peek(d, 0) == '\\' ? peek(d, 1) : peek(d, 0);

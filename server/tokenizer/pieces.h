@@ -1,4 +1,4 @@
-/* pieces.h - a text cut into pieces, some of which are tokens already. */
+/* pieces.h - a text on its way to tokens: cut into pieces, some of which are tokens already. */
 #ifndef SAMEBIT_PIECES_H
 #define SAMEBIT_PIECES_H
 
@@ -9,10 +9,10 @@
 
 struct piece {
     size_t start, size; /* bytes of text */
-    int64_t id;         /* the token it is, or -1: still to be cut and looked up */
+    int64_t id;         /* of the token that it is, or -1: still to be split and merged */
 };
 
-/* All zero is empty.  As with buffers, a failed allocation is remembered in `failed`. */
+/* Initialize with zeros.  As in struct buffer, a failed allocation only sets `failed`. */
 struct pieces {
     struct buffer text;
     struct piece *list;
@@ -20,14 +20,14 @@ struct pieces {
     int failed;
 };
 
-/* Adds a piece of the text. */
+/* Adds a piece that is bytes start .. start+size-1 of `text`. */
 void pieces_add(struct pieces *p, size_t start, size_t size, int64_t id);
-/* The same with its text, which is appended. */
+/* Appends these bytes to `text` and adds them as a piece. */
 void pieces_append(struct pieces *p, const char *text, size_t size, int64_t id);
-/* Removes pieces from `first` on that are empty and no tokens. */
+/* Removes pieces that are empty and no tokens, from number `first` on. */
 void pieces_drop_empty(struct pieces *p, size_t first);
 void pieces_clear(struct pieces *p);
-/* *to takes over *from, which is empty afterwards; what *to had is freed. */
+/* Moves *from to *to, whose old content is freed; *from is empty afterwards. */
 void pieces_move(struct pieces *to, struct pieces *from);
 const char *pieces_text(const struct pieces *p, size_t index); /* never NULL */
 

@@ -1,4 +1,5 @@
-/* pretokenize.h - the pre-tokenizers of tokenizer.json: where a text is cut before merging. */
+/* pretokenize.h - the "pre_tokenizer" of tokenizer.json: splits a text into the words that are then
+ * merged one by one. */
 #ifndef SAMEBIT_PRETOKENIZE_H
 #define SAMEBIT_PRETOKENIZE_H
 
@@ -9,12 +10,12 @@
 
 struct pretokenizer; /* opaque, immutable */
 
-/* From the value of "pre_tokenizer" (null: nothing is cut).  Knows ByteLevel, Split, Digits and
+/* Reads the value of "pre_tokenizer" (null: nothing is cut).  Knows ByteLevel, Split, Digits and
  * Sequence; refuses others by name. */
 struct pretokenizer *pretokenizer_open(const json_t *json, struct error *err);
 void pretokenizer_close(struct pretokenizer *p);
 
-/* Cuts, and spells for the vocabulary, the pieces that are no tokens yet. */
+/* Splits the pieces that are no tokens yet; ByteLevel also writes their bytes as characters. */
 int pretokenizer_run(const struct pretokenizer *p, struct pieces *pieces, struct error *err);
 
 #endif

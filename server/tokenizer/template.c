@@ -10,8 +10,8 @@ enum { TEXT = -1 };
 
 struct template
 {
-    int used;       /* a TemplateProcessing was read */
-    int64_t *items; /* ids, and TEXT where the text's own go */
+    int used;       /* the file has a TemplateProcessing */
+    int64_t *items; /* special tokens' ids, and TEXT where the ids of the text go */
     size_t count, texts;
 };
 

@@ -10,16 +10,17 @@
 
 struct template; /* opaque, immutable */
 
-/* From the value of "post_processor" (null: ids stay as they are).  Knows TemplateProcessing (its
- * "single"), ByteLevel (which moves offsets, no ids) and Sequence; refuses others by name. */
+/* Reads the value of "post_processor" (null: ids stay as they are).  Knows TemplateProcessing (its
+ * "single"), ByteLevel (which changes offsets but no ids) and Sequence; refuses others by name. */
 struct template *template_open(const json_t *json, struct error *err);
 void template_close(struct template *t);
 
-/* Ids of a text: *all is malloc'ed, the caller frees it.  Without `special` no token is added. */
+/* Sets *all to the ids of a text with the special tokens around them (without, if special is 0).
+ * *all is malloc'ed, the caller frees it. */
 int template_apply(const struct template *t, const int64_t *ids, size_t count, int special,
                    int64_t **all, size_t *all_count, struct error *err);
 
-/* One past the largest id that is added, 0 when none is. */
+/* Returns one more than the largest id that the template adds, 0 when it adds none. */
 int64_t template_largest(const struct template *t);
 
 #endif

@@ -23,7 +23,7 @@ static uint64_t hash(const char *text, size_t size)
     return h ^ h >> 32;
 }
 
-/* The slot that holds a text, or the empty one where it belongs. */
+/* Returns the slot that holds a text, or the empty slot where it would be put. */
 static size_t slot_of(const struct token_map *m, const char *text, size_t size)
 {
     size_t slot = (size_t)hash(text, size) & (m->slot_count - 1);

@@ -7,10 +7,10 @@
 
 #include "kernels/base/buffer.h"
 
-/* Ids from here on are refused: no vocabulary is near, and tables are as long as the largest id. */
+/* Ids from here on are refused: tables are as long as the largest id, and no vocabulary comes near. */
 enum { TOKEN_MAP_MOST = 1 << 22 };
 
-/* All zero is empty.  Texts may hold any bytes; each is followed by a NUL. */
+/* Initialize with zeros.  Texts may hold any bytes; each is stored with a NUL behind it. */
 struct token_map {
     struct buffer texts;
     struct token_text {
@@ -28,10 +28,10 @@ enum { TOKEN_MAP_ADDED, TOKEN_MAP_SAME_TEXT, TOKEN_MAP_SAME_ID, TOKEN_MAP_NO_MEM
 
 /* id must be in 0 .. TOKEN_MAP_MOST - 1. */
 int token_map_add(struct token_map *m, const char *text, size_t size, uint32_t id);
-/* Makes room for so many tokens at once. */
+/* Makes room for this many tokens.  Returns 0, or -1 when out of memory. */
 int token_map_reserve(struct token_map *m, size_t count);
 int64_t token_map_find(const struct token_map *m, const char *text, size_t size); /* or -1 */
-/* NULL for an id that has no token.  size may be NULL. */
+/* Returns the text of an id, or NULL when it has no token.  size may be NULL. */
 const char *token_map_text(const struct token_map *m, int64_t id, size_t *size);
 void token_map_clear(struct token_map *m);
 

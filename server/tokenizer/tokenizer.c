@@ -1,4 +1,7 @@
-/* tokenizer.c - see tokenizer.h.  How a text goes through the parts, and ids back. */
+/* tokenizer.c - see tokenizer.h.
+ *
+ * Encoding: added tokens are cut out, the rest is normalized (normalize.c), split into words
+ * (pretokenize.c) and merged into tokens (bpe.c); the template adds special tokens around them. */
 #include "server/tokenizer/tokenizer.h"
 
 #include <jansson.h>
@@ -14,7 +17,7 @@
 #include "server/tokenizer/template.h"
 #include "kernels/base/utf8.h"
 
-/* What an id decodes to. */
+/* The bytes that an id decodes to. */
 struct shown {
     uint32_t start, size; /* in tokenizer.bytes */
     int special;
@@ -26,13 +29,13 @@ struct tokenizer {
     struct bpe *bpe;
     struct added_tokens *added;
     struct template *template;
-    int byte_level; /* the decoder turns characters into bytes */
+    int byte_level; /* the decoder is ByteLevel: characters of a token stand for bytes */
     int64_t ids;
     struct shown *shown; /* by id */
     struct buffer bytes;
 };
 
-/* Only decoders whose work is done token by token, bytes put together and repaired at the end. */
+/* Accepts decoders that turn each token into bytes on its own: ByteLevel, Fuse, or both in order. */
 static int read_decoder(struct tokenizer *t, const json_t *json, int first, struct error *err)
 {
     const char *type = json_string_value(json_object_get(json, "type"));
@@ -162,7 +165,8 @@ int64_t tokenizer_vocab_size(const struct tokenizer *t)
     return t->ids;
 }
 
-/* Tokens that are matched in the text as it is; the rest normalized; tokens matched in that. */
+/* Cuts out the added tokens with "normalized": false, normalizes the rest, and cuts out of that the
+ * other added tokens. */
 static int extract(const struct tokenizer *t, const char *text, size_t size, struct pieces *out,
                    struct error *err)
 {
@@ -229,7 +233,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, i
     return rc;
 }
 
-/* The bytes of one id; size 0 for one that is skipped or has no token. */
+/* Sets *bytes and *size to what one id decodes to; size 0 if it is skipped or has no token. */
 static int bytes_of(const struct tokenizer *t, int64_t id, int skip_special, const char **bytes,
                     size_t *size, struct error *err)
 {

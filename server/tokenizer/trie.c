@@ -1,5 +1,5 @@
-/* trie.c - see trie.h.  Nodes 0 to 255 are the first bytes, the others hang in lists of siblings.
- */
+/* trie.c - see trie.h.  Nodes 0 to 255 are the first bytes; the children of a node are a linked
+ * list. */
 #include "server/tokenizer/trie.h"
 
 #include <stdlib.h>

@@ -1,11 +1,11 @@
-/* trie.h - a set of byte strings with values, to find the longest that a text begins with. */
+/* trie.h - a map from byte strings to values that finds the longest string a text begins with. */
 #ifndef SAMEBIT_TRIE_H
 #define SAMEBIT_TRIE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* All zero is empty. */
+/* Initialize with zeros. */
 struct trie {
     struct trie_node {
         uint32_t child, sibling; /* 0: none */
@@ -18,7 +18,7 @@ struct trie {
 /* Returns 0; 1 when the string is there already; -1 without memory.  The string is not empty. */
 int trie_add(struct trie *t, const char *text, size_t size, int32_t value);
 
-/* Value of the longest string that text begins with and its *length, or -1. */
+/* Finds the longest string that text begins with: returns its value and sets *length, or -1. */
 int32_t trie_longest(const struct trie *t, const char *text, size_t size, size_t *length);
 void trie_clear(struct trie *t);
 

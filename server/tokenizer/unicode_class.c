@@ -8,8 +8,8 @@
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
-/* Index of the row that holds a code point, or -1.  Rows are sorted, `stride` bytes apart, and
- * begin with first and last. */
+/* Returns the index of the row that holds a code point, or -1.  Rows are sorted, `stride` bytes
+ * apart, and begin with the first and last code point of a range. */
 static ptrdiff_t find(const void *table, size_t count, size_t stride, uint32_t point)
 {
     size_t low = 0, high = count, middle;
