@@ -9,7 +9,39 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernels/base/buffer.h"
+#include "kernels/base/json_python.h"
+
 enum { LARGEST = 100000000 };
+
+/* The file's JSON, through json_python. */
+static json_t *load_python(FILE *file, size_t size, size_t flags, json_error_t *trouble)
+{
+    struct buffer raw = {0}, text = {0};
+    char *room = buffer_room(&raw, size);
+    json_t *root = NULL;
+
+    if (room) {
+        raw.size = fread(room, 1, size, file);
+        json_python(raw.data, raw.size, &text);
+    }
+    if (!room || text.failed)
+        snprintf(trouble->text, sizeof(trouble->text), "no memory");
+    else
+        root = json_loadb(text.size ? text.data : "", text.size, flags, trouble);
+    buffer_clear(&raw);
+    buffer_clear(&text);
+    return root;
+}
+
+static json_t *load(FILE *file, size_t size, unsigned flags, json_error_t *trouble)
+{
+    const size_t json_flags = flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0;
+
+    trouble->line = 0;
+    return flags & JSON_FILE_PYTHON ? load_python(file, size, json_flags, trouble)
+                                    : json_loadf(file, json_flags, trouble);
+}
 
 static json_t *parse(const char *path, FILE *file, unsigned flags, struct error *err)
 {
@@ -24,8 +56,7 @@ static json_t *parse(const char *path, FILE *file, unsigned flags, struct error 
     } else if (st.st_size > LARGEST) {
         error_set(err, 400, "%s: %lld bytes, more than %d", path, (long long)st.st_size, LARGEST);
     } else {
-        root = json_loadf(file, flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0,
-                          &trouble);
+        root = load(file, (size_t)st.st_size, flags, &trouble);
         if (!root)
             error_set(err, 400, "%s: line %d: %s", path, trouble.line, trouble.text);
     }

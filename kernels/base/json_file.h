@@ -6,7 +6,11 @@
 
 #include "kernels/base/error.h"
 
-enum json_file_flags { JSON_FILE_OPTIONAL = 1, JSON_FILE_NO_DUPLICATES = 2 };
+enum json_file_flags {
+    JSON_FILE_OPTIONAL = 1,
+    JSON_FILE_NO_DUPLICATES = 2,
+    JSON_FILE_PYTHON = 4, /* as Python's json reads it, see json_python.h */
+};
 
 /* The object in FOLDER/NAME; the caller owns it.  folder may be NULL.  NULL with an error (400)
  * that names the path, the line and what is wrong, also for a folder, a list, or a file over

@@ -1,6 +1,7 @@
 /* hf_config.c - see hf_config.h.  Opening and looking up. */
 #include "server/model/hf_config_parts.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,12 +86,15 @@ const char *hf_config_text(const struct hf_config *c)
 
 static int copy_ids(const json_t *value, int64_t *ids, int most)
 {
+    const size_t n = json_is_array(value) ? json_array_size(value) : 1;
     int count = 0;
 
-    if (json_is_integer(value) && most > 0)
-        ids[count++] = json_integer_value(value);
-    for (size_t i = 0; i < json_array_size(value) && count < most; i++)
-        ids[count++] = json_integer_value(json_array_get(value, i));
+    for (size_t i = 0; i < n && count < most; i++) {
+        const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+
+        if (json_is_integer(id) && json_integer_value(id) >= 0)
+            ids[count++] = json_integer_value(id);
+    }
     return count;
 }
 
@@ -105,24 +109,26 @@ int hf_config_eos(const struct hf_config *c, int64_t *ids, int most)
 
 /* ---- opening: what every architecture has ---- */
 
+/* AutoConfig and AutoModelForCausalLM go by model_type alone.  Files without one, which transformers
+ * refuses, are taken by their architectures. */
 static int read_architecture(struct hf_config *c, struct error *err)
 {
-    const json_t *list = json_object_get(c->root, "architectures");
     const json_t *type = json_object_get(c->root, "model_type");
+    const json_t *first = json_array_get(json_object_get(c->root, "architectures"), 0);
 
-    c->name = json_string_value(json_array_get(list, 0));
-    if (!list)
-        return hf_config_bad(c, "architectures", err, "missing");
-    if (!c->name)
-        return hf_config_bad(c, "architectures", err, "not a list of strings");
-    c->rules = hf_architecture_find(c->name);
     if (type && !json_is_string(type))
         return hf_config_bad(c, "model_type", err, "not a string");
-    if (type && c->rules &&
-        strcmp(json_string_value(type), hf_architecture_model_type(c->rules)) != 0)
-        return hf_config_bad(
-            c, "model_type", err, "'%.60s' is not the model_type of %s, which is '%s'",
-            json_string_value(type), c->name, hf_architecture_model_type(c->rules));
+    c->name = json_string_value(first);
+    c->rules = type      ? hf_architecture_of_type(json_string_value(type))
+               : c->name ? hf_architecture_find(c->name)
+                         : NULL;
+    if (c->rules)
+        c->name = hf_architecture_name(c->rules);
+    else if (type && (!c->name || hf_architecture_find(c->name)))
+        return hf_config_bad(c, "model_type", err, "'%.60s' is not supported",
+                             json_string_value(type));
+    else if (!c->name)
+        return hf_config_bad(c, "model_type", err, "missing, and architectures names none");
     return 0;
 }
 
@@ -138,18 +144,20 @@ static int check_quantization(const struct hf_config *c, struct error *err)
                          method ? method : "unknown method");
 }
 
+/* Also one of more than 64 bits, which has become a real number. */
+static int is_whole(const json_t *value)
+{
+    return json_is_integer(value) || fabs(json_real_value(value)) >= 0x1p63;
+}
+
 static int check_ids(const struct hf_config *c, const char *file, const json_t *value,
                      struct error *err)
 {
     size_t n = json_array_size(value);
-    int good = !value || json_is_null(value) || json_is_array(value) ||
-               (json_is_integer(value) && json_integer_value(value) >= 0);
+    int good = !value || json_is_null(value) || json_is_array(value) || is_whole(value);
 
-    for (size_t i = 0; i < n; i++) {
-        const json_t *id = json_array_get(value, i);
-
-        good = good && json_is_integer(id) && json_integer_value(id) >= 0;
-    }
+    for (size_t i = 0; i < n; i++)
+        good = good && is_whole(json_array_get(value, i));
     if (good)
         return 0;
     return error_param(err, 400, "eos_token_id",
@@ -168,10 +176,11 @@ static int check_eos(const struct hf_config *c, struct error *err)
 
 static int read_files(struct hf_config *c, struct error *err)
 {
-    c->root = json_file_read(c->folder, "config.json", 0, err);
+    c->root = json_file_read(c->folder, "config.json", JSON_FILE_PYTHON, err);
     if (!c->root)
         return -1;
-    c->generation = json_file_read(c->folder, "generation_config.json", JSON_FILE_OPTIONAL, err);
+    c->generation = json_file_read(c->folder, "generation_config.json",
+                                   JSON_FILE_OPTIONAL | JSON_FILE_PYTHON, err);
     if (!c->generation && err->code)
         return -1;
     c->values = json_deep_copy(c->root);

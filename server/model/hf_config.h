@@ -1,7 +1,9 @@
 /* hf_config.h - config.json and generation_config.json of a Hugging Face folder.
  *
- * Keys are read as transformers 5.18 reads them: with the defaults of the architecture's config
- * class, and with its derived values (head_dim, num_key_value_heads, layer_types). */
+ * Keys are read as transformers 5.18 reads them: as Python's json takes the file, with the defaults
+ * of the config class, and with its derived values (head_dim, num_key_value_heads, layer_types).
+ * model_type names the config class; architectures is looked at only where model_type is missing or
+ * not one of those that we know. */
 #ifndef SAMEBIT_HF_CONFIG_H
 #define SAMEBIT_HF_CONFIG_H
 
@@ -17,7 +19,8 @@ struct hf_config *hf_config_open(const char *folder, struct error *err);
 void hf_config_close(struct hf_config *c);
 
 const char *hf_config_folder(const struct hf_config *c);
-/* architectures[0], "Qwen2ForCausalLM". */
+/* What AutoModelForCausalLM makes of model_type: "Qwen2ForCausalLM" of "qwen2", whatever
+ * architectures says; architectures[0] where we do not know the model_type. */
 const char *hf_config_architecture(const struct hf_config *c);
 
 /* A number by key.  true and false count as 1 and 0, null as 0 for `sliding_window`.  Errors:
@@ -32,10 +35,11 @@ const char *hf_config_layer_type(const struct hf_config *c, int64_t layer);
 /* rope_theta with rope_scaling (transformers 4) or rope_parameters (transformers 5).  Errors: a
  * rope type that is not supported. */
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err);
-/* Token ids that end a text: generation_config.json's eos_token_id, else config.json's.
- * Returns how many were written, at most `most`. */
+/* Token ids that end a text: generation_config.json's eos_token_id, else config.json's; negative
+ * ones mean none.  Returns how many were written, at most `most`. */
 int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);
-/* config.json as compact JSON text; borrowed. */
+/* config.json as compact JSON text; borrowed.  What JSON cannot say stands in it as json_python.h
+ * replaces it. */
 const char *hf_config_text(const struct hf_config *c);
 
 #endif

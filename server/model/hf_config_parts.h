@@ -15,7 +15,7 @@
  * keys replaced, so that every question is one lookup. */
 struct hf_config {
     char *folder, *path, *text;
-    const char *name;                    /* of the architecture; in root */
+    const char *name;                    /* of the architecture; in root or in rules */
     const struct hf_architecture *rules; /* NULL: an architecture without rules */
     json_t *root, *values, *generation;  /* generation: NULL when there is no such file */
     int64_t layers;                      /* 0 without rules */
@@ -27,8 +27,10 @@ struct hf_config {
 int hf_config_bad(const struct hf_config *c, const char *key, struct error *err, const char *format,
                   ...) __attribute__((format(printf, 4, 5)));
 
+/* NULL: without rules. */
 const struct hf_architecture *hf_architecture_find(const char *name);
-const char *hf_architecture_model_type(const struct hf_architecture *a);
+const struct hf_architecture *hf_architecture_of_type(const char *model_type);
+const char *hf_architecture_name(const struct hf_architecture *a);
 
 /* Fills defaults into `values`, checks what the rules demand and derives head_dim,
  * num_key_value_heads, sliding_window (0 where none is in force) and `sliding`. */

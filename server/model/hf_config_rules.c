@@ -44,9 +44,17 @@ const struct hf_architecture *hf_architecture_find(const char *name)
     return NULL;
 }
 
-const char *hf_architecture_model_type(const struct hf_architecture *a)
+const struct hf_architecture *hf_architecture_of_type(const char *model_type)
 {
-    return a->model_type;
+    for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++)
+        if (strcmp(architectures[i].model_type, model_type) == 0)
+            return &architectures[i];
+    return NULL;
+}
+
+const char *hf_architecture_name(const struct hf_architecture *a)
+{
+    return a->name;
 }
 
 static void put_integer(struct hf_config *c, const char *key, int64_t n)
@@ -143,9 +151,11 @@ static int check_sizes(struct hf_config *c, struct error *err)
     if (c->layers > MOST_LAYERS)
         return hf_config_bad(c, "num_hidden_layers", err, "%lld is more than %d",
                              (long long)c->layers, MOST_LAYERS);
-    if (!json_is_number(json_object_get(c->values, "rms_norm_eps")) ||
-        hf_config_number(c, "rms_norm_eps", &eps, err) || !isfinite(eps) || eps < 0)
-        return hf_config_bad(c, "rms_norm_eps", err, "not a number from 0");
+    /* The config classes declare a float, and take no int for it. */
+    if (!json_is_real(json_object_get(c->values, "rms_norm_eps")) ||
+        hf_config_number(c, "rms_norm_eps", &eps, err) || eps < 0)
+        return hf_config_bad(c, "rms_norm_eps", err,
+                             "not a number from 0 with a point or an exponent (a float)");
     return 0;
 }
 
@@ -162,11 +172,8 @@ static int check_activation(const struct hf_config *c, struct error *err)
 /* Replaces sliding_window by what the config class makes of it: 0 where it is not in force. */
 static int derive_window(struct hf_config *c, struct error *err)
 {
-    int written = json_object_get(c->root, "sliding_window") && !is_absent(c, "sliding_window");
     int64_t window;
 
-    if (c->rules->window == WINDOW_NONE && written)
-        return hf_config_bad(c, "sliding_window", err, "%s has none", c->name);
     if (c->rules->window == WINDOW_NONE || is_absent(c, "sliding_window") ||
         (c->rules->window == WINDOW_IF_USED && !hf_config_bool(c, "use_sliding_window", 0))) {
         put_integer(c, "sliding_window", 0);

@@ -108,6 +108,8 @@ static void test_layer_types(void **state)
     (void)state;
     assert_layers(llama, "{" KV "}", "fff", 0);
     assert_layers(llama, "{" KV ",\"sliding_window\":null}", "fff", 0);
+    assert_layers(llama, "{" KV ",\"sliding_window\":16}", "fff", 0);
+    assert_layers(llama, "{" KV ",\"sliding_window\":\"wide\"}", "fff", 0);
     assert_layers(qwen2, "{" KV "}", "fff", 0);
     assert_layers(qwen2, "{" KV ",\"sliding_window\":16}", "fff", 0);
     assert_layers(qwen2, "{" KV ",\"use_sliding_window\":true}", "fff", 4096);
@@ -237,12 +239,14 @@ static void test_refused(void **state)
     static const struct {
         const char *architecture, *more, *says;
     } cases[] = {
-        {llama, "{\"architectures\":\"-\"}", "architectures: missing"},
-        {llama, "{\"architectures\":[]}", "architectures: not a list"},
-        {llama, "{\"architectures\":[1]}", "architectures: not a list"},
-        {llama, "{\"architectures\":\"LlamaForCausalLM\"}", "architectures: not a list"},
-        {llama, "{\"model_type\":\"mistral\"}", "model_type: 'mistral' is not the model_type of"},
+        {llama, "{\"architectures\":\"-\"}", "model_type: missing, and architectures names none"},
+        {llama, "{\"architectures\":[]}", "model_type: missing, and architectures names none"},
+        {llama, "{\"architectures\":[1]}", "model_type: missing, and architectures names none"},
+        {llama, "{\"model_type\":\"odd\"}", "model_type: 'odd' is not supported"},
+        {llama, "{\"model_type\":\"odd\",\"architectures\":null}", "model_type: 'odd' is not"},
+        {llama, "{\"model_type\":\"LLAMA\"}", "model_type: 'LLAMA' is not supported"},
         {llama, "{\"model_type\":3}", "model_type: not a string"},
+        {llama, "{\"model_type\":null}", "model_type: not a string"},
         {llama, "{\"quantization_config\":{\"quant_method\":\"gptq\"}}",
          "quantization_config: quantized checkpoints (gptq) are not supported"},
         {llama, "{\"quantization_config\":{}}", "quantization_config: quantized"},
@@ -271,12 +275,12 @@ static void test_refused(void **state)
         {llama, "{\"num_attention_heads\":2147483648}", "head_dim: 0 is not between"},
         {llama, "{\"rms_norm_eps\":\"1e-6\"}", "rms_norm_eps: not a number"},
         {llama, "{\"rms_norm_eps\":true}", "rms_norm_eps: not a number"},
+        {llama, "{\"rms_norm_eps\":1}", "rms_norm_eps: not a number from 0 with a point"},
         {llama, "{\"rms_norm_eps\":-1e-6}", "rms_norm_eps: not a number"},
         {llama, "{\"hidden_act\":\"gelu\"}", "hidden_act: 'gelu' is not supported"},
         {llama, "{\"hidden_act\":null}", "hidden_act: '?' is not supported"},
         {llama, "{\"attention_bias\":1}", "attention_bias: not true or false"},
         {llama, "{\"tie_word_embeddings\":\"yes\"}", "tie_word_embeddings: not true or false"},
-        {llama, "{\"sliding_window\":16}", "sliding_window: LlamaForCausalLM has none"},
         {mistral, "{\"num_key_value_heads\":2,\"sliding_window\":0}", "sliding_window: 0 is not"},
         {mistral, "{\"num_key_value_heads\":2,\"sliding_window\":1}", "sliding_window: a window"},
         {mistral,
@@ -293,7 +297,8 @@ static void test_refused(void **state)
          "layer_types: [1] slides, but no sliding_window is in force"},
         {qwen2, "{\"num_key_value_heads\":2,\"max_window_layers\":\"2\"}",
          "max_window_layers: not"},
-        {llama, "{\"eos_token_id\":-1}", "eos_token_id: not a token id"},
+        {llama, "{\"eos_token_id\":2.0}", "eos_token_id: not a token id"},
+        {llama, "{\"eos_token_id\":\"2\"}", "eos_token_id: not a token id"},
         {llama, "{\"eos_token_id\":[2,\"3\"]}", "eos_token_id: not a token id"},
     };
 
@@ -376,6 +381,10 @@ static void test_eos(void **state)
     assert_eos("{\"eos_token_id\":7}", NULL, "7 ");
     assert_eos("{\"eos_token_id\":[7,8]}", NULL, "7 8 ");
     assert_eos("{\"eos_token_id\":null}", NULL, "");
+    assert_eos("{\"eos_token_id\":-1}", NULL, "");
+    assert_eos("{\"eos_token_id\":[7,-1,8]}", NULL, "7 8 ");
+    assert_eos("{\"eos_token_id\":[]}", NULL, "");
+    assert_eos("{\"eos_token_id\":7}", "{\"eos_token_id\":-1}", "");
     assert_eos("{\"eos_token_id\":7}", "{}", "7 ");
     assert_eos("{\"eos_token_id\":7}", "{\"eos_token_id\":9}", "9 ");
     assert_eos("{\"eos_token_id\":7}", "{\"eos_token_id\":[1,2,3,4,5,6]}", "1 2 3 4 ");
@@ -387,6 +396,70 @@ static void test_eos(void **state)
     assert_null(open_with(llama, "{}", &err));
     assert_contains(err.text, "generation_config.json: line 1");
     unlink(scratch_path("generation_config.json"));
+}
+
+/* AutoModelForCausalLM goes by model_type. */
+static void test_model_type_decides(void **state)
+{
+    static const struct {
+        const char *architectures, *type, *is;
+    } cases[] = {{"[\"LlamaForCausalLM\"]", "\"llama\"", "LlamaForCausalLM"},
+                 {"[\"LLaMAForCausalLM\"]", "\"llama\"", "LlamaForCausalLM"},
+                 {"[\"Qwen2ForCausalLM\"]", "\"llama\"", "LlamaForCausalLM"},
+                 {"null", "\"llama\"", "LlamaForCausalLM"},
+                 {"[]", "\"mistral\"", "MistralForCausalLM"},
+                 {"\"LlamaForCausalLM\"", "\"llama\"", "LlamaForCausalLM"},
+                 {"5", "\"llama\"", "LlamaForCausalLM"},
+                 {"[\"Qwen3Model\"]", "\"qwen3\"", "Qwen3ForCausalLM"},
+                 {"[\"OddForCausalLM\"]", "\"odd\"", "OddForCausalLM"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char more[128];
+        struct hf_config *c;
+
+        snprintf(more, sizeof(more), "{\"architectures\":%s,\"model_type\":%s," KV "}",
+                 cases[i].architectures, cases[i].type);
+        c = open_good(llama, more);
+        assert_string_equal(hf_config_architecture(c), cases[i].is);
+        hf_config_close(c);
+    }
+}
+
+/* What Python's json takes and JSON does not say. */
+static void test_read_as_python_reads(void **state)
+{
+    static const struct {
+        const char *more, *text; /* behind the sizes; as it is kept */
+    } cases[] = {
+        {"\"a\":NaN,\"b\":[Infinity,-Infinity]",
+         "\"a\":\"NaN\",\"b\":[\"Infinity\",\"-Infinity\"]"},
+        {"\"a\":1e999,\"b\":-1e999", "\"a\":\"Infinity\",\"b\":\"-Infinity\""},
+        {"\"a\":123456789012345678901234567890", "\"a\":1.2345678901234568e29"},
+        {"\"a\":999999999999999999", "\"a\":999999999999999999"},
+        {"\"a\":\"x\\u0000y\",\"k\\u0000\":1", "\"a\":\"x\xef\xbf\xbdy\",\"k\xef\xbf\xbd\":1"},
+        {"\"a\":\"\\ud800 \\udc00 \\ud83d\\ude00\"",
+         "\"a\":\"\xef\xbf\xbd \xef\xbf\xbd \xf0\x9f\x98\x80\""},
+        {"\"a\":\"NaN \\\" Infinity\"", "\"a\":\"NaN \\\" Infinity\""},
+    };
+    struct error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+        struct hf_config *c;
+
+        snprintf(text, sizeof(text), "{\"architectures\":[\"Odd\"],%s}", cases[i].more);
+        scratch_text("config.json", text);
+        c = hf_config_open(scratch, &err);
+        if (!c)
+            fail_msg("%s: %s", cases[i].more, err.text);
+        assert_contains(hf_config_text(c), cases[i].text);
+        hf_config_close(c);
+    }
+    scratch_text("config.json", "{\"architectures\":[\"Odd\"],\n\"a\":NaNs}");
+    assert_null(hf_config_open(scratch, &err));
+    assert_contains(err.text, "config.json: line 2");
 }
 
 static void test_text_is_the_file(void **state)
@@ -446,6 +519,8 @@ int main(void)
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_unknown_architecture),
         cmocka_unit_test(test_eos),
+        cmocka_unit_test(test_model_type_decides),
+        cmocka_unit_test(test_read_as_python_reads),
         cmocka_unit_test(test_text_is_the_file),
         cmocka_unit_test(test_mutations),
     };
