@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/base/buffer.h"
+#include "kernels/base/file_kind.h"
 #include "kernels/base/json_python.h"
 
 enum { LARGEST = 100000000 };
@@ -43,6 +44,20 @@ static json_t *load(FILE *file, size_t size, unsigned flags, json_error_t *troub
                                     : json_loadf(file, json_flags, trouble);
 }
 
+static void say_trouble(const char *path, FILE *file, const json_error_t *trouble,
+                        struct error *err)
+{
+    char first[64];
+    const char *kind;
+
+    rewind(file);
+    kind = file_kind(first, fread(first, 1, sizeof(first), file));
+    if (kind)
+        error_set(err, 400, "%s: %s", path, kind);
+    else
+        error_set(err, 400, "%s: line %d: %s", path, trouble->line, trouble->text);
+}
+
 static json_t *parse(const char *path, FILE *file, unsigned flags, struct error *err)
 {
     json_error_t trouble;
@@ -58,7 +73,7 @@ static json_t *parse(const char *path, FILE *file, unsigned flags, struct error 
     } else {
         root = load(file, (size_t)st.st_size, flags, &trouble);
         if (!root)
-            error_set(err, 400, "%s: line %d: %s", path, trouble.line, trouble.text);
+            say_trouble(path, file, &trouble, err);
     }
     if (root && !json_is_object(root)) {
         error_set(err, 400, "%s: not a JSON object", path);

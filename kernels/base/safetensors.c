@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernels/base/file_kind.h"
+
 /* Every dtype of the format; the crate refuses all other names. */
 static const struct {
     const char *name;
@@ -237,6 +239,7 @@ static int build_index(struct safetensors *s, struct error *err)
 static json_t *parse_header(const char *label, const unsigned char *bytes, size_t size,
                             uint64_t *header_size, struct error *err)
 {
+    const char *kind = file_kind(bytes, size);
     json_error_t trouble;
     json_t *header;
     uint64_t n = 0;
@@ -247,6 +250,10 @@ static json_t *parse_header(const char *label, const unsigned char *bytes, size_
     }
     for (int i = 7; i >= 0; i--)
         n = n << 8 | bytes[i];
+    if (kind && n > SAFETENSORS_MAX_HEADER) {
+        error_set(err, 400, "%s: %s", label, kind);
+        return NULL;
+    }
     if (n > SAFETENSORS_MAX_HEADER || n > size - 8 || n < 2) {
         error_set(err, 400, "%s: header of %llu bytes in a file of %zu (no safetensors file?)",
                   label, (unsigned long long)n, size);

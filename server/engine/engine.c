@@ -12,17 +12,7 @@
 #include <unistd.h>
 
 #include "server/engine/prefixes.h"
-
-/* The last component of a path; "." and trailing slashes do not count. */
-static char *folder_name(const char *folder)
-{
-    char *resolved = realpath(folder, NULL);
-    const char *slash = resolved ? strrchr(resolved, '/') : NULL;
-    char *name = strdup(slash && slash[1] ? slash + 1 : folder);
-
-    free(resolved);
-    return name;
-}
+#include "server/model/hf_folder.h"
 
 static int open_families(struct engine *e, const struct engine_options *o, struct error *err)
 {
@@ -86,11 +76,13 @@ static int open_programs(struct engine *e, const struct engine_options *o, struc
 /* What can be refused at once. */
 static int open_parts(struct engine *e, const struct engine_options *o, struct error *err)
 {
-    e->folder = strdup(o->folder);
-    e->name = folder_name(o->folder);
-    if (!e->folder || !e->name)
+    e->folder = hf_folder_resolve(o->folder, err);
+    if (!e->folder)
+        return -1;
+    e->name = hf_folder_name(e->folder);
+    if (!e->name)
         return error_set(err, 500, "out of memory");
-    e->config = hf_config_open(o->folder, err);
+    e->config = hf_config_open(e->folder, err);
     if (!e->config || open_families(e, o, err) ||
         hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
         hf_config_count(e->config, "max_position_embeddings", &e->max_positions, err))
@@ -98,15 +90,15 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct e
     if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
         return error_set(err, 500, "out of memory");
     e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
-    e->weights = e->backend ? weights_open(o->folder, err) : NULL;
+    e->weights = e->backend ? weights_open(e->folder, err) : NULL;
     return e->weights ? 0 : -1;
 }
 
-static int open_tokenizer(struct engine *e, const struct engine_options *o, struct error *err)
+static int open_tokenizer(struct engine *e, struct error *err)
 {
     int64_t count;
 
-    e->tokenizer = tokenizer_open(o->folder, err);
+    e->tokenizer = tokenizer_open(e->folder, err);
     malloc_trim(0); /* reading it took several times of what it keeps */
     if (!e->tokenizer)
         return -1;
@@ -114,7 +106,7 @@ static int open_tokenizer(struct engine *e, const struct engine_options *o, stru
     if (count > e->vocab_size)
         return error_set(err, 400,
                          "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
-                         o->folder, (long long)count - 1, (long long)e->vocab_size);
+                         e->folder, (long long)count - 1, (long long)e->vocab_size);
     return 0;
 }
 
@@ -132,7 +124,7 @@ static void *open_rest(void *user)
     struct rest *r = user;
 
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
-    r->rc = open_tokenizer(r->engine, r->options, &r->err) ||
+    r->rc = open_tokenizer(r->engine, &r->err) ||
             open_programs(r->engine, r->options, &r->err);
     return NULL;
 }

@@ -10,7 +10,7 @@
 #include "server/model/weights.h"
 
 struct engine_options {
-    const char *folder;   /* Hugging Face folder */
+    const char *folder;   /* Hugging Face folder, or an entry of the hub's cache */
     const char *families; /* configs/families */
     const char *device;   /* "cpu", "cuda:0" */
     enum numerics numerics;
@@ -27,7 +27,7 @@ struct engine_options {
 struct prefixes;
 
 struct engine {
-    char *folder, *name; /* name: the folder's last component */
+    char *folder, *name; /* where config.json is; hf_folder_name of it */
     char digest[65];     /* weights_digest */
     struct hf_config *config;
     struct family *family[ATTENTION_COUNT];

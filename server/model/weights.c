@@ -63,18 +63,24 @@ static int is_file_name(const char *name)
     return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 256;
 }
 
-/* The file of that name, opened when it is not yet. */
-static const struct safetensors *shard(struct weights *w, const char *name, struct error *err)
+static const char *file_name(const struct safetensors *file)
 {
-    for (int i = 0; i < w->file_count; i++)
-        if (strcmp(strrchr(w->files[i]->path, '/') + 1, name) == 0)
-            return w->files[i];
-    return add_file(w, name, err) ? NULL : w->files[w->file_count - 1];
+    return strrchr(file->path, '/') + 1;
 }
 
+/* Opens the file of that name when it is not yet. */
+static int open_shard(struct weights *w, const char *name, struct error *err)
+{
+    for (int i = 0; i < w->file_count; i++)
+        if (strcmp(file_name(w->files[i]), name) == 0)
+            return 0;
+    return add_file(w, name, err);
+}
+
+/* Opens every file that the map names.  Which tensors are in which is read from the files: maps also
+ * name buffers that nobody saved, and wrong files, and transformers does not mind. */
 static int read_weight_map(struct weights *w, const char *index, json_t *map, struct error *err)
 {
-    const struct safetensors *file = NULL;
     const char *tensor, *last = "";
     json_t *value;
 
@@ -87,13 +93,9 @@ static int read_weight_map(struct weights *w, const char *index, json_t *map, st
         if (!name || !is_file_name(name))
             return error_set(err, 400, "%s/%s: weight_map: %.120s: '%.80s' is not a file name",
                              w->folder, index, tensor, name ? name : "?");
-        if (strcmp(name, last) != 0) /* neighbours are mostly of one shard */
-            file = shard(w, name, err);
-        if (!file)
+        /* neighbours are mostly of one shard */
+        if (strcmp(name, last) != 0 && open_shard(w, name, err))
             return error_prefix(err, "%s: weight_map: %.120s: ", index, tensor);
-        if (!safetensors_find(file, tensor))
-            return error_set(err, 400, "%s/%s: weight_map: %.120s is not in %.80s", w->folder,
-                             index, tensor, name);
         last = name;
     }
     return 0;
@@ -112,6 +114,33 @@ static int is_file(const char *folder, const char *name)
     return found;
 }
 
+/* No safetensors: says what is there instead and what to do with it. */
+static int say_absent(const struct weights *w, const char *single, const char *index,
+                      struct error *err)
+{
+    static const struct {
+        const char *name, *advice;
+    } others[] = {
+        {"pytorch_model.bin", "a pickle"},
+        {"pytorch_model.bin.index.json", "shards that are pickles"},
+    };
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (is_file(w->folder, others[i].name))
+            return error_set(err, 400,
+                             "%s: %s is %s, which can run code when it is read, and there is no %s. "
+                             "To convert: python3 -c \"from transformers import AutoModelForCausalLM "
+                             "as M; M.from_pretrained('.', dtype='auto').save_pretrained('.')\" in "
+                             "that folder",
+                             w->folder, others[i].name, others[i].advice, single);
+    if (is_file(w->folder, "adapter_model.safetensors"))
+        return error_set(err, 400,
+                         "%s: an adapter (LoRA) without its model: merge_and_unload() of peft and "
+                         "save_pretrained() make a model of both",
+                         w->folder);
+    return error_set(err, 400, "%s: neither %s nor %s is a file there", w->folder, single, index);
+}
+
 /* A single file wins over an index, as in transformers. */
 static int open_files(struct weights *w, struct error *err)
 {
@@ -123,8 +152,7 @@ static int open_files(struct weights *w, struct error *err)
     if (is_file(w->folder, single))
         return add_file(w, single, err);
     if (!is_file(w->folder, index))
-        return error_set(err, 400, "%s: neither %s nor %s is a file there", w->folder, single,
-                         index);
+        return say_absent(w, single, index, err);
     root = json_file_read(w->folder, index, 0, err);
     if (!root)
         return -1;
@@ -142,6 +170,28 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->entry->name, y->entry->name);
 }
 
+/* Of one name, the file that comes last in the order of names is last. */
+static int by_name_and_file(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+    const int order = by_name(a, b);
+
+    return order ? order : strcmp(x->file->path, y->file->path);
+}
+
+/* A tensor that is in several files: transformers keeps the last one that it reads. */
+static void drop_doubles(struct weights *w)
+{
+    int kept = 0;
+
+    for (int i = 0; i < w->count; i++) {
+        if (kept && by_name(&w->slots[kept - 1], &w->slots[i]) == 0)
+            kept--;
+        w->slots[kept++] = w->slots[i];
+    }
+    w->count = kept;
+}
+
 static int list_tensors(struct weights *w, struct error *err)
 {
     int count = 0;
@@ -156,12 +206,8 @@ static int list_tensors(struct weights *w, struct error *err)
             w->slots[w->count].file = w->files[i];
             w->slots[w->count++].entry = &w->files[i]->entries[k];
         }
-    qsort(w->slots, (size_t)w->count, sizeof(*w->slots), by_name);
-    for (int i = 1; i < w->count; i++)
-        if (by_name(&w->slots[i - 1], &w->slots[i]) == 0)
-            return error_set(err, 400, "%s: tensor '%.150s' is also in %s",
-                             w->slots[i - 1].file->path, w->slots[i].entry->name,
-                             w->slots[i].file->path);
+    qsort(w->slots, (size_t)w->count, sizeof(*w->slots), by_name_and_file);
+    drop_doubles(w);
     return 0;
 }
 
@@ -258,6 +304,20 @@ static void convert_all(bf16 *to, const unsigned char *from, int64_t count, enum
     }
 }
 
+static int say_unfit(const struct slot *s, struct error *err)
+{
+    const struct safetensors_entry *e = s->entry;
+    enum dtype dtype;
+
+    if (dtype_parse(e->dtype_text, &dtype) == 0 && dtype != DTYPE_I64)
+        return error_set(err, 400, "%s: tensor '%.200s' has the shape [%.60s]: at most %d axes",
+                         s->file->path, e->name, e->shape_text, TENSOR_MAX_RANK);
+    return error_set(err, 400,
+                     "%s: tensor '%.200s' is of dtype %s: quantized and integer weights are not "
+                     "supported (BF16, F16 and F32 are)",
+                     s->file->path, e->name, e->dtype_text);
+}
+
 /* Makes the slot's tensor.  The caller holds the lock. */
 static int prepare(struct slot *s, struct error *err)
 {
@@ -267,10 +327,7 @@ static int prepare(struct slot *s, struct error *err)
 
     if (!e->supported ||
         (from->dtype != DTYPE_BF16 && from->dtype != DTYPE_F16 && from->dtype != DTYPE_F32))
-        return error_set(err, 400,
-                         "%s: tensor '%.200s': %s of this rank cannot be a bf16 weight (BF16, F16 "
-                         "and F32 of rank 0 to %d can)",
-                         s->file->path, e->name, e->dtype_text, TENSOR_MAX_RANK);
+        return say_unfit(s, err);
     s->tensor = tensor_make(DTYPE_BF16, from->rank, from->shape, from->data);
     if (from->dtype != DTYPE_BF16 || (uintptr_t)from->data % sizeof(bf16)) {
         s->copy = aligned_alloc(64, ((size_t)count * sizeof(bf16) + 127) / 64 * 64);
