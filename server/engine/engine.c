@@ -124,8 +124,7 @@ static void *open_rest(void *user)
     struct rest *r = user;
 
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
-    r->rc = open_tokenizer(r->engine, &r->err) ||
-            open_programs(r->engine, r->options, &r->err);
+    r->rc = open_tokenizer(r->engine, &r->err) || open_programs(r->engine, r->options, &r->err);
     return NULL;
 }
 

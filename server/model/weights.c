@@ -127,12 +127,13 @@ static int say_absent(const struct weights *w, const char *single, const char *i
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         if (is_file(w->folder, others[i].name))
-            return error_set(err, 400,
-                             "%s: %s is %s, which can run code when it is read, and there is no %s. "
-                             "To convert: python3 -c \"from transformers import AutoModelForCausalLM "
-                             "as M; M.from_pretrained('.', dtype='auto').save_pretrained('.')\" in "
-                             "that folder",
-                             w->folder, others[i].name, others[i].advice, single);
+            return error_set(
+                err, 400,
+                "%s: %s is %s, which can run code when it is read, and there is no %s. "
+                "To convert: python3 -c \"from transformers import AutoModelForCausalLM "
+                "as M; M.from_pretrained('.', dtype='auto').save_pretrained('.')\" in "
+                "that folder",
+                w->folder, others[i].name, others[i].advice, single);
     if (is_file(w->folder, "adapter_model.safetensors"))
         return error_set(err, 400,
                          "%s: an adapter (LoRA) without its model: merge_and_unload() of peft and "
