@@ -46,11 +46,11 @@ struct weight {
 /* Which call of the model this is.  Bits may depend on it: a linear's K blocks on the rows of the
  * call that PyTorch would have made, the softmax on L. */
 struct op_scope {
-    int64_t past;   /* tokens already in the cache */
-    int64_t tokens; /* T: tokens of this call, whatever part of them an op is asked for */
-    int64_t row;    /* the first token of that part */
-    int64_t hidden; /* positions before this one are padding: no token sees them as a key */
-    int64_t batch;  /* rows of the batch that this one is of in PyTorch, 0 as 1 */
+    int64_t past;    /* tokens already in the cache */
+    int64_t tokens;  /* T: tokens of this call, whatever part of them an op is asked for */
+    int64_t row;     /* the first token of that part */
+    int64_t padding; /* positions before this one are left padding: no token sees them as a key */
+    int64_t batch;   /* rows of the batch that this one is of in PyTorch, 0 as 1 */
 };
 
 /* Everything one operation may read, and the one tensor it writes. */
@@ -131,7 +131,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * causal_mask: y = bf(x + m), m = 0 where the key is at or before the query (and within window
  *   keys of it), else bf16's lowest finite value 0xff7f.  Key j of L is position
- *   past + T - L + j, query t is position past + t.  Positions before scope.hidden are masked for
+ *   past + T - L + j, query t is position past + t.  Positions before scope.padding are masked for
  *   every query.
  *   shapes: [H, T, L] -> [H, T, L]
  *
@@ -148,7 +148,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   by:     rounded to f32
  *   keys:   those that causal_mask would let a query see.  How the others are kept out follows
  *           from the call, as transformers' sdpa_mask() decides it:
- *             no mask   T = 1 or T = L, no hidden position among the L keys, and no window or
+ *             no mask   T = 1 or T = L, no padding among the L keys, and no window or
  *                       L < window; T > 1 is then torch's is_causal
  *             a mask    every other call: several tokens after others, padding, window reached
  *   order:  rows of a head are computed in groups of 32 (T < 192), 64 (T < 768) or 256, the last

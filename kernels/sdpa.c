@@ -7,14 +7,14 @@ struct sdpa sdpa_of(const struct op_call *call)
 {
     const struct tensor *q = call->in[0], *k = call->in[1];
     const int64_t T = q->shape[1], L = k->shape[1];
-    const int64_t hidden = call->scope.hidden - (call->scope.past + T - L);
+    const int64_t padding = call->scope.padding - (call->scope.past + T - L);
     struct sdpa s = {.call = call, .tokens = T, .keys = L, .width = q->shape[2]};
 
     s.shared = q->shape[0] / k->shape[0];
     s.group = T < 192 ? 32 : T < 768 ? 64 : 256;
     s.window = call->attrs->window;
-    s.hidden = hidden > 0 ? hidden : 0;
-    s.masked = (s.window && L >= s.window) || hidden > 0 || (T > 1 && L != T);
+    s.padding = padding > 0 ? padding : 0;
+    s.masked = (s.window && L >= s.window) || padding > 0 || (T > 1 && L != T);
     s.lanes = call->backend->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
     s.scale = (float)call->attrs->by;
     return s;

@@ -20,8 +20,8 @@ struct sdpa {
     const struct op_call *call;  /* of no use to a device, which gets NULL */
     int64_t shared;              /* query heads of one key head */
     int64_t tokens, keys, width; /* T, L, D */
-    int64_t window, hidden; /* keys of the window, 0 = none; keys before this one are padding */
-    int64_t group, lanes;   /* rows that PyTorch computes together; of ATen's vectors */
+    int64_t window, padding; /* keys of the window, 0 = none; keys before this one are padding */
+    int64_t group, lanes;    /* rows that PyTorch computes together; of ATen's vectors */
     int masked; /* 0: keys after a row's own are cut off; 1: a mask of 0 and -inf is added */
     float scale;
 };
@@ -58,7 +58,7 @@ BF16_INLINE int64_t sdpa_seen(const struct sdpa *s, int64_t t, int64_t *to)
     const int64_t end = s->keys - s->tokens + t + 1;
     int64_t from = s->window && end > s->window ? end - s->window : 0;
 
-    from = from > s->hidden ? from : s->hidden;
+    from = from > s->padding ? from : s->padding;
     *to = end;
     return sdpa_least(from, end);
 }

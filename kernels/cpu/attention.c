@@ -101,9 +101,9 @@ static void causal_mask_row(const struct op_call *call, const bf16 *x, bf16 *y, 
     const int64_t keys = call->out->shape[2], window = call->attrs->window;
     const int64_t self = keys - call->out->shape[1] + t; /* the query's own key */
     const int64_t to = clamp(self + 1, 0, keys);
-    const int64_t hidden = call->scope.hidden - (call->scope.past + call->out->shape[1] - keys);
+    const int64_t padding = call->scope.padding - (call->scope.past + call->out->shape[1] - keys);
     const int64_t first = window ? self + 1 - window : 0;
-    const int64_t from = clamp(hidden > first ? hidden : first, 0, to);
+    const int64_t from = clamp(padding > first ? padding : first, 0, to);
     const float lowest = bf16_to_f32(0xff7f);
 
     rows->add_value(x, lowest, y, from);

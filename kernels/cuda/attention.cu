@@ -92,9 +92,9 @@ enum { MASK_THREADS = 256 };
 struct mask {
     struct rows x, y;
     int tokens, keys;
-    int before; /* keys before the first query's own */
-    int window; /* 0: none */
-    int hidden; /* the first keys that no query sees */
+    int before;  /* keys before the first query's own */
+    int window;  /* 0: none */
+    int padding; /* the first keys that no query sees */
 };
 
 /* Row (head * tokens + token) blockIdx.x; its keys in turns. */
@@ -103,7 +103,8 @@ static __global__ void causal_mask_kernel(struct mask m)
     const bf16 *x = row_at(m.x, blockIdx.x);
     bf16 *y = row_at(m.y, blockIdx.x);
     const int own = m.before + (int)(blockIdx.x % (unsigned)m.tokens);
-    const int first = m.window ? own + 1 - m.window : 0, from = m.hidden > first ? m.hidden : first;
+    const int first = m.window ? own + 1 - m.window : 0,
+              from = m.padding > first ? m.padding : first;
 
     for (int j = (int)threadIdx.x; j < m.keys; j += (int)blockDim.x) {
         const float value = j >= from && j <= own ? 0.0f : bf16_to_f32(0xff7f);
@@ -122,7 +123,7 @@ int cuda_causal_mask(const struct op_call *call)
                            (int)keys,
                            (int)(keys - tokens),
                            (int)call->attrs->window,
-                           (int)(call->scope.hidden - (call->scope.past + tokens - keys))};
+                           (int)(call->scope.padding - (call->scope.past + tokens - keys))};
     const unsigned warps = blocks_for(keys, WARP), most = MASK_THREADS / WARP;
 
     if (tensor_count(y) == 0)

@@ -10,7 +10,7 @@
 /* Immutable once it is in the list. */
 struct prefix {
     const struct program *program;
-    int64_t hidden, batch;
+    int64_t padding, batch;
     int64_t calls, tokens;
     int64_t *end;     /* [calls]: tokens of the call and all before it */
     int64_t *chosen;  /* [calls] */
@@ -69,7 +69,7 @@ static struct prefix *prefix_make(const struct run *r, int64_t calls, const int6
     if (!x)
         return NULL;
     *x = (struct prefix){.program = r->program,
-                         .hidden = scope->hidden,
+                         .padding = scope->padding,
                          .batch = scope->batch,
                          .calls = calls,
                          .tokens = tokens,
@@ -97,7 +97,7 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
     const struct op_scope *scope = r->state->scope;
     int64_t call = 0;
 
-    if (x->program != r->program || x->hidden != scope->hidden || x->batch != scope->batch)
+    if (x->program != r->program || x->padding != scope->padding || x->batch != scope->batch)
         return 0;
     for (; call < most && call < x->calls; call++) {
         const int64_t first = scope[call].past, n = scope[call].tokens;
@@ -112,7 +112,7 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
 /* Whether b has all that a has. */
 static int prefix_within(const struct prefix *a, const struct prefix *b)
 {
-    return a->program == b->program && a->hidden == b->hidden && a->batch == b->batch &&
+    return a->program == b->program && a->padding == b->padding && a->batch == b->batch &&
            a->calls <= b->calls &&
            memcmp(a->end, b->end, sizeof(*a->end) * (size_t)a->calls) == 0 &&
            memcmp(a->token, b->token, sizeof(*a->token) * (size_t)a->tokens) == 0;

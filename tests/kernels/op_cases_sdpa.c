@@ -5,29 +5,29 @@
 
 #include "tests/kernels/op_cases.h"
 
-/* window, hidden: as in struct op_attrs and op_scope. */
+/* window, padding: as in struct op_attrs and op_scope. */
 static struct op_case sdpa_inputs(struct random *r, enum fill fill, int64_t T, int64_t past,
                                   int64_t G, int64_t shared, int64_t D, int64_t window,
-                                  int64_t hidden)
+                                  int64_t padding)
 {
     const int64_t kept = window && past > window - 1 ? window - 1 : past, L = kept + T;
-    struct op_case c = {.op = OP_sdpa, .count = 3, .scope = {past, T, hidden}};
+    struct op_case c = {.op = OP_sdpa, .count = 3, .scope = {past, T, padding}};
 
     c.in[0] = op_case_filled(r, fill, 3, (int64_t[]){G * shared, T, D});
     c.in[1] = op_case_filled_cache(r, fill, G, L, D);
     c.in[2] = op_case_filled_cache(r, fill, G, L, D);
     c.attrs = (struct op_attrs){.by = 1 / sqrt((double)D), .window = window};
     c.out = op_case_empty(2, (int64_t[]){T, G * shared * D});
-    snprintf(c.label, sizeof(c.label), "%d after %d, %d x %d of %d, window %d, hidden %d, fill %d",
-             (int)T, (int)past, (int)G, (int)shared, (int)D, (int)window, (int)hidden, (int)fill);
+    snprintf(c.label, sizeof(c.label), "%d after %d, %d x %d of %d, window %d, padding %d, fill %d",
+             (int)T, (int)past, (int)G, (int)shared, (int)D, (int)window, (int)padding, (int)fill);
     return c;
 }
 
 static void case_sdpa(struct random *r, const struct op_visit *visit, enum fill fill, int64_t T,
                       int64_t past, int64_t G, int64_t shared, int64_t D, int64_t window,
-                      int64_t hidden)
+                      int64_t padding)
 {
-    struct op_case c = sdpa_inputs(r, fill, T, past, G, shared, D, window, hidden);
+    struct op_case c = sdpa_inputs(r, fill, T, past, G, shared, D, window, padding);
 
     op_case_finish(visit, &c);
 }
@@ -108,14 +108,14 @@ static void cases_sdpa_masks(struct random *r, const struct op_visit *visit, int
     const int64_t d = T + past > 100 ? D[turn % 3] : D[turn % 9], all = T + past;
     const int64_t G = all > 400 ? 1 : 1 + turn % 2, shared = all > 400 ? 1 : 1 + turn % 7;
     const enum fill fill = (enum fill)(turn % FILL_COUNT);
-    int64_t hidden;
+    int64_t padding;
 
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 0);
     case_sdpa(r, visit, fill, T, past, G, shared, d, 0, 1 + random_below(r, (uint32_t)all));
     case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), 0);
-    hidden = random_below(
+    padding = random_below(
         r, (uint32_t)all); /* not among the arguments: compilers differ in their order */
-    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), hidden);
+    case_sdpa(r, visit, fill, T, past, G, shared, d, 1 + random_below(r, (uint32_t)all), padding);
 }
 
 void op_cases_sdpa(struct random *r, const struct op_visit *visit)

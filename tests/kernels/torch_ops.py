@@ -206,27 +206,27 @@ def check_matmul_pv(tally):
     attention_cases(tally, "matmul_pv")
 
 
-def sdpa_scope(T, past, window, hidden):
+def sdpa_scope(T, past, window, padding):
     """What transformers would have for one sequence: its cache of keys, and the 2D mask that it was called with."""
     kept = min(past, window - 1) if window else past
     offset = past - kept
-    padding = torch.ones(1, past + T, dtype=torch.bool)
-    padding[:, :hidden] = False
-    return kept + T, offset, padding
+    attention_mask = torch.ones(1, past + T, dtype=torch.bool)
+    attention_mask[:, :padding] = False
+    return kept + T, offset, attention_mask
 
 
-def sdpa_case(tally, T, past, G, repeat, D, window=0, hidden=0, values=normal, spread=1.0,
+def sdpa_case(tally, T, past, G, repeat, D, window=0, padding=0, values=normal, spread=1.0,
               last=None):
     """As sdpa_attention_forward calls it: the mask is the one that transformers makes, or leaves out."""
-    L, offset, padding = sdpa_scope(T, past, window, hidden)
+    L, offset, attention_mask = sdpa_scope(T, past, window, padding)
     q, k, v = values(1, T, G * repeat, D).transpose(1, 2) * spread, values(1, G, L, D), (last or values)(1, G, L, D)
     overlay = masking.sliding_window_causal_mask_function(window) if window else masking.causal_mask_function
-    mask = masking.sdpa_mask(1, T, L, past, offset, overlay, padding if hidden else None, window or None)
+    mask = masking.sdpa_mask(1, T, L, past, offset, overlay, attention_mask if padding else None, window or None)
     module = SimpleNamespace(num_key_value_groups=repeat, is_causal=True)
     want, _ = sdpa_attention_forward(module, q, k, v, mask, scaling=D ** -0.5)
     got = driver.run("sdpa", [("in", q[0]), ("in", k[0]), ("in", v[0])], torch.bfloat16, [T, G * repeat * D],
-                     past=past, tokens=T, by=D ** -0.5, window=window, hidden=hidden)
-    tally.check(f"T {T}, past {past}, {G} x {repeat} heads of {D}, window {window}, hidden {hidden}",
+                     past=past, tokens=T, by=D ** -0.5, window=window, padding=padding)
+    tally.check(f"T {T}, past {past}, {G} x {repeat} heads of {D}, window {window}, padding {padding}",
                 want[0].reshape(T, -1), got)
 
 
@@ -244,29 +244,29 @@ def check_sdpa(tally):
                     (64, 100), (65, 450), (200, 300), (193, 1500), (770, 40), (800, 1000)]:
         for G, repeat, D in heads[:3]:
             sdpa_case(tally, T, past, G, repeat, D)
-    for T, past, hidden in [(2, 0, 1), (3, 0, 1), (5, 0, 3), (21, 0, 7), (40, 0, 39), (64, 0, 33), (300, 0, 17), (530, 0, 520),
+    for T, past, padding in [(2, 0, 1), (3, 0, 1), (5, 0, 3), (21, 0, 7), (40, 0, 39), (64, 0, 33), (300, 0, 17), (530, 0, 520),
                             (800, 0, 9), (1, 20, 3), (1, 600, 513), (1, 1000, 999), (6, 30, 31), (70, 600, 514), (1030, 0, 600)]:
         for G, repeat, D in heads[:3]:
-            sdpa_case(tally, T, past, G, repeat, D, hidden=hidden)
-    for T, past, window, hidden in [(5, 0, 6, 0), (5, 0, 5, 0), (5, 0, 4, 0), (5, 0, 1, 0), (1, 0, 1, 0), (1, 9, 1, 0), (1, 9, 4, 0),
+            sdpa_case(tally, T, past, G, repeat, D, padding=padding)
+    for T, past, window, padding in [(5, 0, 6, 0), (5, 0, 5, 0), (5, 0, 4, 0), (5, 0, 1, 0), (1, 0, 1, 0), (1, 9, 1, 0), (1, 9, 4, 0),
                                     (1, 2, 4, 0), (1, 3, 4, 0), (1, 4, 4, 0), (3, 9, 4, 0), (64, 0, 64, 0), (64, 0, 65, 0),
                                     (300, 0, 100, 0), (800, 0, 700, 0), (1000, 0, 130, 0), (1, 2000, 700, 0), (40, 900, 600, 0),
                                     (1, 50, 20, 40), (1, 50, 20, 31), (1, 50, 20, 32), (30, 0, 8, 11), (4, 50, 20, 49),
                                     (900, 0, 64, 300)]:
         for G, repeat, D in heads[:3]:
-            sdpa_case(tally, T, past, G, repeat, D, window=window, hidden=hidden)
-    for T, past, window, hidden in [(1, 3, 0, 0), (3, 0, 0, 0), (5, 2, 0, 0), (20, 0, 0, 0), (33, 0, 0, 0), (40, 500, 0, 0),
+            sdpa_case(tally, T, past, G, repeat, D, window=window, padding=padding)
+    for T, past, window, padding in [(1, 3, 0, 0), (3, 0, 0, 0), (5, 2, 0, 0), (20, 0, 0, 0), (33, 0, 0, 0), (40, 500, 0, 0),
                                     (300, 0, 0, 0), (300, 0, 0, 11), (300, 0, 90, 0), (700, 0, 0, 0), (1, 700, 0, 0)]:
         for _ in range(times(20)):
-            sdpa_case(tally, T, past, 1, 2, 32, window, hidden, values=spoilt)
+            sdpa_case(tally, T, past, 1, 2, 32, window, padding, values=spoilt)
             if T > 3 or T + past <= 512:  # ops.h: the sign of a zero of few rows and many keys is not known
-                sdpa_case(tally, T, past, 1, 2, 32, window, hidden, last=underflowing, spread=100.0)
+                sdpa_case(tally, T, past, 1, 2, 32, window, padding, last=underflowing, spread=100.0)
     for _ in range(times(300)):
         T = pick(1, 12) if pick(0, 3) == 0 else pick(1, 400)
         past = 0 if pick(0, 2) else pick(1, 900)
         window = pick(1, 2 * (T + past)) if pick(0, 3) == 0 else 0
-        hidden = pick(1, T + past) if pick(0, 4) == 0 and T + past > 1 else 0
-        sdpa_case(tally, T, past, pick(2, 4), pick(1, 8), 8 * pick(2, 17), window, hidden,
+        padding = pick(1, T + past) if pick(0, 4) == 0 and T + past > 1 else 0
+        sdpa_case(tally, T, past, pick(2, 4), pick(1, 8), 8 * pick(2, 17), window, padding,
                   values=wide if pick(0, 8) == 0 else normal, spread=(1.0, 0.01, 8.0)[pick(0, 3)])
 
 
@@ -381,15 +381,15 @@ def check_scale(tally):
 
 def check_causal_mask(tally):
     lowest = torch.finfo(torch.bfloat16).min
-    for T, L, window, hidden in [(1, 1, 0, 0), (1, 9, 0, 0), (5, 5, 0, 0), (7, 30, 0, 0), (64, 64, 0, 0), (64, 64, 10, 0),
+    for T, L, window, padding in [(1, 1, 0, 0), (1, 9, 0, 0), (5, 5, 0, 0), (7, 30, 0, 0), (64, 64, 0, 0), (64, 64, 10, 0),
                                  (3, 20, 5, 0), (1, 9, 0, 4), (5, 5, 0, 3), (64, 64, 10, 30), (3, 20, 5, 19)]:
         x = normal(4, T, L, scale=5.0)
         query, key = torch.arange(L - T, L)[:, None], torch.arange(L)[None]
-        seen = (key <= query) & (key >= hidden) & ((query - key < window) if window else torch.ones(T, L, dtype=torch.bool))
+        seen = (key <= query) & (key >= padding) & ((query - key < window) if window else torch.ones(T, L, dtype=torch.bool))
         mask = torch.where(seen, torch.tensor(0.0, dtype=torch.bfloat16), torch.tensor(lowest, dtype=torch.bfloat16))
         got = driver.run("causal_mask", [("in", x)], torch.bfloat16, [4, T, L], past=L - T, tokens=T, window=window,
-                         hidden=hidden)
-        tally.check(f"T {T}, L {L}, window {window}, hidden {hidden}", x + mask, got)
+                         padding=padding)
+        tally.check(f"T {T}, L {L}, window {window}, padding {padding}", x + mask, got)
 
 
 def elementwise(tally, op, torch_op):
