@@ -113,8 +113,7 @@ static int setup(struct work *w, int by_line, int stop, struct error *err)
 static int prepare(struct work *w, const struct request *r, const json_t *root, struct error *err)
 {
     const struct settings *s = &r->server->settings;
-    const struct run_limits limits = {
-        .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
+    const struct run_limits limits = prompt_limits(s);
     struct run_request run = {.which = POSITIONS_LAST};
     struct prompt prompt = {0};
     int64_t most = DEFAULT_TOKENS <= s->steps ? DEFAULT_TOKENS : s->steps + 1;

@@ -206,8 +206,7 @@ static int prepare(struct work *w, const struct request *r, const json_t *root,
     char name[40];
     const char *const names[] = {name};
     const struct settings *s = &r->server->settings;
-    const struct run_limits limits = {
-        .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
+    const struct run_limits limits = prompt_limits(s);
     struct run_request run = {.values = names, .value_count = 1};
     int64_t *list = NULL;
     int rc = -1;

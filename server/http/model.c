@@ -7,22 +7,12 @@
 
 static void put_limits(const struct settings *s, struct buffer *out)
 {
-    const struct {
-        const char *key;
-        int64_t value;
-    } limits[] = {
-        {"body_bytes", s->body_bytes},   {"json_bytes", s->json_bytes},
-        {"tokens", s->tokens},           {"steps", s->steps},
-        {"values", s->values},           {"top_k", s->top_k},
-        {"seconds", s->seconds},         {"memory_bytes", s->memory_bytes},
-        {"running", s->running},         {"together", s->together},
-        {"waiting", s->waiting},         {"all_memory_bytes", s->all_memory_bytes},
-        {"reuse_bytes", s->reuse_bytes}, {"connections", s->connections},
-    };
+    const char *key;
+    int64_t value;
 
     buffer_text(out, ",\"limits\":{");
-    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
-        buffer_format(out, "%s\"%s\":%" PRId64, i ? "," : "", limits[i].key, limits[i].value);
+    for (int i = 0; (key = settings_number(s, i, &value)); i++)
+        buffer_format(out, "%s\"%s\":%" PRId64, i ? "," : "", key, value);
     buffer_text(out, "}");
 }
 

@@ -124,6 +124,13 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
     return read_chunks(root, out, err);
 }
 
+struct run_limits prompt_limits(const struct settings *settings)
+{
+    return (struct run_limits){.tokens = settings->tokens,
+                               .values = settings->values,
+                               .memory = (uint64_t)settings->memory_bytes};
+}
+
 void prompt_apply(const struct prompt *p, struct run_request *run)
 {
     run->attention = p->attention;

@@ -32,6 +32,8 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
 /* Sets the fields of the run that a prompt has; the run borrows them. */
 void prompt_apply(const struct prompt *p, struct run_request *run);
 void prompt_clear(struct prompt *p);
+/* What the settings allow a run. */
+struct run_limits prompt_limits(const struct settings *settings);
 
 /* A text field, any characters (NUL too).  Borrowed from root. */
 int prompt_text(const json_t *root, const char *key, const char **text, size_t *size,

@@ -29,6 +29,17 @@ static int method_fits(const char *method, const struct route *route)
            (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
 }
 
+static void fail_not_found(const char *path, struct error *err)
+{
+    struct buffer known = {0};
+
+    for (int i = 0; i < ROUTES; i++)
+        buffer_format(&known, "%s%s", i ? ", " : "", routes[i].path);
+    error_param(err, 404, "path", "nothing at '%.200s'; there are %s", path,
+                known.data ? known.data : "others");
+    buffer_clear(&known);
+}
+
 static const struct route *find(const char *method, const char *path, struct reply *reply,
                                 struct error *err)
 {
@@ -41,10 +52,7 @@ static const struct route *find(const char *method, const char *path, struct rep
                 return at;
         }
     if (!at) {
-        error_param(err, 404, "path",
-                    "nothing at '%.200s'; there are /health, /v1/model, /v1/values, /v1/tokenize, "
-                    "/v1/detokenize, /v1/trace, /v1/logits, /v1/generate",
-                    path);
+        fail_not_found(path, err);
         return NULL;
     }
     reply->allow = strcmp(at->method, "GET") == 0 ? "GET, HEAD" : at->method;

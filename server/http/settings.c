@@ -12,19 +12,10 @@ static const struct {
     size_t offset;
     int64_t otherwise, least, most;
 } numbers[] = {
-#define NUMBER(key, otherwise, least, most)                                                        \
+#define SETTING(key, otherwise, least, most, bounds)                                               \
     {#key, offsetof(struct settings, key), otherwise, least, most},
-    NUMBER(body_bytes, 64 << 20, 64, INT64_C(1) << 40) NUMBER(json_bytes, 4 << 20, 64, 1 << 30)
-        NUMBER(tokens, 8192, 1, 1 << 24) NUMBER(steps, 4096, 0, 1 << 24)
-            NUMBER(values, 200000, 1, 1 << 24) NUMBER(top_k, 1000, 1, 1 << 24)
-                NUMBER(memory_bytes, INT64_C(4) << 30, 1, INT64_C(1) << 50)
-                    NUMBER(seconds, 600, 1, 1000000) NUMBER(receive_seconds, 60, 1, 1000000)
-                        NUMBER(idle_seconds, 30, 1, 1000000) NUMBER(connections, 64, 1, 10000)
-                            NUMBER(running, 4, 1, 1024) NUMBER(together, 32, 0, 64)
-                                NUMBER(waiting, 64, 0, 100000)
-                                    NUMBER(all_memory_bytes, INT64_C(8) << 30, 1, INT64_C(1) << 50)
-                                        NUMBER(reuse_bytes, 256 << 20, 0, INT64_C(1) << 50)
-#undef NUMBER
+#include "server/http/settings.def"
+#undef SETTING
 };
 
 enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
@@ -98,4 +89,12 @@ int settings_read(const char *path, struct settings *out, struct error *err)
         rc = set_all(out, root, err);
     json_decref(root);
     return rc ? error_prefix(err, "%s: ", path) : 0;
+}
+
+const char *settings_number(const struct settings *s, int i, int64_t *value)
+{
+    if (i < 0 || i >= NUMBERS)
+        return NULL;
+    memcpy(value, (const char *)s + numbers[i].offset, sizeof(*value));
+    return numbers[i].key;
 }

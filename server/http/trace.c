@@ -72,8 +72,7 @@ static int prepare(struct work *w, const struct request *r, const json_t *root, 
                    struct error *err)
 {
     const struct settings *s = &r->server->settings;
-    const struct run_limits limits = {
-        .tokens = s->tokens, .values = s->values, .memory = (uint64_t)s->memory_bytes};
+    const struct run_limits limits = prompt_limits(s);
 
     a->run.replace = w->replace.at;
     a->run.replace_count = w->replace.count;

@@ -35,6 +35,7 @@ def test_what_is_not_there(daemon, method, path, status, allow):
     assert reply.status == status and reply.headers["Allow"] == allow
     if method != "HEAD":
         assert reply.error[1] == ("path" if status == 404 else "method")
+        assert status != 404 or reply.error[2].endswith("/v1/logits, /v1/generate")
 
 
 def test_head_is_get_without_a_body(daemon):
@@ -80,6 +81,8 @@ def test_model(daemon):
     assert found["vocab_size"] == 1024 and found["max_positions"] == 2048
     assert found["architecture"] == found["config"]["architectures"][0] == "Qwen2ForCausalLM"
     assert found["config"]["hidden_size"] == 64 and found["limits"]["tokens"] == 8192
+    with open(os.path.join(ROOT, "configs", "server.json"), encoding="utf-8") as file:
+        assert [*found["limits"]] == [key for key in json.load(file) if key != "address"]
     assert found["steps"] == len(daemon.get("/v1/values").json["values"])
     assert found["tokenizer"]["vocab_size"] > 1000
 
