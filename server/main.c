@@ -74,6 +74,8 @@ static const char *choose_address(const struct options *o, const struct settings
 
 static void say_ready(const struct daemon *d, const struct engine *e)
 {
+    for (int i = 0; i < e->notices.count; i++)
+        fprintf(stderr, "samebitd: notice: %s\n", e->notices.at[i]);
     printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
            "%s, threads %d)\n",
            daemon_address(d), e->name, numerics_name(e->backend->numerics),

@@ -153,7 +153,7 @@ struct engine *engine_open(const struct engine_options *options, struct error *e
         error_set(err, 500, "out of memory");
         return NULL;
     }
-    if (open_all(e, options, err)) {
+    if (open_all(e, options, err) || (e->notices.failed && error_set(err, 500, "out of memory"))) {
         engine_close(e);
         return NULL;
     }
@@ -174,6 +174,7 @@ void engine_close(struct engine *e)
     for (int a = 0; a < ATTENTION_COUNT; a++)
         family_close(e->family[a]);
     hf_config_close(e->config);
+    notices_clear(&e->notices);
     free(e->folder);
     free(e->name);
     free(e);

@@ -3,6 +3,7 @@
 #define SAMEBIT_ENGINE_H
 
 #include "kernels/backend.h"
+#include "server/engine/notices.h"
 #include "server/engine/program.h"
 #include "server/model/family.h"
 #include "server/model/hf_config.h"
@@ -29,6 +30,7 @@ struct prefixes;
 struct engine {
     char *folder, *name; /* where config.json is; hf_folder_name of it */
     char digest[65];     /* weights_digest */
+    struct notices notices;
     struct hf_config *config;
     struct family *family[ATTENTION_COUNT];
     struct weights *weights;

@@ -96,8 +96,8 @@ static int can_follow(const struct token_ids *sequence, const int64_t *ids, int6
 
 /* SequenceBiasLogitsProcessor: of single tokens that come twice the last bias counts, longer
  * sequences add theirs; the sum goes to the scores.  spare: tokens that keep their score. */
-static void add_biases(struct logits_processor *p, const struct token_biases *biases,
-                       int spare_eos, const int64_t *ids, int64_t count)
+static void add_biases(struct logits_processor *p, const struct token_biases *biases, int spare_eos,
+                       const int64_t *ids, int64_t count)
 {
     memset(p->other, 0, (size_t)p->config->vocab_size * sizeof(*p->other));
     for (int64_t i = 0; i < biases->count; i++) {
@@ -217,7 +217,6 @@ static void softmax(const float *x, int64_t n, int lanes, float *y)
     for (int64_t i = 0; i < n; i++)
         y[i] = y[i] * (1 / total);
 }
-
 
 /* torch.sort: ascending, NaN last, equals in the order of their indices. */
 static int by_score(const void *a, const void *b, void *user)

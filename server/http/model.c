@@ -34,6 +34,16 @@ static void put_tokenizer(const struct engine *e, struct buffer *out)
     buffer_text(out, "]}");
 }
 
+static void put_notices(const struct engine *e, struct buffer *out)
+{
+    buffer_text(out, ",\"notices\":[");
+    for (int i = 0; i < e->notices.count; i++) {
+        buffer_text(out, i ? "," : "");
+        json_put_name(out, e->notices.at[i]);
+    }
+    buffer_text(out, "]");
+}
+
 static void put_attentions(const struct engine *e, struct buffer *out)
 {
     int count = 0;
@@ -63,6 +73,7 @@ int model_get(const struct request *r, struct reply *reply, struct error *err)
                   weights_bytes(e->weights));
     buffer_format(out, ",\"steps\":%d", e->program[e->attention]->count);
     put_tokenizer(e, out);
+    put_notices(e, out);
     put_limits(&r->server->settings, out);
     buffer_format(out, ",\"config\":%s}\n", hf_config_text(e->config));
     reply_json(reply);

@@ -367,7 +367,7 @@ int generation_config_is_plain(const struct generation_config *g)
     return !g->do_sample && g->sequence_bias.count == 0 && g->repetition_penalty == 1 &&
            g->no_repeat_ngram_size == 0 && g->bad_words.count == 0 &&
            (g->min_new_tokens < 0 ? g->min_length : g->min_new_tokens) == 0 &&
-           g->forced_bos_token_id < 0 &&
-           g->forced_eos_token_id.count == 0 && !g->remove_invalid_values && g->decay_start < 0 &&
-           g->suppress_tokens.count == 0 && g->begin_suppress_tokens.count == 0;
+           g->forced_bos_token_id < 0 && g->forced_eos_token_id.count == 0 &&
+           !g->remove_invalid_values && g->decay_start < 0 && g->suppress_tokens.count == 0 &&
+           g->begin_suppress_tokens.count == 0;
 }

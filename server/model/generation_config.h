@@ -30,19 +30,19 @@ struct generation_config {
     struct token_ids eos_token_id;
 
     struct token_biases sequence_bias;
-    double repetition_penalty;      /* 1: none */
-    int64_t no_repeat_ngram_size;   /* 0: none */
-    struct token_biases bad_words;  /* bias -infinity */
-    int64_t min_length;             /* of prompt and new tokens; 0: none */
-    int64_t min_new_tokens;         /* -1: not given; else it counts instead of min_length */
-    int64_t forced_bos_token_id;    /* -1: none */
+    double repetition_penalty;     /* 1: none */
+    int64_t no_repeat_ngram_size;  /* 0: none */
+    struct token_biases bad_words; /* bias -infinity */
+    int64_t min_length;            /* of prompt and new tokens; 0: none */
+    int64_t min_new_tokens;        /* -1: not given; else it counts instead of min_length */
+    int64_t forced_bos_token_id;   /* -1: none */
     struct token_ids forced_eos_token_id;
     int remove_invalid_values;
-    int64_t decay_start;            /* exponential_decay_length_penalty; -1: none */
+    int64_t decay_start; /* exponential_decay_length_penalty; -1: none */
     double decay_factor;
     struct token_ids suppress_tokens, begin_suppress_tokens;
 
-    int do_sample; /* a request's alone: generation_config.json's is not followed */
+    int do_sample;      /* a request's alone: generation_config.json's is not followed */
     double temperature; /* 1: none */
     int64_t top_k;      /* 0: none */
     double top_p;       /* 1: none */
