@@ -49,7 +49,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-protot
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 # Results must not depend on the compiler's mood: no contraction that we did not write.
 FPFLAGS := -ffp-contract=off -fno-fast-math
-PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto cmocka
+PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip cmocka
 CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
 # One short line a file; V=1 shows the commands.
@@ -84,7 +84,7 @@ all: $(B)/samebitd $(B)/samebit
 
 LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG)
 SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lstdc++ -lm -lpthread
-CLIENT_LIBS = -lcurl -ljansson -lm -lpthread
+CLIENT_LIBS = -lcurl -ljansson -lzip -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
@@ -93,7 +93,7 @@ $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) $(BASE_C))
 ALL_OBJ := $(call obj,$(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
-	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(LINK) $(SANFLAGS) $^ -lcmocka -lcurl -lzip $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 endef
 $(B)/tests/%: $(B)/obj/tests/%.o $(ALL_OBJ)
 	$(link_test)
@@ -137,7 +137,7 @@ FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
-          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev python3 python3-venv curl ca-certificates
+          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev libzip-dev python3 python3-venv curl ca-certificates
 ifeq ($(CROSS),)
 $(B)/.deps:
 	@mkdir -p $(B)

@@ -63,7 +63,9 @@ struct cli_ask {
 };
 /* {"prompt" | "tokens", and what else was given}.  The caller decrefs. */
 json_t *cli_request(const struct cli_ask *ask, struct error *err);
-/* "1,2,3" as an array of integers; what: the option, for the error. */
+/* The same where the prompt is known otherwise: {} and what else was given. */
+json_t *cli_said(const struct cli_ask *ask, struct error *err);
+/* "1,2,3" or "[1, 2, 3]" as an array of integers; what: the option, for the error. */
 json_t *cli_numbers(const char *what, const char *text, struct error *err);
 void cli_ask_clear(struct cli_ask *ask);
 

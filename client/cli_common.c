@@ -137,28 +137,38 @@ struct client *cli_client(const char *url, struct error *err)
     return c;
 }
 
+/* As Python prints a list, or without its brackets; spaces may stand anywhere. */
 json_t *cli_numbers(const char *what, const char *text, struct error *err)
 {
     json_t *list = json_array();
-    const char *at = text;
+    const char *at = text + strspn(text, " \t\n");
+    const int bracket = *at == '[';
 
-    while (list) {
+    for (at += bracket; list;) {
         char *end;
         long long id;
 
         errno = 0;
         id = strtoll(at, &end, 10);
-        if (end == at || (*end && *end != ',') || errno) {
-            error_param(err, 400, what, "--%s %s: not a list of numbers like 1,2,3", what, text);
-            json_decref(list);
-            return NULL;
-        }
+        if (end == at || errno)
+            break;
         json_array_append_new(list, json_integer(id));
-        if (!*end)
-            return list;
-        at = end + 1;
+        at = end + strspn(end, " \t\n");
+        if (*at == ',') {
+            at++;
+            continue;
+        }
+        if (bracket && *at++ != ']')
+            break;
+        if (at[strspn(at, " \t\n")])
+            break;
+        return list;
     }
-    error_set(err, 500, "out of memory");
+    if (list)
+        error_param(err, 400, what, "--%s %s: not a list of numbers like 1,2,3", what, text);
+    else
+        error_set(err, 500, "out of memory");
+    json_decref(list);
     return NULL;
 }
 
@@ -215,23 +225,15 @@ static int add_chunks(json_t *request, const char *chunks, struct error *err)
     return lengths ? json_object_set_new(request, "chunks", lengths) : -1;
 }
 
-json_t *cli_request(const struct cli_ask *ask, struct error *err)
+json_t *cli_said(const struct cli_ask *ask, struct error *err)
 {
-    json_t *request = json_object(), *fed, *names = json_array();
+    json_t *request = json_object(), *names = json_array();
 
-    if (ask->prompt && ask->tokens)
-        error_param(err, 400, "tokens", "both a prompt and --tokens are given");
-    else if (!ask->prompt && !ask->tokens)
-        error_param(err, 400, "prompt", "neither a prompt nor --tokens is given");
-    if (err->code)
-        goto fail;
-    fed = ask->prompt ? text_or_input(ask->prompt, err) : cli_numbers("tokens", ask->tokens, err);
-    if (!fed || json_object_set_new(request, ask->prompt ? "prompt" : "tokens", fed))
-        goto fail;
     add_names(names, &ask->values, 1);
     add_names(names, &ask->value, 0);
     if (json_array_size(names))
         json_object_set(request, "values", names);
+    json_decref(names);
     if (ask->steps >= 0)
         json_object_set_new(request, "steps", json_integer(ask->steps));
     if (ask->attention)
@@ -240,15 +242,32 @@ json_t *cli_request(const struct cli_ask *ask, struct error *err)
         json_object_set_new(request, "padding", json_integer(ask->padding));
     if (ask->batch)
         json_object_set_new(request, "batch", json_integer(ask->batch));
-    if (add_chunks(request, ask->chunks, err) || add_positions(request, ask->positions, err))
-        goto fail;
-    json_decref(names);
-    return request;
-fail:
+    if (!add_chunks(request, ask->chunks, err) && !add_positions(request, ask->positions, err))
+        return request;
     error_set(err, 500, "out of memory");
-    json_decref(names);
     json_decref(request);
     return NULL;
+}
+
+json_t *cli_request(const struct cli_ask *ask, struct error *err)
+{
+    json_t *request, *fed;
+
+    if (ask->prompt && ask->tokens)
+        error_param(err, 400, "tokens", "both a prompt and --tokens are given");
+    else if (!ask->prompt && !ask->tokens)
+        error_param(err, 400, "prompt", "neither a prompt nor --tokens is given");
+    if (err->code)
+        return NULL;
+    fed = ask->prompt ? text_or_input(ask->prompt, err) : cli_numbers("tokens", ask->tokens, err);
+    request = fed ? cli_said(ask, err) : NULL;
+    if (request && json_object_set(request, ask->prompt ? "prompt" : "tokens", fed)) {
+        json_decref(request);
+        request = NULL;
+        error_set(err, 500, "out of memory");
+    }
+    json_decref(fed);
+    return request;
 }
 
 void cli_ask_clear(struct cli_ask *ask)

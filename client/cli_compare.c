@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/dump.h"
+#include "client/hunt.h"
 #include "client/remote.h"
 #include "client/report.h"
 
@@ -14,22 +16,21 @@ struct options {
     struct report_options report;
     struct compare_options compare;
     int64_t limit; /* -1: not given */
+    int64_t row;   /* of a batch; -1: every one */
+    const char *map, *save_map;
     int json;
 };
 
 /* What is opened: for each of A and B a file, or a client. */
 struct sides {
     struct client *client[2];
+    struct safetensors *file[2];
     struct side *side[2];
     json_t *request; /* as asked of the daemons */
+    json_t *map;
+    struct hunt hunt;          /* where one is a file: how it was understood */
+    const struct side *theirs; /* the dump's, one of side; or NULL */
 };
-
-static struct side *open_file(const char *path, struct error *err)
-{
-    struct safetensors *file = safetensors_open(path, err);
-
-    return file ? side_from_file_take(path, file, err) : NULL;
-}
 
 /* Both are daemons: digests of both. */
 static int open_daemons(struct sides *s, const struct options *o, struct error *err)
@@ -53,48 +54,88 @@ static int about_prompt(const struct cli_ask *ask)
     return ask->positions || ask->steps >= 0 || ask->padding || ask->batch || ask->chunks;
 }
 
-/* One is a file: what it holds is asked of the daemon. */
-static int open_mixed(struct sides *s, const struct options *o, struct error *err)
+/* Which is the dump: of two files one that samebit has not written. */
+static int dump_of(const struct sides *s)
 {
-    int daemon = s->client[0] ? 0 : 1;
+    if (s->file[0] && s->file[1])
+        return json_object_get(s->file[0]->metadata, "numerics") ? 1 : 0;
+    return s->file[0] ? 0 : 1;
+}
+
+static void take_hunt(struct sides *s, int dump)
+{
+    s->theirs = s->side[dump] = s->hunt.theirs;
+    s->side[1 - dump] = s->hunt.ours;
+    s->hunt.theirs = s->hunt.ours = NULL;
+}
+
+/* The part of a dump that is row `row` of its batch, or the dump itself. */
+static struct safetensors *row_of(struct sides *s, int dump, int64_t row, struct error *err)
+{
+    struct safetensors *file = s->file[dump];
+
+    if (dump_rows(file) > 1)
+        return dump_row(file, row, err);
+    s->file[dump] = NULL;
+    return file;
+}
+
+/* One is a file: what it holds is asked of the daemon. */
+static int open_mixed(struct sides *s, char **from, const struct options *o, int64_t row,
+                      struct error *err)
+{
+    const int dump = dump_of(s);
+    const int64_t rows = dump_rows(s->file[dump]);
+    struct safetensors *file;
     json_t *asked = NULL;
     int rc = -1;
 
     if (o->ask.prompt || o->ask.tokens)
         asked = cli_request(&o->ask, err);
-    else if (about_prompt(&o->ask))
-        error_set(
-            err, 400,
-            "--steps, --positions, --padding, --batch and --chunks go with --prompt or --tokens");
+    else if (about_prompt(&o->ask) && !safetensors_find(s->file[dump], "tokens"))
+        error_set(err, 400,
+                  "--steps, --positions, --padding, --batch and --chunks go with --prompt or "
+                  "--tokens, or with a file that holds its tokens");
     else
-        asked =
-            o->ask.attention ? json_pack("{s:s}", "attention", o->ask.attention) : json_object();
+        asked = cli_said(&o->ask, err);
     if (!asked)
         goto out;
-    s->request = remote_request_like(s->client[daemon], s->side[1 - daemon], asked, err);
-    if (s->request)
-        s->side[daemon] = remote_fetch(s->client[daemon], s->request, err);
-    rc = s->side[daemon] ? 0 : -1;
+    json_object_del(asked, "values"); /* they say what is compared, in our names */
+    if (rows > 1 && !json_object_get(asked, "batch"))
+        json_object_set_new(asked, "batch", json_integer(rows));
+    file = row_of(s, dump, row, err);
+    if (file)
+        rc = hunt_open(&s->hunt, s->client[1 - dump], from[dump], file, asked, s->map, err);
+    take_hunt(s, dump);
 out:
     json_decref(asked);
     return rc;
 }
 
+static int open_files(struct sides *s, char **from, struct error *err)
+{
+    const int dump = dump_of(s), rc = hunt_files(&s->hunt, from[dump], s->file[dump],
+                                                 from[1 - dump], s->file[1 - dump], s->map, err);
+
+    s->file[0] = s->file[1] = NULL;
+    take_hunt(s, dump);
+    return rc;
+}
+
 static int open_sides(struct sides *s, char **from, const struct options *o, struct error *err)
 {
+    if (o->map && !(s->map = hunt_read_map(o->map, err)))
+        return -1;
     for (int i = 0; i < 2; i++) {
         if (remote_is_url(from[i]))
             s->client[i] = cli_client(from[i], err);
         else
-            s->side[i] = open_file(from[i], err);
-        if (!s->client[i] && !s->side[i])
+            s->file[i] = dump_open(from[i], err);
+        if (!s->client[i] && !s->file[i])
             return -1;
     }
-    if (s->client[0] && s->client[1])
-        return open_daemons(s, o, err);
-    if (s->client[0] || s->client[1])
-        return open_mixed(s, o, err);
-    if (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask))
+    if (!s->client[0] && !s->client[1] &&
+        (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask)))
         return error_set(
             err, 400,
             "two files are compared as they are: --prompt, --tokens, --steps, "
@@ -102,13 +143,32 @@ static int open_sides(struct sides *s, char **from, const struct options *o, str
     return 0;
 }
 
+static int open_row(struct sides *s, char **from, const struct options *o, int64_t row,
+                    struct error *err)
+{
+    if (s->client[0] && s->client[1])
+        return open_daemons(s, o, err);
+    return s->file[0] && s->file[1] ? open_files(s, from, err) : open_mixed(s, from, o, row, err);
+}
+
+static void close_row(struct sides *s)
+{
+    hunt_close(&s->hunt);
+    s->theirs = NULL;
+    for (int i = 0; i < 2; i++) {
+        side_free(s->side[i]);
+        s->side[i] = NULL;
+    }
+}
+
 static void close_sides(struct sides *s)
 {
     for (int i = 0; i < 2; i++) {
-        side_free(s->side[i]);
+        safetensors_close(s->file[i]);
         client_close(s->client[i]);
     }
     json_decref(s->request);
+    json_decref(s->map);
 }
 
 /* ---- comparing ---- */
@@ -171,20 +231,64 @@ static int compare_sides(const struct sides *s, const struct options *o, struct 
     return rc;
 }
 
-static int run(char **from, const struct options *o, struct error *err)
+/* One comparison, told; CLI_OK, CLI_DIFFERENT or CLI_TROUBLE. */
+static int run_row(struct sides *s, char **from, const struct options *o, int64_t row,
+                   struct error *err)
 {
-    struct sides s = {{0}, {0}, NULL};
     struct compare *c = NULL;
     int rc = CLI_TROUBLE;
 
-    if (open_sides(&s, from, o, err) || compare_sides(&s, o, &c, err))
+    if (open_row(s, from, o, row, err) || compare_sides(s, o, &c, err))
         goto out;
-    if (o->json ? report_json(c, s.side[0], s.side[1], &o->report, err)
-                : report_print(c, s.side[0], s.side[1], &o->report, err))
+    if (o->save_map && hunt_save_map(&s->hunt, o->save_map, err))
         goto out;
+    if (o->json ? report_json(c, s->side[0], s->side[1], s->hunt.understanding, &o->report, err)
+                : report_print(c, s->side[0], s->side[1], &o->report, err))
+        goto out;
+    if (!o->json)
+        hunt_print(&s->hunt, s->theirs, stdout);
     rc = compare_same(c) ? CLI_OK : CLI_DIFFERENT;
 out:
     compare_free(c);
+    close_row(s);
+    return rc;
+}
+
+/* Rows of the file's batch, where one is a file. */
+static int64_t rows_of(const struct sides *s)
+{
+    if ((s->client[0] != NULL) == (s->client[1] != NULL))
+        return 1;
+    return dump_rows(s->file[dump_of(s)]);
+}
+
+static int run(char **from, const struct options *o, struct error *err)
+{
+    struct sides s = {0};
+    int rc = CLI_TROUBLE;
+    int64_t rows, first = o->row < 0 ? 0 : o->row;
+
+    if (open_sides(&s, from, o, err))
+        goto out;
+    rows = rows_of(&s);
+    if (first >= rows) {
+        error_param(err, 400, "row", "--row %lld: the dump has %lld", (long long)first,
+                    (long long)rows);
+        goto out;
+    }
+    rc = CLI_OK;
+    for (int64_t row = first; row < (o->row < 0 ? rows : first + 1); row++) {
+        int one;
+
+        if (rows > 1 && !o->json)
+            printf("%srow %lld of a batch of %lld\n", row > first ? "\n" : "", (long long)row,
+                   (long long)rows);
+        one = run_row(&s, from, o, row, err);
+        rc = one > rc ? one : rc;
+        if (one == CLI_TROUBLE)
+            break;
+    }
+out:
     close_sides(&s);
     return rc;
 }
@@ -210,7 +314,7 @@ static int split_globs(const struct cli_list *list, struct cli_list *out, char *
 
 static int compare_command(int argc, char **argv, struct error *err)
 {
-    struct options o = {.ask.steps = -1, .limit = -1};
+    struct options o = {.ask.steps = -1, .limit = -1, .row = -1};
     struct cli_list globs = {0};
     char *text = NULL;
     int count, rc = CLI_TROUBLE;
@@ -229,6 +333,9 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"all", 0, CLI_FLAG, &o.report.all},
         {"only-different", 0, CLI_FLAG, &o.report.only_different},
         {"limit", 0, CLI_NUMBER, &o.limit},
+        {"map", 0, CLI_TEXT, &o.map},
+        {"save-map", 0, CLI_TEXT, &o.save_map},
+        {"row", 0, CLI_NUMBER, &o.row},
         {"json", 0, CLI_FLAG, &o.json},
         {NULL, 0, CLI_FLAG, NULL},
     };
@@ -259,13 +366,18 @@ const struct cli_command cli_compare = {
     "compare",
     "A B",
     "which values differ, by how much, and which first",
-    "  A, B                safetensors files, or http:// addresses of daemons\n"
+    "  A, B                files (safetensors, .npz, .npy or a folder of these), or http://\n"
+    "                      addresses of daemons\n"
     "  --values A,B        only these (names or globs)\n"
     "  --common            only what both sides have\n"
     "  --only-different    leaves out the equal ones\n"
     "  --limit N           so many rows (60; 0: all)\n"
     "  --all               every row, also long runs of equal ones\n"
     "  --json              for machines\n"
+    " of a dump in names and layouts of its own:\n"
+    "  --map FILE          JSON: {\"its name, or a regular expression\": \"ours\"}\n"
+    "  --save-map FILE     writes what was understood, to be edited and given again\n"
+    "  --row N             of a batch, only this row\n"
     " of daemons:\n"
     "  -p, --prompt TEXT   what both are asked (a file brings its own ids)\n"
     "  --tokens 1,2,3      ids in place of a text\n"

@@ -1,5 +1,6 @@
 /* cli_trace.c - `samebit trace`: values of a run into a file, or their digests. */
 #include "client/cli.h"
+#include "client/dump.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,34 @@ static int report_file(const struct options *o, const struct safetensors *f, uin
     return cli_flush(err);
 }
 
+enum ending { ENDING_SAFETENSORS, ENDING_NPZ, ENDING_UNKNOWN };
+
+/* A name without an ending is a safetensors file too. */
+static enum ending ending_of(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+
+    if (strcmp(path, "-") == 0 || strncmp(path, "/dev/", 5) == 0 || !dot ||
+        strcmp(dot, ".safetensors") == 0)
+        return ENDING_SAFETENSORS;
+    return strcmp(dot, ".npz") == 0 ? ENDING_NPZ : ENDING_UNKNOWN;
+}
+
+static int trace_npz(struct client *c, const struct options *o, const json_t *request,
+                     const struct replacements *r, struct error *err)
+{
+    struct safetensors *file = NULL;
+    uint64_t bytes = 0;
+    int rc = cli_receive_trace(c, request, r->at, r->count, NULL, &file, &bytes, err);
+
+    if (rc == 0)
+        rc = dump_write_npz(file, o->output, err);
+    if (rc == 0)
+        rc = report_file(o, file, bytes, err);
+    safetensors_close(file);
+    return rc;
+}
+
 static int trace_file(struct client *c, const struct options *o, const json_t *request,
                       const struct replacements *r, struct error *err)
 {
@@ -168,6 +197,8 @@ static int trace_file(struct client *c, const struct options *o, const json_t *r
     uint64_t bytes = 0;
     int rc;
 
+    if (ending_of(o->output) == ENDING_NPZ)
+        return trace_npz(c, o, request, r, err);
     if (cli_receive_trace(c, request, r->at, r->count, o->output, NULL, &bytes, err))
         return -1;
     if (strcmp(o->output, "-") == 0 || strncmp(o->output, "/dev/", 5) == 0)
@@ -187,6 +218,10 @@ static int trace(const struct options *o, struct error *err)
 
     if (!o->output && !o->digest) {
         error_param(err, 400, "output", "say where to: -o run.safetensors, -o -, or --digest");
+        goto out;
+    }
+    if (o->output && ending_of(o->output) == ENDING_UNKNOWN) {
+        error_param(err, 400, "output", "-o %s: written are .safetensors and .npz", o->output);
         goto out;
     }
     request = cli_request(&o->ask, err);
@@ -240,7 +275,7 @@ static int trace_run(int argc, char **argv, struct error *err)
 const struct cli_command cli_trace = {
     "trace",
     "PROMPT -o FILE",
-    "writes the values of a run to a safetensors file",
+    "writes the values of a run to a .safetensors or .npz file",
     "  PROMPT              the text; - reads standard input\n"
     "  --tokens 1,2,3      ids in place of a text\n"
     "  --steps N           decode steps after the prompt\n"
@@ -252,7 +287,7 @@ const struct cli_command cli_trace = {
     "  --batch N           it is one of so many rows of PyTorch's call\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --replace NAME=FILE[:TENSOR]  puts a tensor in place of a computed value\n"
-    "  -o, --output FILE   where to; - is standard output\n"
+    "  -o, --output FILE   where to, .safetensors or .npz; - is standard output\n"
     "  --digest            prints a SHA-256 of each value, and fetches no data\n"
     "  --json              what is printed, for machines\n",
     trace_run,

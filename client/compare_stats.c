@@ -21,7 +21,7 @@ struct sums {
 
 int compare_stats_possible(enum dtype a, enum dtype b)
 {
-    return (a == DTYPE_I64) == (b == DTYPE_I64);
+    return (a == DTYPE_I64) == (b == DTYPE_I64); /* I64 is the only one that is no float */
 }
 
 static const char *element(const struct tensor *t, int64_t i)
@@ -246,8 +246,39 @@ static void run_integers(const struct tensor *a, const struct tensor *b, struct 
     s->cosine = s->differing ? cosine_of(aa, bb, ab) : 1;
 }
 
+/* F64 against anything: one by one, in F64; ULP in the other's dtype, of F64 in F32. */
+static void run_doubles(const struct tensor *a, const struct tensor *b, struct compare_stats *s)
+{
+    struct sums t = {0};
+    float fa[BLOCK] = {0}, fb[BLOCK] = {0};
+
+    for (int64_t i = 0; i < s->count; i++) {
+        const double x = compare_stats_element(a, i), y = compare_stats_element(b, i);
+        const double d = fabs(x - y);
+
+        t.aa[0] += x * x;
+        t.bb[0] += y * y;
+        t.ab[0] += x * y;
+        if (memcmp(&x, &y, sizeof(x)) == 0 || (isnan(x) && isnan(y)))
+            continue;
+        s->differing++;
+        s->nan_pairs += isnan(x) != isnan(y);
+        t.sum[0] += d == d ? d : 0;
+        t.max[0] = d > t.max[0] ? d : t.max[0];
+        fa[0] = (float)x;
+        fb[0] = (float)y;
+        add_ulps(fa, fb, s);
+        if (s->first < 0)
+            s->first = i;
+    }
+    finish(&t, s);
+}
+
+/* F64 is none: distances in it say nothing of a comparison with fewer bits. */
 static enum dtype narrower(enum dtype a, enum dtype b)
 {
+    a = a == DTYPE_F64 ? DTYPE_F32 : a;
+    b = b == DTYPE_F64 ? DTYPE_F32 : b;
     if (a == DTYPE_BF16 || b == DTYPE_BF16)
         return DTYPE_BF16;
     return a == DTYPE_F16 || b == DTYPE_F16 ? DTYPE_F16 : a;
@@ -263,6 +294,8 @@ void compare_stats_run(const struct tensor *a, const struct tensor *b, struct co
         return;
     if (a->dtype == DTYPE_I64)
         run_integers(a, b, out);
+    else if (a->dtype == DTYPE_F64 || b->dtype == DTYPE_F64)
+        run_doubles(a, b, out);
     else
         run_floats(a, b, out);
 }
@@ -283,6 +316,12 @@ static float widened(const struct tensor *t, int64_t i)
 
 double compare_stats_element(const struct tensor *t, int64_t i)
 {
+    double d;
+
+    if (t->dtype == DTYPE_F64) {
+        memcpy(&d, element(t, i), sizeof(d));
+        return d;
+    }
     return (double)widened(t, i);
 }
 
@@ -303,6 +342,10 @@ char *compare_stats_text(const struct tensor *t, int64_t i, char *out, size_t si
 
     if (t->dtype == DTYPE_I64) {
         snprintf(out, size, "%lld", (long long)compare_stats_integer(t, i));
+        return out;
+    }
+    if (t->dtype == DTYPE_F64) {
+        snprintf(out, size, "%.17g", compare_stats_element(t, i));
         return out;
     }
     f = widened(t, i);

@@ -97,6 +97,14 @@ static json_t *ids_of(const struct side *file, struct error *err)
     return ids;
 }
 
+int remote_has_ids(const struct side *file, struct error *err)
+{
+    json_t *ids = ids_of(file, err);
+
+    json_decref(ids);
+    return ids ? 0 : -1;
+}
+
 /* The prompt's ids, and how they were fed and which rows of them were kept. */
 static int add_prompt(json_t *request, const struct side *file, struct error *err)
 {

@@ -15,6 +15,9 @@ int remote_is_url(const char *text);
 json_t *remote_request_like(struct client *c, const struct side *file, const json_t *asked,
                             struct error *err);
 
+/* 0 where the file says which ids it was made of, else -1 and a 400. */
+int remote_has_ids(const struct side *file, struct error *err);
+
 /* The digests of everything in request. */
 struct side *remote_digests(struct client *c, const json_t *request, struct error *err);
 

@@ -13,7 +13,9 @@ struct report_options {
 /* Prints to standard output.  -1 when it takes no more. */
 int report_print(const struct compare *c, const struct side *a, const struct side *b,
                  const struct report_options *options, struct error *err);
+/* understanding: how a dump's names were understood, NULL where they are ours. */
 int report_json(const struct compare *c, const struct side *a, const struct side *b,
-                const struct report_options *options, struct error *err);
+                const json_t *understanding, const struct report_options *options,
+                struct error *err);
 
 #endif

@@ -102,7 +102,8 @@ static json_t *side_json(const struct side *s)
 }
 
 int report_json(const struct compare *c, const struct side *a, const struct side *b,
-                const struct report_options *options, struct error *err)
+                const json_t *understanding, const struct report_options *options,
+                struct error *err)
 {
     json_t *out = json_object(), *rows = json_array();
     int64_t limit = options->all ? 0 : options->limit;
@@ -122,6 +123,8 @@ int report_json(const struct compare *c, const struct side *a, const struct side
             !(limit && (int64_t)json_array_size(rows) >= limit))
             json_array_append_new(rows, row_json(&c->rows[i]));
     json_object_set_new(out, "rows", rows);
+    if (understanding)
+        json_object_set(out, "understanding", (json_t *)understanding);
     rc = cli_print_json(out, err);
     json_decref(out);
     return rc;

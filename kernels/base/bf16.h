@@ -56,4 +56,18 @@ BF16_INLINE bf16 bf16_from_f32(float f)
     return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+/* The same of a binary64, rounded once: what binary32 loses on the way stays visible as an odd last
+ * bit, so that no tie is made. */
+BF16_INLINE bf16 bf16_from_f64(double d)
+{
+    float f = (float)d;
+    uint32_t u = f32_bits(f);
+
+    if (f != f || (double)f == d)
+        return bf16_from_f32(f);
+    if ((f < 0 ? -(double)f : (double)f) > (d < 0 ? -d : d))
+        u--;
+    return bf16_from_f32(f32_from_bits(u | 1u));
+}
+
 #endif

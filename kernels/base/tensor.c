@@ -5,15 +5,14 @@
 #include <string.h>
 
 #include "kernels/base/bf16.h"
+#include "kernels/base/float16.h"
 
 static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [DTYPE_BF16] = {"BF16", 2},
-    [DTYPE_F16] = {"F16", 2},
-    [DTYPE_F32] = {"F32", 4},
-    [DTYPE_I64] = {"I64", 8},
+    [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F16] = {"F16", 2}, [DTYPE_F32] = {"F32", 4},
+    [DTYPE_I64] = {"I64", 8},   [DTYPE_F64] = {"F64", 8},
 };
 
 size_t dtype_size(enum dtype dtype)
@@ -107,7 +106,7 @@ int64_t tensor_offset(const struct tensor *t, int64_t i)
 int tensor_can_copy(const struct tensor *dst, const struct tensor *src)
 {
     const int rounds =
-        dst->dtype == DTYPE_BF16 && (src->dtype == DTYPE_F16 || src->dtype == DTYPE_F32);
+        (dst->dtype == DTYPE_BF16 || dst->dtype == DTYPE_F64) && src->dtype != DTYPE_I64;
 
     if (dst->rank != src->rank || (dst->dtype != src->dtype && !rounds))
         return 0;
@@ -117,35 +116,23 @@ int tensor_can_copy(const struct tensor *dst, const struct tensor *src)
     return 1;
 }
 
-static float f16_to_f32(uint16_t h)
+/* Widened, which is exact. */
+static double element(enum dtype dtype, const char *from, int64_t i)
 {
-    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, low = h & 1023;
+    uint16_t half;
+    float f;
+    double d;
 
-    if (exponent == 31)
-        return f32_from_bits(sign | 0x7f800000u | low << 13);
-    if (exponent)
-        return f32_from_bits(sign | (exponent + 112) << 23 | low << 13);
-    return f32_from_bits(sign | f32_bits((float)low * 0x1p-24f));
-}
-
-static void convert_f32(bf16 *to, const char *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float f;
-
+    if (dtype == DTYPE_F64) {
+        memcpy(&d, from + i * 8, sizeof(d));
+        return d;
+    }
+    if (dtype == DTYPE_F32) {
         memcpy(&f, from + i * 4, sizeof(f));
-        to[i] = bf16_from_f32(f);
+        return (double)f;
     }
-}
-
-static void convert_f16(bf16 *to, const char *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-
-        memcpy(&h, from + i * 2, sizeof(h));
-        to[i] = bf16_from_f32(f16_to_f32(h));
-    }
+    memcpy(&half, from + i * 2, sizeof(half));
+    return (double)(dtype == DTYPE_BF16 ? bf16_to_f32(half) : f32_from_f16(half));
 }
 
 void tensor_convert(enum dtype to_dtype, void *to, enum dtype from_dtype, const void *from,
@@ -153,10 +140,15 @@ void tensor_convert(enum dtype to_dtype, void *to, enum dtype from_dtype, const 
 {
     if (to_dtype == from_dtype)
         memcpy(to, from, (size_t)n * dtype_size(to_dtype));
-    else if (from_dtype == DTYPE_F32)
-        convert_f32(to, from, n);
+    else if (to_dtype == DTYPE_F64)
+        for (int64_t i = 0; i < n; i++)
+            ((double *)to)[i] = element(from_dtype, from, i);
+    else if (from_dtype == DTYPE_F64)
+        for (int64_t i = 0; i < n; i++)
+            ((bf16 *)to)[i] = bf16_from_f64(element(from_dtype, from, i));
     else
-        convert_f16(to, from, n);
+        for (int64_t i = 0; i < n; i++)
+            ((bf16 *)to)[i] = bf16_from_f32((float)element(from_dtype, from, i));
 }
 
 char *tensor_shape_text(const struct tensor *t, char *out, size_t size)

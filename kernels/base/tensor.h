@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-enum dtype { DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_I64 };
+enum dtype { DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_I64, DTYPE_F64 };
 
 enum { TENSOR_MAX_RANK = 4 };
 
@@ -22,7 +22,7 @@ struct tensor {
 };
 
 size_t dtype_size(enum dtype dtype);
-/* safetensors' spelling: "BF16", "F16", "F32", "I64". */
+/* safetensors' spelling: "BF16", "F16", "F32", "I64", "F64". */
 const char *dtype_name(enum dtype dtype);
 /* Returns 0 and sets *dtype, or -1 when the name is none of ours. */
 int dtype_parse(const char *name, enum dtype *dtype);
@@ -39,7 +39,8 @@ int64_t tensor_piece(const struct tensor *t);
 /* Where element i, in row-major order, lies: in elements from data. */
 int64_t tensor_offset(const struct tensor *t, int64_t i);
 
-/* Whether dst can be made of src: equal shape, and equal dtype or F16 or F32 rounded to BF16. */
+/* Whether dst can be made of src: equal shape, and equal dtype, a float rounded to BF16, or one
+ * widened to F64. */
 int tensor_can_copy(const struct tensor *dst, const struct tensor *src);
 /* n neighbouring elements, of dtypes that tensor_can_copy allows. */
 void tensor_convert(enum dtype to_dtype, void *to, enum dtype from_dtype, const void *from,

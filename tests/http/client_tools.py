@@ -162,6 +162,9 @@ def stub_of(tmp_path, name, tensors, meta=META):
             handler.reply(200, {"values": [{"name": n, "aliases": []} for n in tensors
                                            if n != "tokens" and not n.startswith("step_")]})
             return
+        if handler.path == "/v1/model":
+            handler.reply(200, {"config": {}})
+            return
         request = json.loads(asked)
         body = write(tmp_path / name, tensors, meta).read_bytes()
         if request.get("format") == "digest":

@@ -1,0 +1,34 @@
+/* align.h - another program's layout of a value, read as ours.
+ *
+ * Both hold the same numbers in another order: heads last instead of first, heads flattened, axes
+ * swapped, pairs of a rotation side by side, axes of one.  All of these are views: no number
+ * moves. */
+#ifndef SAMEBIT_ALIGN_H
+#define SAMEBIT_ALIGN_H
+
+#include "kernels/base/tensor.h"
+
+struct align_model {
+    int64_t heads, kv_heads, width; /* 0: not known */
+    int64_t tokens;                 /* of the call */
+};
+
+struct alignment {
+    struct tensor view;  /* of the other's data: row-major order of it is that of `value` */
+    struct tensor value; /* ours: rank and shape; without data */
+    int64_t first_row;   /* of the reference, where only its last row is there; else 0 */
+    double distance;     /* see align_distance(); infinite where nothing is comparable */
+    char layout[96];     /* what was done, in words; "" for nothing */
+};
+
+/* Root of sum (a - b)^2 / sum b^2 over elements that both hold as numbers below 1e30 (masked scores
+ * are not); a and b of equal count, any strides. */
+double align_distance(const struct tensor *a, const struct tensor *b);
+
+/* Finds the layout under which other is nearest to reference (contiguous).  A layout other than the
+ * plain one is taken where the plain one does not fit the shape, or the numbers say so clearly.
+ * Returns 0, or -1 when none fits. */
+int align_find(const struct align_model *m, const struct tensor *other,
+               const struct tensor *reference, struct alignment *out);
+
+#endif

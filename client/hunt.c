@@ -1,0 +1,268 @@
+/* hunt.c - see hunt.h. */
+#include "client/hunt.h"
+
+#include <string.h>
+
+#include "client/remote.h"
+
+/* name or alias -> path, of the daemon's values. */
+static json_t *names_known(const json_t *values)
+{
+    json_t *known = json_object(), *value, *alias;
+    size_t i, k;
+
+    json_array_foreach (values, i, value) {
+        json_t *name = json_object_get(value, "name");
+
+        json_object_set(known, json_string_value(name), name);
+        json_array_foreach (json_object_get(value, "aliases"), k, alias)
+            if (json_is_string(alias))
+                json_object_set(known, json_string_value(alias), name);
+    }
+    return known;
+}
+
+static int64_t config_count(const json_t *config, const char *key)
+{
+    return json_integer_value(json_object_get(config, key));
+}
+
+static int read_model(struct client *c, struct understand_options *o, struct error *err)
+{
+    json_t *model = client_model(c, err), *config = json_object_get(model, "config");
+    struct align_model *m = &o->model;
+
+    m->heads = config_count(config, "num_attention_heads");
+    m->kv_heads = config_count(config, "num_key_value_heads");
+    m->width = config_count(config, "head_dim");
+    o->layers = (int)config_count(config, "num_hidden_layers");
+    if (!m->kv_heads)
+        m->kv_heads = m->heads;
+    if (!m->width && m->heads)
+        m->width = config_count(config, "hidden_size") / m->heads;
+    json_decref(model);
+    return model ? 0 : -1;
+}
+
+static int all_known(const json_t *names, const json_t *known)
+{
+    json_t *name;
+    size_t i;
+
+    json_array_foreach (names, i, name)
+        if (!json_object_get(known, json_string_value(name)))
+            return 0;
+    return 1;
+}
+
+/* The catalogue: of the attention that is asked for or that the dump names; else the daemon's own,
+ * or eager's, which has more values, where a name is not among those.  Sets o->known to *known,
+ * the caller's. */
+static json_t *choose_values(struct client *c, const struct side *dump, json_t *asked,
+                             struct understand_options *o, json_t **known, struct error *err)
+{
+    const char *attention = json_string_value(json_object_get(asked, "attention"));
+    json_t *values = NULL, *names;
+    int unknown, fits;
+
+    if (!attention)
+        attention = side_text(dump, "attention");
+    for (int eager = 0; eager < (attention ? 1 : 2); eager++) {
+        json_decref(values);
+        json_decref(*known);
+        *known = NULL;
+        values = client_values(c, eager && !attention ? "eager" : attention, NULL, -1, err);
+        if (!values)
+            return NULL;
+        o->known = *known = names_known(values);
+        names = understand_names(dump->file, o, &unknown);
+        fits = all_known(names, *known) && !unknown;
+        json_decref(names);
+        if (eager && !attention)
+            json_object_set_new(asked, "attention", json_string("eager"));
+        else if (fits)
+            break;
+    }
+    return values;
+}
+
+static void ask_values(json_t *asked, const struct side *dump, const struct understand_options *o)
+{
+    int unknown;
+    json_t *names = understand_names(dump->file, o, &unknown);
+
+    if (unknown && (json_decref(names), 1))
+        names = json_pack("[s]", "*");
+    if (!json_object_get(asked, "values"))
+        json_object_set(asked, "values", names);
+    json_decref(names);
+}
+
+static int64_t prompt_length(const struct side *ours)
+{
+    json_t *ids = side_prompt_tokens(ours);
+    const int64_t n = (int64_t)json_array_size(ids);
+
+    json_decref(ids);
+    return n;
+}
+
+/* Puts what was understood in place of the sides. */
+static int settle(struct hunt *h, struct error *err)
+{
+    struct understood *u = &h->found;
+    struct side *side;
+    char label[4096];
+
+    h->understanding = json_incref(u->rows);
+    snprintf(label, sizeof(label), "%s", h->theirs->label);
+    side = side_from_file_take(label, u->file, err);
+    u->file = NULL;
+    side_free(h->theirs);
+    h->theirs = side;
+    if (side && u->reference) {
+        snprintf(label, sizeof(label), "%s", h->ours->label);
+        side = side_from_file_take(label, u->reference, err);
+        u->reference = NULL;
+        side_free(h->ours);
+        h->ours = side;
+    }
+    return side ? 0 : -1;
+}
+
+int hunt_open(struct hunt *h, struct client *c, const char *label, struct safetensors *dump,
+              const json_t *asked, const json_t *map, struct error *err)
+{
+    struct understand_options o = {.map = map};
+    json_t *request = json_deep_copy(asked), *known = NULL;
+    int rc = -1;
+
+    *h = (struct hunt){.theirs = side_from_file_take(label, dump, err)};
+    if (!h->theirs)
+        goto out;
+    if (!h->theirs->ordered) { /* samebit's own files need no understanding */
+        if (!json_object_get(request, "prompt") && !json_object_get(request, "tokens") &&
+            remote_has_ids(h->theirs, err))
+            goto out;
+        if (read_model(c, &o, err))
+            goto out;
+        h->catalogue = choose_values(c, h->theirs, request, &o, &known, err);
+        if (!h->catalogue)
+            goto out;
+        ask_values(request, h->theirs, &o);
+    }
+    h->request = remote_request_like(c, h->theirs, request, err);
+    h->ours = h->request ? remote_fetch(c, h->request, err) : NULL;
+    if (!h->ours)
+        goto out;
+    o.model.tokens = prompt_length(h->ours);
+    if (h->theirs->ordered)
+        rc = 0;
+    else
+        rc = understand(h->theirs->file, h->ours->file, &o, &h->found, err) || settle(h, err) ? -1
+                                                                                              : 0;
+out:
+    json_decref(known);
+    json_decref(request);
+    return rc;
+}
+
+/* The heads, from values whose shape shows them. */
+static void shape_of_model(const struct side *side, struct align_model *m)
+{
+    for (int i = 0; i < side->count; i++) {
+        const struct side_value *v = &side->values[i];
+        const char *end = strrchr(v->canonical, '.');
+
+        if (v->rank != 3 || !end)
+            continue;
+        if (strcmp(end, ".q_rope") == 0) {
+            m->heads = v->shape[0];
+            m->width = v->shape[2];
+        }
+        if (strcmp(end, ".k_rope") == 0 || strcmp(end, ".keys") == 0)
+            m->kv_heads = v->shape[0];
+    }
+    m->tokens = prompt_length(side);
+}
+
+int hunt_files(struct hunt *h, const char *label_a, struct safetensors *a, const char *label_b,
+               struct safetensors *b, const json_t *map, struct error *err)
+{
+    struct understand_options o = {.map = map};
+    json_t *known = json_object();
+    int rc = -1;
+
+    *h = (struct hunt){0};
+    h->theirs = side_from_file_take(label_a, a, err);
+    h->ours = side_from_file_take(label_b, b, err);
+    if (!h->theirs || !h->ours)
+        goto out;
+    if (h->theirs->ordered || !h->ours->ordered || understand_needless(a, b)) {
+        rc = 0;
+        goto out;
+    }
+    for (int i = 0; i < h->ours->count; i++) {
+        const char *path = side_base_name(h->ours->values[i].canonical);
+
+        json_object_set_new(known, path, json_string(path));
+    }
+    o.known = known;
+    shape_of_model(h->ours, &o.model);
+    rc = understand(a, b, &o, &h->found, err) || settle(h, err) ? -1 : 0;
+out:
+    json_decref(known);
+    return rc;
+}
+
+void hunt_close(struct hunt *h)
+{
+    side_free(h->theirs);
+    side_free(h->ours);
+    json_decref(h->request);
+    json_decref(h->catalogue);
+    json_decref(h->understanding);
+    understood_clear(&h->found);
+    *h = (struct hunt){0};
+}
+
+void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
+{
+    json_t *left_out = theirs ? side_fact(theirs, "left_out") : NULL, *what;
+    const char *name;
+
+    if (h->found.rows)
+        understood_print(&h->found, stream);
+    json_object_foreach (left_out, name, what)
+        fprintf(stream, "note: %s is not read: numpy's %s\n", name, json_string_value(what));
+    json_decref(left_out);
+}
+
+json_t *hunt_read_map(const char *path, struct error *err)
+{
+    json_error_t why;
+    json_t *map = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *value;
+    const char *name;
+
+    if (!map)
+        error_set(err, 400, "%s: line %d: %s", path, why.line, why.text);
+    else if (!json_is_object(map))
+        error_set(err, 400, "%s: an object of names is expected", path);
+    json_object_foreach (map, name, value)
+        if (!json_is_string(value))
+            error_set(err, 400, "%s: %s: the name of a value is expected", path, name);
+    if (map && err->code) {
+        json_decref(map);
+        map = NULL;
+    }
+    return map;
+}
+
+int hunt_save_map(const struct hunt *h, const char *path, struct error *err)
+{
+    json_t *map = understood_map(&h->found);
+    int rc = json_dump_file(map, path, JSON_INDENT(2));
+
+    json_decref(map);
+    return rc ? error_set(err, 500, "cannot write %s", path) : 0;
+}
