@@ -267,14 +267,6 @@ int client_logits_stream(struct client *c, const json_t *request, client_sink *s
     return ask_plainly(c, "/v1/logits", request, sink, user, err);
 }
 
-static int into_buffer(void *user, const void *bytes, size_t size, struct error *err)
-{
-    struct buffer *b = user;
-
-    buffer_append(b, bytes, size);
-    return b->failed ? error_set(err, 500, "out of memory for the reply") : 0;
-}
-
 json_t *client_digests(struct client *c, const json_t *request,
                        const struct client_replace *replace, int replace_count, struct error *err)
 {
@@ -284,8 +276,8 @@ json_t *client_digests(struct client *c, const json_t *request,
     json_object_set_new(asked, "format", json_string("digest"));
     if (!replace_count) {
         reply = client_post(c, "/v1/trace", asked, err);
-    } else if (ask_replacing(c, asked, replace, replace_count, "application/json", into_buffer,
-                             &body, err) == 0) {
+    } else if (ask_replacing(c, asked, replace, replace_count, "application/json",
+                             client_into_buffer, &body, err) == 0) {
         reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, NULL);
         if (!reply)
             error_set(err, 502, "%s/v1/trace did not answer with JSON", client_url(c));

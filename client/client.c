@@ -297,7 +297,7 @@ out:
 
 /* ---- JSON calls ---- */
 
-static int into_buffer(void *user, const void *bytes, size_t size, struct error *err)
+int client_into_buffer(void *user, const void *bytes, size_t size, struct error *err)
 {
     struct buffer *b = user;
 
@@ -319,7 +319,7 @@ static json_t *call_json(struct client *c, const char *path, const json_t *reque
         return NULL;
     }
     if (client_stream(c, path, "application/json", text ? &piece : NULL, text ? 1 : 0,
-                      "application/json", into_buffer, &body, err) == 0) {
+                      "application/json", client_into_buffer, &body, err) == 0) {
         reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, &where);
         if (!reply)
             error_set(err, 502, "%s%s did not answer with JSON: %s", c->url, path, where.text);

@@ -56,6 +56,8 @@ int client_generate(struct client *c, const json_t *request, client_line *line, 
 
 /* A piece of the reply as it comes.  Not 0 ends the call; set err. */
 typedef int client_sink(void *user, const void *bytes, size_t size, struct error *err);
+/* A client_sink that appends to a buffer: user is the struct buffer. */
+client_sink client_into_buffer;
 
 /* A body in pieces that stay the caller's. */
 struct client_piece {

@@ -101,7 +101,7 @@ static int same_extent(const struct extent *a, const struct extent *b)
     return a->kind == b->kind && a->n == b->n;
 }
 
-static int same_shape(const struct shape *a, const struct shape *b)
+int shape_equal(const struct shape *a, const struct shape *b)
 {
     if (a->dtype != b->dtype || a->rank != b->rank)
         return 0;
@@ -282,7 +282,7 @@ static int shape_rope(const struct request *r, struct shape *out)
         return error_set(r->err, 400, "rope: width is %lld: expected an even number",
                          (long long)width);
     for (int i = 1; i <= 2; i++)
-        if (!same_shape(r->in[i], &table))
+        if (!shape_equal(r->in[i], &table))
             return misfit(r, i, i == 1 ? "cos [T, width] of BF16" : "sin [T, width] of BF16");
     *out = (struct shape){
         DTYPE_BF16,
@@ -380,7 +380,7 @@ static int shape_sdpa(const struct request *r, struct shape *out)
         return misfit(r, 1, "keys [G, L, D] of BF16");
     if (!is_heads(v, EXTENT_KEYS, EXTENT_CONST))
         return misfit(r, 2, "values [G, L, D] of BF16");
-    if (!same_shape(k, v))
+    if (!shape_equal(k, v))
         return error_set(r->err, 400, "sdpa: keys %s and values %s are not the same shape",
                          shape_text(k, keys, sizeof(keys)), shape_text(v, values, sizeof(values)));
     if (k->at[2].n != width)
@@ -428,7 +428,7 @@ static int shape_two(const struct request *r, struct shape *out)
     for (int i = 0; i < 2; i++)
         if (r->in[i]->dtype != DTYPE_BF16 || r->in[i]->rank < 1)
             return misfit(r, i, "BF16 of one axis or more");
-    if (!same_shape(r->in[0], r->in[1]))
+    if (!shape_equal(r->in[0], r->in[1]))
         return error_set(r->err, 400, "%s: %s and %s are not the same shape", op_name(r->op),
                          shape_text(r->in[0], left, sizeof(left)),
                          shape_text(r->in[1], right, sizeof(right)));

@@ -30,6 +30,8 @@ struct tensor shape_resolve(const struct shape *s, const struct op_scope *scope,
 char *shape_text(const struct shape *s, char *out, size_t size);
 /* The axis whose extent is T (of keys and values: L), or -1. */
 int shape_token_axis(const struct shape *s);
+/* Returns whether dtype, rank and every extent are equal. */
+int shape_equal(const struct shape *a, const struct shape *b);
 /* Whether an extent is L. */
 int shape_has_keys(const struct shape *s);
 

@@ -227,20 +227,10 @@ static int add_section(struct builder *b, enum family_section section, int layer
 
 /* ---- slots: values whose shape is equal share memory once nobody reads the older one ---- */
 
-static int same_shape(const struct shape *a, const struct shape *b)
-{
-    if (a->dtype != b->dtype || a->rank != b->rank)
-        return 0;
-    for (int i = 0; i < a->rank; i++)
-        if (a->at[i].kind != b->at[i].kind || a->at[i].n != b->at[i].n)
-            return 0;
-    return 1;
-}
-
 static int take_slot(struct program *p, int step, int *busy_until, int *owner)
 {
     for (int i = 0; i < p->slots; i++)
-        if (busy_until[i] < step && same_shape(&p->steps[owner[i]].shape, &p->steps[step].shape) &&
+        if (busy_until[i] < step && shape_equal(&p->steps[owner[i]].shape, &p->steps[step].shape) &&
             p->steps[owner[i]].by_rows == p->steps[step].by_rows)
             return i;
     owner[p->slots] = step;

@@ -63,8 +63,10 @@ void program_close(struct program *p);
 /* The step of that name: a full path, or an alias (layer_3.attn_output, attn_output, logits,
  * model.layers.3.mlp).  -1 when there is none. */
 int program_find(const struct program *p, const char *name);
-/* Writes step i's short aliases, comma separated ("layer_0.attn_output, attn_output"). */
-void program_aliases(const struct program *p, int step, struct buffer *out);
+/* Calls visit with each alias of a step ("layer_0.attn_output", then "attn_output"); stops where it
+ * returns something other than 0, and returns that. */
+typedef int alias_fn(void *user, const char *alias);
+int program_aliases(const struct program *p, int step, alias_fn *visit, void *user);
 /* The nearest names to one that was not found, for an error: "a, b, c". */
 void program_nearest(const struct program *p, const char *name, char *out, size_t size);
 

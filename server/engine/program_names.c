@@ -2,6 +2,7 @@
 #include "server/engine/program.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,37 +88,76 @@ int program_find(const struct program *p, const char *name)
     return step < 0 ? find_module(p, name) : step;
 }
 
-static void add(struct buffer *out, const char *format, int layer, const char *a, const char *b)
+/* Calls `name` with each alias of a row, until it returns something other than 0. */
+static int each_alias(const struct family_alias *aliases, int count, const char *row,
+                      int (*name)(void *walk, const char *alias), void *walk)
 {
-    if (out->size)
-        buffer_text(out, ", ");
-    if (strcmp(format, "layer") == 0)
-        buffer_format(out, "layer_%d%s%s", layer, a, b);
-    else
-        buffer_format(out, "%s%s", a, b);
+    int rc = 0;
+
+    for (int i = 0; i < count && !rc; i++)
+        if (strcmp(aliases[i].row, row) == 0)
+            rc = name(walk, aliases[i].alias);
+    return rc;
 }
 
-void program_aliases(const struct program *p, int step, struct buffer *out)
+struct alias_walk {
+    const struct program *program;
+    const struct step *step;
+    alias_fn *visit;
+    void *user;
+};
+
+static int visit_format(const struct alias_walk *w, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static int visit_format(const struct alias_walk *w, const char *format, ...)
+{
+    char *name = NULL;
+    va_list args;
+    int rc;
+
+    va_start(args, format);
+    rc = vasprintf(&name, format, args);
+    va_end(args);
+    if (rc < 0)
+        return 0;
+    rc = w->visit(w->user, name);
+    free(name);
+    return rc;
+}
+
+static int name_plain(void *user, const char *alias)
+{
+    return visit_format(user, "%s", alias);
+}
+
+static int name_in_layer(void *user, const char *alias)
+{
+    const struct alias_walk *w = user;
+    const int is_output = strcmp(w->step->row->name, "x") == 0;
+    int rc = visit_format(w, "layer_%d%s%s", w->step->layer, is_output ? "_" : ".", alias);
+
+    return rc || w->step->layer || is_output ? rc : visit_format(w, "%s", alias);
+}
+
+static int name_module(void *user, const char *alias)
+{
+    const struct alias_walk *w = user;
+
+    return visit_format(w, "%s.%d.%s", w->program->family->layers, w->step->layer, alias);
+}
+
+int program_aliases(const struct program *p, int step, alias_fn *visit, void *user)
 {
     const struct family *f = p->family;
     const struct step *s = &p->steps[step];
-    const char *row = s->row->name;
+    struct alias_walk walk = {p, s, visit, user};
+    int rc;
 
-    for (int i = 0; s->layer < 0 && i < f->alias_count; i++)
-        if (strcmp(f->aliases[i].row, row) == 0)
-            add(out, "plain", 0, f->aliases[i].alias, "");
-    for (int i = 0; s->layer >= 0 && i < f->layer_alias_count; i++)
-        if (strcmp(f->layer_aliases[i].row, row) == 0) {
-            add(out, "layer", s->layer, strcmp(row, "x") ? "." : "_", f->layer_aliases[i].alias);
-            if (s->layer == 0 && strcmp(row, "x"))
-                add(out, "plain", 0, f->layer_aliases[i].alias, "");
-        }
-    for (int i = 0; s->layer >= 0 && i < f->module_count; i++)
-        if (strcmp(f->modules[i].row, row) == 0) {
-            if (out->size)
-                buffer_text(out, ", ");
-            buffer_format(out, "%s.%d.%s", f->layers, s->layer, f->modules[i].alias);
-        }
+    if (s->layer < 0)
+        return each_alias(f->aliases, f->alias_count, s->row->name, name_plain, &walk);
+    rc = each_alias(f->layer_aliases, f->layer_alias_count, s->row->name, name_in_layer, &walk);
+    return rc ? rc : each_alias(f->modules, f->module_count, s->row->name, name_module, &walk);
 }
 
 /* ---- near misses ---- */
@@ -147,22 +187,29 @@ static void offer(struct near *best, const char *wanted, const char *name)
     }
 }
 
+struct near_walk {
+    struct near best[NEAREST];
+    const char *wanted;
+};
+
+static int offer_alias(void *user, const char *alias)
+{
+    struct near_walk *walk = user;
+
+    offer(walk->best, walk->wanted, alias);
+    return 0;
+}
+
 void program_nearest(const struct program *p, const char *name, char *out, size_t size)
 {
-    struct near best[NEAREST] = {{"", 1 << 20}, {"", 1 << 20}, {"", 1 << 20}};
-    struct buffer aliases = {0};
-    char *save = NULL;
+    struct near_walk walk = {{{"", 1 << 20}, {"", 1 << 20}, {"", 1 << 20}}, name};
     size_t at = 0;
 
     for (int i = 0; i < p->count; i++) {
-        offer(best, name, p->steps[i].name);
-        program_aliases(p, i, &aliases);
-        for (char *a = aliases.data ? strtok_r(aliases.data, ", ", &save) : NULL; a;
-             a = strtok_r(NULL, ", ", &save))
-            offer(best, name, a);
-        buffer_clear(&aliases);
+        offer(walk.best, name, p->steps[i].name);
+        program_aliases(p, i, offer_alias, &walk);
     }
     out[0] = '\0';
-    for (int i = 0; i < NEAREST && best[i].name[0] && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", best[i].name);
+    for (int i = 0; i < NEAREST && walk.best[i].name[0] && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", walk.best[i].name);
 }

@@ -52,38 +52,20 @@ static int filter_read(const struct request *r, struct filter *out, struct error
     return 0;
 }
 
-/* Steps through a comma separated list: the next name in it, or NULL. */
-static char *next_alias(char **list)
+static int matches_glob(void *user, const char *name)
 {
-    char *name;
+    const struct filter *f = user;
 
-    if (!*list)
-        return NULL;
-    *list += strspn(*list, ", ");
-    name = *list;
-    if (!*name)
-        return NULL;
-    *list += strcspn(*list, ",");
-    if (**list)
-        *(*list)++ = '\0';
-    return name;
+    return fnmatch(f->glob, name, 0) == 0;
 }
 
-static int fits(const struct filter *f, const struct step *s, const struct buffer *aliases)
+/* Returns whether the filter lets a step through, by its name or one of its aliases. */
+static int fits(struct filter *f, const struct program *p, int step)
 {
-    char *copy, *list, *name;
-    int found;
-
-    if (f->layer >= 0 && s->layer != f->layer)
+    if (f->layer >= 0 && p->steps[step].layer != f->layer)
         return 0;
-    if (!f->glob || fnmatch(f->glob, s->name, 0) == 0)
-        return 1;
-    list = copy = aliases->data ? strdup(aliases->data) : NULL;
-    found = 0;
-    while (!found && (name = next_alias(&list)))
-        found = fnmatch(f->glob, name, 0) == 0;
-    free(copy);
-    return found;
+    return !f->glob || matches_glob(f, p->steps[step].name) ||
+           program_aliases(p, step, matches_glob, f);
 }
 
 static const char *input_name(const struct program *p, int value)
@@ -138,19 +120,23 @@ static void put_source(const struct family *f, const struct step *s, struct buff
     json_put_name(out, text);
 }
 
-static void put_step(const struct program *p, const struct step *s, struct buffer *aliases,
-                     struct buffer *out)
+static int put_alias(void *user, const char *alias)
 {
-    char *list = aliases->data, *name;
-    int count = 0;
+    struct buffer *out = user;
+
+    buffer_text(out, out->data && out->data[out->size - 1] == '[' ? "" : ",");
+    json_put_name(out, alias);
+    return 0;
+}
+
+static void put_step(const struct program *p, int step, struct buffer *out)
+{
+    const struct step *s = &p->steps[step];
 
     buffer_text(out, "{\"name\":");
     json_put_name(out, s->name);
     buffer_text(out, ",\"aliases\":[");
-    while ((name = next_alias(&list))) {
-        buffer_text(out, count++ ? "," : "");
-        json_put_name(out, name);
-    }
+    program_aliases(p, step, put_alias, out);
     buffer_format(out, "],\"op\":\"%s\"", op_name(s->op));
     if (s->layer >= 0)
         buffer_format(out, ",\"layer\":%d", s->layer);
@@ -174,16 +160,11 @@ int values_get(const struct request *r, struct reply *reply, struct error *err)
     buffer_text(&reply->body, "{");
     facts_json(&reply->body, r->engine, filter.attention);
     buffer_text(&reply->body, ",\"values\":[");
-    for (int i = 0; i < p->count; i++) {
-        struct buffer aliases = {0};
-
-        program_aliases(p, i, &aliases);
-        if (fits(&filter, &p->steps[i], &aliases)) {
+    for (int i = 0; i < p->count; i++)
+        if (fits(&filter, p, i)) {
             buffer_text(&reply->body, count++ ? ",\n" : "\n");
-            put_step(p, &p->steps[i], &aliases, &reply->body);
+            put_step(p, i, &reply->body);
         }
-        buffer_clear(&aliases);
-    }
     buffer_text(&reply->body, "]}\n");
     reply_json(reply);
     return 0;
