@@ -5,7 +5,7 @@
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
 # make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits
-# make bench-table      puts what it found, build/bench.json and build/plots, into README.md
+# make bench-table      puts what it found, build/bench.json and build/plots, into tests/README.md
 # make CUDA=emulated    the same for a GPU that is emulated, in build/emulated; also with test, SAN
 # make CUDA=1           for NVIDIA GPUs, in build/cuda: nvcc in PATH or PyPI's, see kernels/cuda/cuda.mk
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
@@ -32,7 +32,7 @@ CUDA   ?=
 
 .DEFAULT_GOAL := all
 comma := ,
-# What is built for: ARCH=aarch64, or CC=aarch64-linux-gnu-gcc, or where the compiler is at home.
+# The architecture to build for: ARCH=aarch64, or the one that CC (aarch64-linux-gnu-gcc) compiles for.
 HOST := $(shell uname -m)
 ifneq ($(origin ARCH),command line)
 ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST))
@@ -47,7 +47,7 @@ CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
         -Wmissing-prototypes -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-# Results must not depend on the compiler's mood: no contraction that we did not write.
+# The compiler must not fuse a product and a sum: fmaf is written where PyTorch's build fuses.
 FPFLAGS := -ffp-contract=off -fno-fast-math
 PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip cmocka
 CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
@@ -59,7 +59,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(patsubst %.cpp,$(B)/obj/%.cpp.o,$(patsubst %
 # A folder is a module; a new .c file is picked up by being there.
 BASE_C    := $(wildcard kernels/base/*.c)
 KERNELS_C := $(wildcard kernels/*.c kernels/cpu/*.c)
-# What is named for an instruction set is compiled where there is one.
+# NAME_avx2.c and the like are compiled only for a processor that has these instructions.
 SETS_x86_64  := avx2 avx512 avx512_bf16
 SETS_aarch64 := neon
 OTHER_SETS   := $(filter-out $(SETS_$(ARCH)),$(SETS_x86_64) $(SETS_aarch64))
@@ -112,14 +112,14 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
 
-# What the C++ library alone can do.
+# C++ only where the standard C++ library has what C has not: the shortest text of a float.
 $(B)/obj/server/%.cpp.o: server/%.cpp Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,c++ $<)$(CXX) $(SYSROOT_FLAG) -std=c++17 -I. $(OPT) -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
 	    $(SANFLAGS) $(CXXFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
-# The same arithmetic in wider registers; tests/kernels demands equal bits.  errno and the exception
-# flags, which nobody reads, would keep loops out of vectors.
+# The vector versions of kernels, whose bits tests/kernels compares.  Without the last two flags the
+# compiler would not vectorize loops, to keep errno and the exception flags right, which nobody reads.
 LOOPS := -O3 -fno-math-errno -fno-trapping-math
 AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma
 FLAGS_panels_avx512_bf16 := $(AVX512) -mavx512bf16 $(LOOPS)
@@ -205,7 +205,7 @@ bench: all $(B)/tests/bench/limits
 	    --llama "$$llama" --out $(B)/bench.json $(BENCHFLAGS)
 	@[ ! -e $(B)/bench.json ] || $(BENCH_VENV)/bin/python tests/bench/plots.py $(B)/bench.json $(B)/plots
 bench-table:
-	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json --into README.md
+	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json --into tests/README.md
 	@cp $(B)/plots/*.svg tests/bench/plots
 
 check-gpu:

@@ -1,4 +1,4 @@
-"""The report of a run as text: lines while it goes on, Markdown for the README."""
+"""The report of a run as text: lines while it goes on, Markdown for tests/README.md."""
 import figures
 import goals
 
@@ -98,7 +98,7 @@ def headline(report):
 
 
 def document(report):
-    """The Markdown that README.md holds."""
+    """The Markdown that tests/README.md holds."""
     parts = [headline(report) + ". Medians; ratios are medians of ratios within a round."]
     for model, name in goals.NAMES.items():
         rows = [r for r in report["rows"] if r["model"] == model]

@@ -132,7 +132,7 @@ def test_document(tmp_path):
 
 
 def test_the_readme_has_marks_between_which_the_document_goes():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+    with open(os.path.join(ROOT, "tests", "README.md"), encoding="utf-8") as f:
         text = f.read()
     report = {"cpu": "C", "threads": 2, "date": "D", "rows": []}
     once = tables.put_into(text, report)

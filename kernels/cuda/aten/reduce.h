@@ -4,7 +4,7 @@
  * mirror: torch 2.13.0+cu130, ATen/native/cuda/Reduce.cuh: setReduceConfig and ReduceConfig (with
  *         vt0 = input_vec_size = 4, 512 threads at most);  SoftMax.cu: host_softmax;
  *         PersistentSoftmax.cuh: dispatch_softmax_forward.
- * tests/kernels/test_aten_launches.c compares both with recorded launches. */
+ * tests/kernels/test_cuda_cublas.c compares both with recorded launches. */
 #ifndef SAMEBIT_CUDA_ATEN_REDUCE_H
 #define SAMEBIT_CUDA_ATEN_REDUCE_H
 

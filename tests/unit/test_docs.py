@@ -1,0 +1,65 @@
+"""What the READMEs say of routes, settings and files is what the code says."""
+import os
+import re
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+READMES = [os.path.join(room, "README.md") for room in
+           ("", "server", "kernels", "kernels/cuda", "client", "configs", "tests")]
+TOP = ("server/", "kernels/", "client/", "configs/", "tests/")
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def table_rows(text, first):
+    """The cells of the table whose head begins with `first`."""
+    lines = text[text.index(f"| {first} |"):].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_the_settings_are_those_of_the_code():
+    of_code = []
+    for row in re.findall(r"^SETTING\((.*)\)$", read("server/http/settings.def"), re.M):
+        key, default = [cell.strip() for cell in row.split(",")[:2]]
+        shown = eval(re.sub(r"INT64_C\((\d+)\)", r"\1", default), {})
+        of_code.append([f"`{key}`", f"{shown:,}", re.search('"(.*)"', row).group(1)])
+    assert table_rows(read("server/README.md"), "key") == of_code
+
+
+def test_every_route_is_told():
+    routes = re.findall(r'\{"(\w+)", "(/[\w/]+)", \w+', read("server/http/routes.c"))
+    text = read("server/README.md")
+    assert len(routes) >= 8
+    assert [f"{method} {path}" for method, path in routes if f"{method} {path}" not in text] == []
+
+
+@pytest.mark.parametrize("path", READMES)
+def test_links_and_paths_lead_somewhere(path):
+    room, text, lost = os.path.dirname(path), read(path), []
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        if not os.path.exists(os.path.join(ROOT, room, link)):
+            lost.append(link)
+    for name in re.findall(r"`([\w./*-]+)`", text):
+        here = name.startswith(("../",) + TOP)
+        places = [os.path.join(ROOT, name), os.path.join(ROOT, room, name)]
+        if here and "*" not in name and not any(map(os.path.exists, places)):
+            lost.append(name)
+    assert lost == []
+
+
+def test_comments_cite_files_that_are_there():
+    files = subprocess.run(["git", "ls-files", *TOP], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    lost = []
+    for path in files:
+        if not path.endswith((".c", ".h", ".cu", ".cuh", ".def")) or not os.path.exists(os.path.join(ROOT, path)):
+            continue
+        for comment in re.findall(r"/\*.*?\*/", read(path), re.S):
+            for name in re.findall(r"(?<![\w./-])((?:server|kernels|client|configs|tests)/[\w./-]+\.[a-z]+)\b", comment):
+                if "NAME" not in name and not os.path.exists(os.path.join(ROOT, name)):
+                    lost.append(f"{path}: {name}")
+    assert lost == []
