@@ -27,11 +27,11 @@ struct seat {
 struct batch {
     struct scheduler *scheduler;
     pthread_t thread;
-    struct seat *seats; /* whose turn is next comes first */
-    struct gang gang;   /* of short calls */
+    struct seat *seats;     /* whose turn is next comes first */
+    struct call_set shorts; /* calls that run together */
     /* a long call under way */
     struct seat *slow;
-    struct gang slow_gang;
+    struct call_set long_call;
     int slow_step;
     int64_t pass; /* ns that the last pass of short calls took */
 };
@@ -121,14 +121,14 @@ static int welcome(struct batch *b)
 
 /* ---- calls ---- */
 
-static struct part *seat_begin(struct seat *seat)
+static struct model_call *seat_begin(struct seat *seat)
 {
     struct error err = {0};
-    struct part *part = execution_begin(seat->run, &err);
+    struct model_call *call = execution_begin(seat->run, &err);
 
-    if (!part)
+    if (!call)
         seat_over(seat, &err);
-    return part;
+    return call;
 }
 
 static void seat_end(struct seat *seat)
@@ -155,14 +155,14 @@ static int gather(struct batch *b, struct seat *of[GROUP_PARTS])
         if (more > SHORT_TOKENS || tokens + more > TOGETHER_TOKENS ||
             (program && program != execution_program(seat->run)) || !seat_ready(seat))
             continue;
-        b->gang.part[count] = seat_begin(seat);
-        if (!b->gang.part[count])
+        b->shorts.at[count] = seat_begin(seat);
+        if (!b->shorts.at[count])
             continue;
         program = execution_program(seat->run);
         tokens += more;
         of[count++] = seat;
     }
-    b->gang.count = count;
+    b->shorts.count = count;
     return count;
 }
 
@@ -187,7 +187,7 @@ static int pass_short(struct batch *b)
     if (!count)
         return 0;
     p = execution_program(of[0]->run);
-    program_run(p, 0, p->count, &b->gang);
+    program_run(p, 0, p->count, &b->shorts);
     for (int k = 0; k < count; k++) {
         seat_end(of[k]);
         to_the_end(b, of[k]);
@@ -200,10 +200,10 @@ static void choose_slow(struct batch *b)
 {
     for (struct seat *seat = b->seats; seat && !b->slow; seat = seat->next)
         if (seat->run && execution_tokens(seat->run) > SHORT_TOKENS && seat_ready(seat)) {
-            b->slow_gang.part[0] = seat_begin(seat);
-            b->slow_gang.count = 1;
+            b->long_call.at[0] = seat_begin(seat);
+            b->long_call.count = 1;
             b->slow_step = 0;
-            b->slow = b->slow_gang.part[0] ? seat : NULL;
+            b->slow = b->long_call.at[0] ? seat : NULL;
         }
 }
 
@@ -212,22 +212,22 @@ static int pass_long(struct batch *b, int others)
 {
     const int64_t until = clock_ns() + (others && b->pass < LONG_NS ? b->pass : LONG_NS);
     const struct program *p;
-    struct part *part;
+    struct model_call *call;
 
     if (!b->slow)
         choose_slow(b);
     if (!b->slow)
         return 0;
     p = execution_program(b->slow->run);
-    part = b->slow_gang.part[0];
+    call = b->long_call.at[0];
     do {
         const int steps = p->steps[b->slow_step].grouped; /* which may run as one */
         const int next = b->slow_step + (steps > 1 ? steps : 1);
 
-        program_run(p, b->slow_step, next, &b->slow_gang);
+        program_run(p, b->slow_step, next, &b->long_call);
         b->slow_step = next;
-    } while (b->slow_step < p->count && !part->error.code && clock_ns() < until);
-    if (b->slow_step == p->count || part->error.code) {
+    } while (b->slow_step < p->count && !call->error.code && clock_ns() < until);
+    if (b->slow_step == p->count || call->error.code) {
         struct seat *seat = b->slow;
 
         b->slow = NULL;

@@ -17,7 +17,7 @@ struct execution {
     struct sequence sequence;
     struct tap *taps;
     struct trace trace;
-    struct part part;
+    struct model_call forward;
     int64_t call;
     int64_t entry;   /* the next entry to be written */
     int64_t *chosen; /* [calls]: the greedy choice, once the last row of logits is there */
@@ -143,7 +143,7 @@ static int sees_tail(const struct execution *x)
     return 0;
 }
 
-struct part *execution_begin(struct execution *x, struct error *err)
+struct model_call *execution_begin(struct execution *x, struct error *err)
 {
     const struct program *p = x->run->program;
     const struct op_scope scope = x->run->state->scope[x->call];
@@ -156,9 +156,9 @@ struct part *execution_begin(struct execution *x, struct error *err)
     sequence_shape(&x->sequence, &scope, from);
     if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
         return NULL;
-    x->part = (struct part){
+    x->forward = (struct model_call){
         .scope = scope, .values = x->sequence.values, .trace = &x->trace, .rows_from = from};
-    return &x->part;
+    return &x->forward;
 }
 
 /* The call is over; a token has been chosen.  As execution_end. */
@@ -179,8 +179,8 @@ static int call_ended(struct execution *x, struct error *err)
 
 int execution_end(struct execution *x, struct error *err)
 {
-    if (x->part.error.code) {
-        *err = x->part.error;
+    if (x->forward.error.code) {
+        *err = x->forward.error;
         return -1;
     }
     return outlet_flush(&x->outlet, err) ? -1 : call_ended(x, err);

@@ -1,7 +1,7 @@
 /* execution.h - a run under way: its memory, and one call of the model after the other.
  *
- * Whoever drives it (run_execute alone, batch.c with others) takes the part of the next call, runs
- * it through the program with whatever other parts, and ends the call.  One thread at a time. */
+ * Whoever drives it (run_execute alone, batch.c with others) takes the next call of the model, runs
+ * it through the program, with those of other runs or not, and ends it.  One thread at a time. */
 #ifndef SAMEBIT_EXECUTION_H
 #define SAMEBIT_EXECUTION_H
 
@@ -20,9 +20,9 @@ int execution_start(struct execution *x, struct error *err);
 const struct program *execution_program(const struct execution *x);
 /* Tokens of the call that comes next; only while the execution is not over. */
 int64_t execution_tokens(const struct execution *x);
-/* The next call's part, until execution_end.  NULL: failed. */
-struct part *execution_begin(struct execution *x, struct error *err);
-/* After the part has gone through all steps, or is over: hands on what waits and the token that was
+/* The next call of the model; valid until execution_end.  NULL: failed. */
+struct model_call *execution_begin(struct execution *x, struct error *err);
+/* After the call has gone through all steps, or is over: hands on what waits and the token that was
  * chosen.  0: a call is left; 1: the run is complete; -1: it failed, and why. */
 int execution_end(struct execution *x, struct error *err);
 

@@ -23,7 +23,7 @@ struct step {
     int cache;   /* cache_append: which cache tensor; else -1 */
     int slot;    /* where in the arena the value lives; -1: in the cache */
     int by_rows; /* may be run a few rows of T at a time: nothing but the sampler reads it */
-    int tail;    /* nothing but what is by_rows or tail reads it, row by row: see part.rows_from */
+    int tail; /* nothing but what is by_rows or tail reads it, row by row: see model_call.rows_from */
     /* The steps from this one on that the backend can do as one; 0 of them: it is inside such. */
     enum group group;
     int grouped;
@@ -95,34 +95,34 @@ enum { PROGRAM_ROWS = 16 }; /* rows at a time of a by_rows step */
 int program_prepare(const struct program *p, const struct op_scope *scope, struct tensor *values,
                     struct error *err);
 
-/* One call of the model, among those that run together. */
-struct part {
+/* One call of the model (a forward pass over `scope.tokens` tokens), among those that run together. */
+struct model_call {
     struct op_scope scope;
     struct tensor *values; /* [PROGRAM_INPUTS + count], shaped for this call */
     const struct trace *trace;
     /* Values of tail steps hold rows [rows_from, T) alone: those that someone reads the logits of.
      * 0 where the trace observes or replaces one of them. */
     int64_t rows_from;
-    /* Why the part is over before the end: its trace ended it, or the backend failed.  What others
-     * read of it goes on being computed; it is asked and told nothing more. */
+    /* Why the call is over before the last step: its trace ended it, or the backend failed.  Its
+     * values may still be computed with those of the others, but its trace is not called again. */
     struct error error;
 };
 
-/* Parts that run together, and the loop's scratch; all zero at first, 1..GROUP_PARTS of them.  Each
+/* Calls that run together, 1..GROUP_PARTS of them, and the loop's scratch; all zero at first.  Each
  * gets the bits that it would get alone. */
-struct gang {
-    struct part *part[GROUP_PARTS];
+struct call_set {
+    struct model_call *at[GROUP_PARTS];
     int count;
     /* private */
-    struct op_call call[GROUP_STEPS * GROUP_PARTS];
+    struct op_call op_call[GROUP_STEPS * GROUP_PARTS];
     struct call_rows {
         struct tensor in[2], out;
-    } rows[GROUP_STEPS * GROUP_PARTS]; /* of each call, where it is of some rows */
+    } rows[GROUP_STEPS * GROUP_PARTS]; /* of each op_call, where it is of some rows */
 };
 
-/* Whether parts can be more than one here. */
+/* Returns whether more than one call can run together on this program's backend. */
 int program_joins(const struct program *p);
-/* Runs steps [first, last).  Ends early when all parts are over. */
-void program_run(const struct program *p, int first, int last, struct gang *gang);
+/* Runs steps [first, last).  Returns early when all calls are over. */
+void program_run(const struct program *p, int first, int last, struct call_set *set);
 
 #endif

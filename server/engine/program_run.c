@@ -55,24 +55,24 @@ int program_joins(const struct program *p)
 
 /* ---- one step ---- */
 
-static int step_failed(const struct program *p, const struct step *s, struct gang *g)
+static int step_failed(const struct program *p, const struct step *s, struct call_set *set)
 {
     const char *why = p->backend->trouble ? p->backend->trouble(p->backend) : NULL;
 
-    for (int k = 0; k < g->count; k++)
-        if (!g->part[k]->error.code)
-            error_set(&g->part[k]->error, 500, "%s: %s failed on %s%s%s", s->name, op_name(s->op),
+    for (int k = 0; k < set->count; k++)
+        if (!set->at[k]->error.code)
+            error_set(&set->at[k]->error, 500, "%s: %s failed on %s%s%s", s->name, op_name(s->op),
                       p->backend->device, why ? ": " : "", why ? why : "");
     return -1;
 }
 
 static int replace(const struct op_call *call, const struct tap *tap, int by_rows)
 {
-    struct tensor part = *tap->replace;
+    struct tensor value = *tap->replace;
 
     if (by_rows)
-        part = tensor_slice(&part, 0, call->scope.row, call->out->shape[0]);
-    return call->backend->copy(call->backend, call->out, &part);
+        value = tensor_slice(&value, 0, call->scope.row, call->out->shape[0]);
+    return call->backend->copy(call->backend, call->out, &value);
 }
 
 static int run_calls(const struct op_call *call, int count)
@@ -84,66 +84,64 @@ static int run_calls(const struct op_call *call, int count)
     return count ? b->op[call->op](call) : 0;
 }
 
-static void emit(struct part *part, const struct step *s, int i, const struct op_call *call)
+static void emit(struct model_call *m, const struct step *s, int i, const struct op_call *call)
 {
-    const struct trace *trace = part->trace;
+    const struct trace *trace = m->trace;
 
-    if (trace->at[i].observe && !part->error.code &&
-        trace->emit(trace->user, i, call->scope.row, call->out, &part->error))
-        error_set(&part->error, 499, "%s: the reader of the trace went away", s->name);
+    if (trace->at[i].observe && !m->error.code &&
+        trace->emit(trace->user, i, call->scope.row, call->out, &m->error))
+        error_set(&m->error, 499, "%s: the reader of the trace went away", s->name);
 }
 
-/* Rows from `done` on of every part: all of them, or the next few of a by_rows step.  Returns
+/* Rows from `done` on of every call: all of them, or the next few of a by_rows step.  Returns
  * whether any are left, or -1. */
-static int step_rows(const struct program *p, int i, struct gang *g, int64_t done)
+static int step_rows(const struct program *p, int i, struct call_set *set, int64_t done)
 {
     const struct step *s = &p->steps[i];
-    struct part *of[GROUP_PARTS];
+    struct model_call *of[GROUP_PARTS];
     int count = 0, replaced = 0, more = 0;
 
-    for (int k = 0; k < g->count; k++) {
-        struct part *part = g->part[k];
-        const struct tap *tap = &part->trace->at[i];
-        const int64_t first = s->by_rows ? part->trace->rows_from + done
-                              : s->tail  ? part->rows_from
-                                         : 0;
-        const int64_t left = part->scope.tokens - first;
+    for (int k = 0; k < set->count; k++) {
+        struct model_call *m = set->at[k];
+        const struct tap *tap = &m->trace->at[i];
+        const int64_t first = s->by_rows ? m->trace->rows_from + done : s->tail ? m->rows_from : 0;
+        const int64_t left = m->scope.tokens - first;
         const int64_t rows = s->by_rows && left > PROGRAM_ROWS ? PROGRAM_ROWS : left;
-        struct op_call *call = &g->call[count];
+        struct op_call *call = &set->op_call[count];
 
         if (left <= 0)
             continue;
         more |= left > rows;
         if (tap->replace) /* from the other end */
-            call = &g->call[GROUP_PARTS - ++replaced];
+            call = &set->op_call[GROUP_PARTS - ++replaced];
         else
-            of[count++] = part;
-        bind(p, s, &part->scope, part->values, &g->rows[call - g->call], first, rows, call);
+            of[count++] = m;
+        bind(p, s, &m->scope, m->values, &set->rows[call - set->op_call], first, rows, call);
         if (tap->replace) {
             if (replace(call, tap, s->by_rows))
-                return step_failed(p, s, g);
-            emit(part, s, i, call);
+                return step_failed(p, s, set);
+            emit(m, s, i, call);
         }
     }
-    if (run_calls(g->call, count))
-        return step_failed(p, s, g);
+    if (run_calls(set->op_call, count))
+        return step_failed(p, s, set);
     for (int k = 0; k < count; k++)
-        emit(of[k], s, i, &g->call[k]);
+        emit(of[k], s, i, &set->op_call[k]);
     return more;
 }
 
-/* ---- steps as one ---- */
+/* ---- a group: steps that the backend does as one ---- */
 
-/* Whether no part wants anything of the group at i that it does not leave. */
-static int group_fits(const struct program *p, int i, int last, const struct gang *g)
+/* Returns whether the steps at i can run as one: no trace looks at a value that this leaves out. */
+static int group_fits(const struct program *p, int i, int last, const struct call_set *set)
 {
     const struct step *s = &p->steps[i];
 
     if (s->grouped < 2 || i + s->grouped > last)
         return 0;
-    for (int k = 0; k < g->count; k++)
+    for (int k = 0; k < set->count; k++)
         for (int j = 0; j < s->grouped; j++) {
-            const struct tap *tap = &g->part[k]->trace->at[i + j];
+            const struct tap *tap = &set->at[k]->trace->at[i + j];
 
             if (tap->replace || (tap->observe && !fuse_leaves(s->group, j, s->grouped)))
                 return 0;
@@ -151,61 +149,61 @@ static int group_fits(const struct program *p, int i, int last, const struct gan
     return 1;
 }
 
-static int group_run(const struct program *p, int i, struct gang *g)
+static int group_run(const struct program *p, int i, struct call_set *set)
 {
     const struct step *s = &p->steps[i];
 
     for (int j = 0; j < s->grouped; j++)
-        for (int k = 0; k < g->count; k++) {
-            const struct part *part = g->part[k];
-            const int64_t first = s[j].tail ? part->rows_from : 0;
-            const int at = j * g->count + k;
+        for (int k = 0; k < set->count; k++) {
+            const struct model_call *m = set->at[k];
+            const int64_t first = s[j].tail ? m->rows_from : 0;
+            const int at = j * set->count + k;
 
-            bind(p, s + j, &part->scope, part->values, &g->rows[at], first,
-                 part->scope.tokens - first, &g->call[at]);
+            bind(p, s + j, &m->scope, m->values, &set->rows[at], first, m->scope.tokens - first,
+                 &set->op_call[at]);
         }
-    if (p->backend->group[s->group](g->call, s->grouped, g->count))
-        return step_failed(p, s, g);
+    if (p->backend->group[s->group](set->op_call, s->grouped, set->count))
+        return step_failed(p, s, set);
     for (int j = 0; j < s->grouped; j++)
-        for (int k = 0; k < g->count; k++)
-            emit(g->part[k], s + j, i + j, &g->call[j * g->count + k]);
+        for (int k = 0; k < set->count; k++)
+            emit(set->at[k], s + j, i + j, &set->op_call[j * set->count + k]);
     return 0;
 }
 
 /* ---- all of them ---- */
 
-/* How many go on. */
-static int poll_parts(const struct step *s, struct gang *g)
+/* Returns how many calls are not over. */
+static int poll_calls(const struct step *s, struct call_set *set)
 {
     int alive = 0;
 
-    for (int k = 0; k < g->count; k++) {
-        struct part *part = g->part[k];
-        const struct trace *trace = part->trace;
+    for (int k = 0; k < set->count; k++) {
+        struct model_call *m = set->at[k];
+        const struct trace *trace = m->trace;
 
-        if (!part->error.code && trace->poll && trace->poll(trace->user, &part->error))
-            error_prefix(&part->error, "%s: ", s->name);
-        alive += !part->error.code;
+        if (!m->error.code && trace->poll && trace->poll(trace->user, &m->error))
+            error_prefix(&m->error, "%s: ", s->name);
+        alive += !m->error.code;
     }
     return alive;
 }
 
 /* The engine.  Tracing, replacing and step errors live here and nowhere else. */
-void program_run(const struct program *p, int first, int last, struct gang *g)
+void program_run(const struct program *p, int first, int last, struct call_set *set)
 {
     for (int i = first; i < last; i++) {
         int more = 1;
 
-        if (!poll_parts(&p->steps[i], g))
+        if (!poll_calls(&p->steps[i], set))
             return;
-        if (group_fits(p, i, last, g)) {
-            if (group_run(p, i, g))
+        if (group_fits(p, i, last, set)) {
+            if (group_run(p, i, set))
                 return;
             i += p->steps[i].grouped - 1;
             continue;
         }
         for (int64_t done = 0; more; done += PROGRAM_ROWS) {
-            more = step_rows(p, i, g, done);
+            more = step_rows(p, i, set, done);
             if (more < 0)
                 return;
         }

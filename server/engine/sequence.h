@@ -30,7 +30,7 @@ uint64_t sequence_cache_bytes(const struct sequence *s);
  * in memory that the host can read. */
 void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens);
 
-/* Points values at their memory, shaped for this call; rows_from: as struct part has it. */
+/* Points values at their memory, shaped for this call; rows_from: see struct model_call. */
 void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from);
 /* Sets the tokens of the call that values are shaped for. */
 int sequence_feed(struct sequence *s, int64_t *tokens, struct error *err);
