@@ -118,20 +118,20 @@ static int run(struct options *o, struct error *err)
         return -1;
     server.scheduler = scheduler_create(
         &(struct scheduler_limits){.places = {[JOB_ALONE] = (int)server.settings.running,
-                                              [JOB_JOINS] = (int)server.settings.together},
+                                              [JOB_SHARED] = (int)server.settings.together},
                                    .waiting = (int)server.settings.waiting,
                                    .memory = (uint64_t)server.settings.all_memory_bytes},
         err);
     if (server.scheduler)
-        server.batch = batch_create(server.scheduler, err);
-    if (server.batch)
+        server.drivers = drivers_start(server.scheduler, err);
+    if (server.drivers)
         d = daemon_start(&server, address, err);
     if (d)
         rc = serve(&server, d, o, err);
     alarm(STOP_SECONDS);
     daemon_stop(d);
     scheduler_stop(server.scheduler);
-    batch_free(server.batch);
+    drivers_free(server.drivers);
     scheduler_free(server.scheduler);
     engine_close(atomic_load(&server.engine));
     return rc;

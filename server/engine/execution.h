@@ -1,7 +1,7 @@
 /* execution.h - a run under way: its memory, and one call of the model after the other.
  *
- * Whoever drives it (run_execute alone, batch.c with others) takes the next call of the model, runs
- * it through the program, with those of other runs or not, and ends it.  One thread at a time. */
+ * Whoever drives it (drivers.c) begins a call, runs it through the program, with those of other runs
+ * or without, and ends it.  One thread at a time. */
 #ifndef SAMEBIT_EXECUTION_H
 #define SAMEBIT_EXECUTION_H
 

@@ -1,5 +1,5 @@
 /* run.c - what a request asks for: its tokens, calls, rows and memory.  The values that it names
- * are run_names.c, running it run_execute.c. */
+ * are run_names.c, running it execution.c. */
 #include "server/engine/run.h"
 
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * it and put into it.
  *
  * run_create resolves every name and knows the name, dtype, shape and size of all that will come
- * out, in order, before anything runs.  run_execute then does the work on the caller's thread and
- * hands the values to a sink as they are computed.  A run has one owner. */
+ * out, in order, before anything runs.  An execution (execution.h) then computes the values and hands
+ * them to a sink.  A run has one owner. */
 #ifndef SAMEBIT_RUN_H
 #define SAMEBIT_RUN_H
 
@@ -74,7 +74,7 @@ struct run {
     int64_t token_count, steps;
     int64_t prompt_calls, calls; /* of the prompt (1, or its chunks); of all */
     int64_t *tokens; /* [token_count + steps]: prompt, then the tokens fed by the steps */
-    int64_t next;    /* after run_execute: the greedy token after the last one fed */
+    int64_t next;    /* once it is complete: the greedy token after the last one fed */
     struct run_entry *entries;
     int64_t entry_count;
     struct run_alias *aliases;
@@ -104,6 +104,5 @@ struct run_sink {
 };
 /* The most bytes that one call of the model gives. */
 uint64_t run_call_bytes(const struct run *r);
-int run_execute(struct run *r, const struct run_sink *sink, struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* run_private.h - what run.c and run_names.c (creating) and run_execute.c (running) share. */
+/* run_private.h - what run.c and run_names.c (creating a run) and execution.c (running it) share. */
 #ifndef SAMEBIT_RUN_PRIVATE_H
 #define SAMEBIT_RUN_PRIVATE_H
 

@@ -7,64 +7,42 @@
 
 #include "kernels/base/clock.h"
 
+/* Readers stall without telling anybody, so whoever waits for a place looks again this often. */
+static const int64_t look_again = CLOCK_SECOND / 20;
+
 struct scheduler {
     pthread_mutex_t lock;
-    pthread_cond_t wake[JOB_KINDS];
+    pthread_cond_t change; /* of anything below */
     struct scheduler_limits limits;
     struct job *queue; /* in the order in which they came */
     int size, count;
-    int free[JOB_KINDS]; /* places */
-    int running, stopping;
-    uint64_t memory;
-    int64_t usual; /* ns that a job takes, the last ones counting most; 0: none has ended */
-    pthread_t *threads;
-    int thread_count;
+    struct job *started; /* RUNNING and SENDING */
+    int draining, stopping;
+    int64_t usual; /* ns from take to finish, the last jobs counting most; 0: none has finished */
 };
-
-static void *work(void *user)
-{
-    struct scheduler *s = user;
-    struct job job;
-
-    while (scheduler_take(s, JOB_ALONE, 1, &job) > 0) {
-        job.run(job.user);
-        scheduler_finish(s, &job);
-    }
-    return NULL;
-}
-
-static int start_workers(struct scheduler *s, struct error *err)
-{
-    while (s->thread_count < s->limits.places[JOB_ALONE]) {
-        if (pthread_create(&s->threads[s->thread_count], NULL, work, s) != 0)
-            return error_set(err, 500, "no thread for worker %d", s->thread_count);
-        s->thread_count++;
-    }
-    return 0;
-}
 
 struct scheduler *scheduler_create(const struct scheduler_limits *limits, struct error *err)
 {
     struct scheduler *s = calloc(1, sizeof(*s));
+    pthread_condattr_t attr;
 
     if (!s) {
         error_set(err, 500, "out of memory");
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->change, &attr);
+    pthread_condattr_destroy(&attr);
     s->limits = *limits;
     s->size = limits->waiting;
-    for (int kind = 0; kind < JOB_KINDS; kind++) {
-        pthread_cond_init(&s->wake[kind], NULL);
-        s->free[kind] = limits->places[kind];
+    for (int kind = 0; kind < JOB_KINDS; kind++)
         s->size += limits->places[kind];
-    }
-    s->queue = calloc((size_t)s->size, sizeof(*s->queue));
-    s->threads = calloc((size_t)limits->places[JOB_ALONE] + 1, sizeof(*s->threads));
-    if (!s->queue || !s->threads)
-        error_set(err, 500, "out of memory");
-    else if (start_workers(s, err) == 0)
+    s->queue = calloc((size_t)s->size + 1, sizeof(*s->queue));
+    if (s->queue)
         return s;
+    error_set(err, 500, "out of memory");
     scheduler_free(s);
     return NULL;
 }
@@ -75,9 +53,17 @@ void scheduler_stop(struct scheduler *s)
         return;
     pthread_mutex_lock(&s->lock);
     s->stopping = 1;
-    for (int kind = 0; kind < JOB_KINDS; kind++)
-        pthread_cond_broadcast(&s->wake[kind]);
+    pthread_cond_broadcast(&s->change);
     pthread_mutex_unlock(&s->lock);
+}
+
+static void end_queued(struct job *job)
+{
+    struct error stopping = {0};
+
+    error_set(&stopping, 503, "the daemon is stopping");
+    job->over(job->user, &stopping);
+    job->finish(job->user);
 }
 
 void scheduler_free(struct scheduler *s)
@@ -85,46 +71,78 @@ void scheduler_free(struct scheduler *s)
     scheduler_stop(s);
     if (!s)
         return;
-    for (int i = 0; i < s->thread_count; i++)
-        pthread_join(s->threads[i], NULL);
     for (int i = 0; i < s->count; i++)
-        s->queue[i].drop(s->queue[i].user);
-    for (int kind = 0; kind < JOB_KINDS; kind++)
-        pthread_cond_destroy(&s->wake[kind]);
+        end_queued(&s->queue[i]);
+    pthread_cond_destroy(&s->change);
     pthread_mutex_destroy(&s->lock);
     free(s->queue);
-    free(s->threads);
     free(s);
 }
 
 /* ---- with the lock held ---- */
 
-/* Jobs for which there is no place now, with one more of a kind. */
+static int is_stalled(const struct job *job)
+{
+    return job->stalled && job->stalled(job->user);
+}
+
+/* The places that are free, by kind: fewer than none where stalled jobs have gone on. */
+static void count_places(const struct scheduler *s, int places[JOB_KINDS])
+{
+    memcpy(places, s->limits.places, sizeof(s->limits.places));
+    for (const struct job *job = s->started; job; job = job->next)
+        if (!job->sending && !is_stalled(job))
+            places[job->kind]--;
+}
+
+/* Returns how many jobs would be queued without a place, were there one more of a kind. */
 static int waiting_with(const struct scheduler *s, enum job_kind more)
 {
-    int count[JOB_KINDS] = {0}, all = 0;
+    int places[JOB_KINDS], count[JOB_KINDS] = {0}, all = 0;
 
+    count_places(s, places);
     count[more] = 1;
     for (int i = 0; i < s->count; i++)
         count[s->queue[i].kind]++;
-    for (int kind = 0; kind < JOB_KINDS; kind++)
-        all += count[kind] > s->free[kind] ? count[kind] - s->free[kind] : 0;
+    for (int kind = 0; kind < JOB_KINDS; kind++) {
+        const int free = places[kind] > 0 ? places[kind] : 0;
+
+        all += count[kind] > free ? count[kind] - free : 0;
+    }
     return all;
 }
 
+static uint64_t memory_of(const struct job *job)
+{
+    return job->sending ? job->rest : job->memory;
+}
+
+/* Returns whether there is memory for the job.  One that is larger than the bound waits until the
+ * others run no more. */
 static int fits(const struct scheduler *s, const struct job *job)
 {
-    return !s->running ||
-           (s->memory <= s->limits.memory && job->memory <= s->limits.memory - s->memory);
+    uint64_t used = 0;
+    int running = 0;
+
+    for (const struct job *other = s->started; other; other = other->next) {
+        used += memory_of(other);
+        running |= !other->sending;
+    }
+    return !running || (used <= s->limits.memory && job->memory <= s->limits.memory - used);
 }
 
 /* The first job of the kind that may start, or -1.  One that waits for memory lets none pass. */
 static int find(const struct scheduler *s, enum job_kind kind)
 {
+    int places[JOB_KINDS];
+
+    if (!s->count)
+        return -1;
+    count_places(s, places);
     for (int i = 0; i < s->count; i++) {
         const struct job *job = &s->queue[i];
 
-        if (!s->free[job->kind])
+        if (places[job->kind] <= 0)
             continue;
         if (!fits(s, job))
             return -1;
@@ -139,18 +157,24 @@ static void start(struct scheduler *s, int at, struct job *out)
     *out = s->queue[at];
     s->count--;
     memmove(&s->queue[at], &s->queue[at + 1], sizeof(*s->queue) * (size_t)(s->count - at));
-    s->free[out->kind]--;
-    s->running++;
-    s->memory += out->memory;
     out->started = clock_ns();
+    out->next = s->started;
+    s->started = out;
 }
 
-/* Whoever can start something now. */
-static void rouse(struct scheduler *s)
+static void wait_until(struct scheduler *s, int64_t until)
 {
-    for (int kind = 0; kind < JOB_KINDS; kind++)
-        if (find(s, kind) >= 0)
-            pthread_cond_signal(&s->wake[kind]);
+    const struct timespec t = {.tv_sec = until / CLOCK_SECOND, .tv_nsec = until % CLOCK_SECOND};
+
+    pthread_cond_timedwait(&s->change, &s->lock, &t);
+}
+
+/* Waits for a change until the time `until`; less long where jobs are there that may stall. */
+static void wait_change(struct scheduler *s, int64_t until)
+{
+    const int64_t again = clock_ns() + look_again;
+
+    wait_until(s, s->started && again < until ? again : until);
 }
 
 /* ---- */
@@ -160,55 +184,85 @@ int scheduler_submit(struct scheduler *s, const struct job *job, struct error *e
     const char *why = NULL;
 
     pthread_mutex_lock(&s->lock);
-    if (s->stopping)
-        why = "the server is stopping";
+    if (s->stopping || s->draining)
+        why = "the daemon is stopping";
     else if (waiting_with(s, job->kind) > s->limits.waiting || s->count == s->size)
         why = "all workers are busy and the queue is full";
     else
         s->queue[s->count++] = *job;
-    rouse(s);
+    pthread_cond_broadcast(&s->change);
     pthread_mutex_unlock(&s->lock);
     return why ? error_set(err, 503, "%s", why) : 0;
 }
 
 int scheduler_retry_seconds(struct scheduler *s)
 {
+    int running = 0;
     int64_t ns;
 
     pthread_mutex_lock(&s->lock);
-    ns = s->usual * (s->count + 1) / (s->running ? s->running : 1);
+    for (const struct job *job = s->started; job; job = job->next)
+        running += !job->sending;
+    ns = s->usual * (s->count + 1) / (running ? running : 1);
     pthread_mutex_unlock(&s->lock);
     ns = (ns + CLOCK_SECOND - 1) / CLOCK_SECOND;
     return ns < 1 ? 1 : ns > 3600 ? 3600 : (int)ns;
 }
 
-int scheduler_take(struct scheduler *s, enum job_kind kind, int wait, struct job *out)
+int scheduler_take(struct scheduler *s, enum job_kind kind, int64_t until, struct job *out)
 {
-    int at;
+    int at, rc;
 
     pthread_mutex_lock(&s->lock);
-    while (at = find(s, kind), wait && at < 0 && !s->stopping)
-        pthread_cond_wait(&s->wake[kind], &s->lock);
-    if (s->stopping)
-        at = -1;
-    else if (at >= 0)
+    while (at = find(s, kind), at < 0 && !s->stopping && until && clock_ns() < until)
+        wait_change(s, until);
+    rc = s->stopping ? -1 : at >= 0;
+    if (rc > 0)
         start(s, at, out);
-    at = s->stopping ? -1 : at >= 0;
-    rouse(s);
     pthread_mutex_unlock(&s->lock);
-    return at;
+    return rc;
 }
 
-void scheduler_finish(struct scheduler *s, const struct job *job)
+void scheduler_send(struct scheduler *s, struct job *job)
+{
+    pthread_mutex_lock(&s->lock);
+    job->sending = 1;
+    pthread_cond_broadcast(&s->change);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_finish(struct scheduler *s, struct job *job)
 {
     const int64_t took = clock_ns() - job->started;
+    struct job **at = &s->started;
 
     pthread_mutex_lock(&s->lock);
-    s->free[job->kind]++;
-    s->running--;
-    s->memory -= job->memory;
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
     s->usual = s->usual ? s->usual + (took - s->usual) / 8 : took;
-    rouse(s);
+    pthread_cond_broadcast(&s->change);
     pthread_mutex_unlock(&s->lock);
     job->finish(job->user);
+}
+
+static int left(const struct scheduler *s)
+{
+    int jobs = s->count;
+
+    for (const struct job *job = s->started; job; job = job->next)
+        jobs += !is_stalled(job);
+    return jobs;
+}
+
+int scheduler_drain(struct scheduler *s, int64_t until)
+{
+    int jobs;
+
+    pthread_mutex_lock(&s->lock);
+    s->draining = 1;
+    while (jobs = left(s), jobs && !s->stopping && clock_ns() < until)
+        wait_change(s, until);
+    pthread_mutex_unlock(&s->lock);
+    return jobs;
 }

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "server/engine/batch.h"
+#include "server/engine/drivers.h"
 #include "server/engine/engine.h"
 #include "server/engine/scheduler.h"
 #include "server/http/settings.h"
@@ -14,7 +14,7 @@
 struct server {
     struct settings settings;
     struct scheduler *scheduler;
-    struct batch *batch;
+    struct drivers *drivers;
     _Atomic(struct engine *) engine;    /* NULL while it is being opened; set once */
     pthread_mutex_t lock;               /* of the three below */
     char loading[64];                   /* what is being done, */

@@ -10,13 +10,18 @@
 #include "kernels/base/clock.h"
 
 static const int64_t linger = CLOCK_SECOND / 50; /* how long small writes are gathered */
+static const int64_t patience =
+    CLOCK_SECOND / 10; /* a reader may take before it counts as stalled */
 
 struct stream {
     pthread_mutex_t lock;
     pthread_cond_t room;
     atomic_int refs;
     atomic_int failed;
-    int64_t deadline;
+    int64_t deadline, stall; /* as stream_create has them */
+    /* Since when the worker has had more than there is room for, or when the reader last took any
+     * of it; 0 where there is room.  Written under the lock. */
+    _Atomic int64_t waiting_since;
     int ended;          /* complete: what is in the ring is the rest */
     struct error error; /* of a failed stream */
     int asleep, attached;
@@ -32,7 +37,7 @@ struct stream {
     unsigned char ring[STREAM_RING];
 };
 
-struct stream *stream_create(int64_t deadline)
+struct stream *stream_create(int64_t deadline, int64_t stall)
 {
     struct stream *s = malloc(sizeof(*s));
     pthread_condattr_t attr;
@@ -47,6 +52,7 @@ struct stream *stream_create(int64_t deadline)
     pthread_mutex_init(&s->lock, NULL);
     atomic_init(&s->refs, 1);
     s->deadline = deadline;
+    s->stall = stall;
     return s;
 }
 
@@ -90,6 +96,7 @@ static void fail(struct stream *s, const struct error *error)
     s->error = *error;
     s->failed = 1;
     s->used = 0;
+    s->waiting_since = 0;
     pthread_cond_signal(&s->room);
     rouse(s);
 }
@@ -100,6 +107,23 @@ static void fail_late(struct stream *s)
 
     error_set(&late, 504, "the time for this request is over (\"seconds\" of the configuration)");
     fail(s, &late);
+}
+
+static void fail_stalled(struct stream *s)
+{
+    struct error stalled = {0};
+
+    error_set(&stalled, 504, "the reply was not read for too long (\"stall_seconds\")");
+    fail(s, &stalled);
+}
+
+/* Notes whether the worker waits for the reader. */
+static void set_waiting(struct stream *s, int waits)
+{
+    if (!waits)
+        s->waiting_since = 0;
+    else if (!s->waiting_since && !s->failed)
+        s->waiting_since = clock_ns();
 }
 
 static size_t ring_put(struct stream *s, const unsigned char *bytes, size_t size)
@@ -133,6 +157,7 @@ static void wait_room(struct stream *s)
                              .tv_nsec = s->deadline % CLOCK_SECOND};
 
     rouse(s);
+    set_waiting(s, 1);
     pthread_cond_timedwait(&s->room, &s->lock, &until);
     if (clock_ns() >= s->deadline)
         fail_late(s);
@@ -166,6 +191,7 @@ int stream_write(struct stream *s, const void *bytes, size_t size, struct error 
     if (!s->failed)
         ring_put(s, s->lent, s->lent_size);
     s->lent_size = 0;
+    set_waiting(s, 0);
     if (s->used >= STREAM_RING / 4)
         rouse(s);
     failed = s->failed;
@@ -185,6 +211,7 @@ ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct er
     } else {
         n = (ssize_t)ring_put(s, bytes, size);
         s->unseen += (size_t)n;
+        set_waiting(s, (size_t)n < size);
         if (s->used >= STREAM_RING / 4)
             rouse(s);
     }
@@ -202,18 +229,11 @@ size_t stream_space(struct stream *s)
     return space;
 }
 
-int stream_room(struct stream *s, struct error *err)
+int stream_stalled(struct stream *s)
 {
-    int failed;
+    const int64_t since = s->waiting_since;
 
-    pthread_mutex_lock(&s->lock);
-    while (s->used == STREAM_RING && !s->failed)
-        wait_room(s);
-    failed = s->failed;
-    if (failed)
-        error_set(err, s->error.code, "%s", s->error.text);
-    pthread_mutex_unlock(&s->lock);
-    return failed ? -1 : 0;
+    return since && clock_ns() - since > patience;
 }
 
 void stream_flush(struct stream *s)
@@ -300,6 +320,8 @@ ssize_t stream_read(struct stream *s, void *out, size_t size)
     } else if (s->used || s->lent_size) {
         n = (ssize_t)ring_take(s, out, size);
         n += (ssize_t)lent_take(s, (unsigned char *)out + n, size - (size_t)n);
+        if (s->waiting_since)
+            s->waiting_since = clock_ns();
         if (s->lent_size <= STREAM_RING - s->used)
             pthread_cond_signal(&s->room);
     } else if (s->ended) {
@@ -328,5 +350,7 @@ void stream_expire(struct stream *s, int64_t now)
     pthread_mutex_lock(&s->lock);
     if (now >= s->deadline)
         fail_late(s);
+    else if (s->waiting_since && now - s->waiting_since >= s->stall)
+        fail_stalled(s);
     pthread_mutex_unlock(&s->lock);
 }

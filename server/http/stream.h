@@ -1,11 +1,13 @@
 /* stream.h - the bounded pipe between a worker that computes a reply and the thread that sends it.
  *
- * A ring of fixed size.  The worker blocks while it is full: a reader who stalls holds back the
- * run, not the memory.  Meanwhile the reader takes what had no room straight from the worker's own
- * bytes.  The reader never blocks: when there is nothing to read it is put to sleep through a
- * callback and woken, exactly once, through another.
- * A stream ends in one of three ways: complete, failed (an error of the worker, the deadline, the
- * daemon stopping), or left by its reader.  Shared by counting; all functions lock as needed. */
+ * A ring of fixed size: a reader who stalls holds back the run, not the memory.  The worker either
+ * waits while the ring is full (stream_write; the reader meanwhile copies what had no room straight
+ * from the worker's own bytes), or puts in what fits and comes back later (stream_offer).  The reader
+ * never waits: when there is nothing to read it is put to sleep through a callback and woken, exactly
+ * once, through another.
+ * A stream ends in one of three ways: complete, failed (an error of the worker, the deadline, a
+ * reader who takes nothing for too long, the daemon stopping), or left by its reader.  Shared by
+ * counting; all functions lock as needed. */
 #ifndef SAMEBIT_STREAM_H
 #define SAMEBIT_STREAM_H
 
@@ -19,9 +21,10 @@ enum { STREAM_RING = 2 << 20 };
 
 struct stream;
 
-/* deadline: clock_ns() after which it fails with 504.  One reference, the caller's.  NULL: no
- * memory. */
-struct stream *stream_create(int64_t deadline);
+/* deadline: clock_ns() after which it fails with 504; stall: ns after which it does so when the
+ * worker has more than there is room for and the reader takes none of it.  One reference, the
+ * caller's.  NULL: no memory. */
+struct stream *stream_create(int64_t deadline, int64_t stall);
 struct stream *stream_share(struct stream *s);
 void stream_release(struct stream *s);
 
@@ -34,8 +37,6 @@ int stream_write(struct stream *s, const void *bytes, size_t size, struct error 
 ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct error *err);
 /* Bytes that there is room for. */
 size_t stream_space(struct stream *s);
-/* Waits until one more byte can be written without waiting. */
-int stream_room(struct stream *s, struct error *err);
 /* Gives what was written to the reader now (otherwise within about 20 ms, by stream_poll). */
 void stream_flush(struct stream *s);
 /* -1 when nobody wants the rest; costs next to nothing. */
@@ -65,7 +66,9 @@ ssize_t stream_read(struct stream *s, void *out, size_t size);
 
 /* Fails the stream unless it has ended; wakes both sides. */
 void stream_fail(struct stream *s, int code, const char *message);
-/* Fails the stream with 504 when its deadline is before now. */
+/* Returns whether the worker has waited for the reader for over 0.1 s.  Takes no lock. */
+int stream_stalled(struct stream *s);
+/* Fails the stream with 504 when its deadline is before now, or its reader stalls for too long. */
 void stream_expire(struct stream *s, int64_t now);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/engine/batch.h"
+#include "kernels/base/clock.h"
+#include "server/engine/drivers.h"
 
 struct work *work_create(const struct request *r, struct error *err)
 {
@@ -30,11 +31,16 @@ void work_free(struct work *w)
     free(w);
 }
 
-/* As much of what is due as there is room for. */
-static int work_offer(struct work *w, struct error *err)
+/* Gives the stream what is due: all of it where the run may wait, else as much as there is room
+ * for. */
+static int send_due(struct work *w, struct error *err)
 {
-    ssize_t n = stream_offer(w->stream, w->out.data, w->due, err);
+    ssize_t n = (ssize_t)w->due;
 
+    if (!w->may_wait)
+        n = stream_offer(w->stream, w->out.data, w->due, err);
+    else if (stream_write(w->stream, w->out.data, w->due, err))
+        n = -1;
     if (n < 0)
         return -1;
     w->due -= (size_t)n;
@@ -45,29 +51,23 @@ static int work_offer(struct work *w, struct error *err)
 
 int work_send(struct work *w, size_t least, struct error *err)
 {
-    int rc;
-
     if (w->out.failed)
         return error_set(err, 500, "no memory for the reply");
     if (w->out.size < least)
         return 0;
-    if (w->joins) {
-        w->due = w->out.size;
-        return work_offer(w, err);
-    }
-    rc = stream_write(w->stream, w->out.data, w->out.size, err);
-    w->out.size = 0;
-    return rc;
+    w->due = w->out.size;
+    return send_due(w, err);
 }
 
 int work_send_bytes(struct work *w, const void *bytes, size_t size, struct error *err)
 {
-    if (w->joins) {
-        buffer_append(&w->out, bytes, size);
-        return w->due ? 0 : work_send(w, 1, err);
-    }
-    return work_send(w, 1, err) ? -1 : stream_write(w->stream, bytes, size, err);
+    if (w->may_wait)
+        return work_send(w, 1, err) ? -1 : stream_write(w->stream, bytes, size, err);
+    buffer_append(&w->out, bytes, size);
+    return w->due ? 0 : work_send(w, 1, err);
 }
+
+/* ---- what the run's driver calls ---- */
 
 static int on_value(void *user, int64_t entry, const void *data, size_t bytes, struct error *err)
 {
@@ -88,8 +88,7 @@ static int on_poll(void *user, struct error *err)
     return stream_poll(((struct work *)user)->stream, err);
 }
 
-/* What is due goes as soon as there is room; of a reply that is over all but the last byte (see
- * send_but_last). */
+/* Of a reply whose run has ended all but the last byte goes, and that byte has room. */
 static int on_ready(void *user)
 {
     struct work *w = user;
@@ -99,54 +98,28 @@ static int on_ready(void *user)
         return 1;
     if (w->over)
         w->due = w->out.size - 1;
-    if (w->due && work_offer(w, &left))
+    if (w->due && send_due(w, &left))
         return 1;
     return !w->due && (!w->over || stream_space(w->stream) > 0);
 }
 
-/* All but the last byte, and room for that: a client that has the whole reply must find the worker
- * free, so the end is left to finish_job. */
-static int send_but_last(struct work *w, struct error *err)
+static int on_stalled(void *user)
 {
-    char last;
-
-    if (w->out.failed || !w->out.size)
-        return error_set(err, 500, "no memory for the reply");
-    last = w->out.data[--w->out.size];
-    if (work_send(w, 1, err))
-        return -1;
-    buffer_append(&w->out, &last, 1);
-    return stream_room(w->stream, err);
+    return stream_stalled(((struct work *)user)->stream);
 }
 
-static struct run_sink sink_of(struct work *w)
-{
-    return (struct run_sink){
-        .write = on_value, .token = on_token, .poll = on_poll, .ready = on_ready, .user = w};
-}
-
-static void run_job(void *user)
-{
-    struct work *w = user;
-    struct error *err = &w->error;
-    const struct run_sink sink = sink_of(w);
-
-    if (!stream_poll(w->stream, err) && !run_execute(w->run, &sink, err) &&
-        !w->writer->close(w, err))
-        send_but_last(w, err);
-}
-
-static void over_job(void *user, const struct error *error)
+static void on_over(void *user, const struct error *error)
 {
     struct work *w = user;
 
     w->error = *error;
-    w->over = 1;
+    w->may_wait = 0;
     if (!w->error.code && !w->writer->close(w, &w->error) && (w->out.failed || !w->out.size))
         error_set(&w->error, 500, "no memory for the reply");
+    w->over = 1;
 }
 
-static void finish_job(void *user)
+static void on_finish(void *user)
 {
     struct work *w = user;
 
@@ -156,35 +129,38 @@ static void finish_job(void *user)
     work_free(w);
 }
 
-static void drop_job(void *user)
+/* Bytes of a reply whose run has ended, and of one that waits for its reader. */
+static uint64_t reply_bytes(void)
 {
-    struct work *w = user;
-
-    stream_fail(w->stream, 503, "the daemon is stopping");
-    work_free(w);
+    return STREAM_RING + DRIVERS_CALL_BYTES;
 }
 
 int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,
                 int64_t size, struct error *err)
 {
-    const int joins = r->server->settings.together && batch_takes(w->run);
-    struct job job = {.kind = joins ? JOB_JOINS : JOB_ALONE,
-                      .memory = w->run->memory,
-                      .run = run_job,
-                      .joins = w->run,
-                      .sink = sink_of(w),
-                      .over = over_job,
-                      .finish = finish_job,
-                      .drop = drop_job,
-                      .user = w};
+    const struct settings *settings = &r->server->settings;
+    const int shares = settings->together && drivers_share(w->run);
+    const struct job job = {.kind = shares ? JOB_SHARED : JOB_ALONE,
+                            .run = w->run,
+                            .sink = {.write = on_value,
+                                     .token = on_token,
+                                     .poll = on_poll,
+                                     .ready = on_ready,
+                                     .user = w},
+                            .memory = w->run->memory + reply_bytes(),
+                            .rest = reply_bytes(),
+                            .over = on_over,
+                            .finish = on_finish,
+                            .stalled = on_stalled,
+                            .user = w};
 
-    w->stream = stream_create(r->deadline);
+    w->stream = stream_create(r->deadline, settings->stall_seconds * CLOCK_SECOND);
     if (!w->stream || w->out.failed) {
         error_set(err, 500, "no memory for the reply");
         goto fail;
     }
     reply->stream = stream_share(w->stream);
-    w->joins = joins;
+    w->may_wait = !shares;
     if (scheduler_submit(r->server->scheduler, &job, err)) {
         reply->retry_seconds = scheduler_retry_seconds(r->server->scheduler);
         goto fail;

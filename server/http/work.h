@@ -1,4 +1,11 @@
-/* work.h - a run on its way through the scheduler, and the writer that turns it into a reply. */
+/* work.h - a run on its way through the scheduler, and the writer that turns it into a reply.
+ *
+ * The writer appends to `out` whatever the form of the reply asks for, and sends it at times of its
+ * choice.  What that does depends on the run's kind (scheduler.h), and on nothing else:
+ *   ALONE   the driver waits until the stream has taken the bytes.
+ *   SHARED  what has no room stays in `out`, and the run sits out until it has left.
+ * A run's last byte is always held back until the run no longer counts (job.finish), so that a
+ * client who has its whole reply finds the place free. */
 #ifndef SAMEBIT_WORK_H
 #define SAMEBIT_WORK_H
 
@@ -10,7 +17,7 @@ struct work;
 
 /* Called on the worker's thread.  What they append to work->out goes to the reader. */
 struct writer {
-    /* A piece of the run's entry.  NULL: the run gives no values. */
+    /* The next bytes of a value, run->entries[entry].  NULL: the run gives no values. */
     int (*value)(struct work *w, int64_t entry, const void *data, size_t bytes, struct error *err);
     /* As run_sink.token; may be NULL. */
     int (*token)(struct work *w, int64_t call, int64_t id, struct error *err);
@@ -27,9 +34,9 @@ struct work {
     const struct writer *writer;
     void *state; /* the writer's */
     struct stream *stream;
-    int joins;          /* the run shares its thread with others: what has no room waits in out */
-    int over;           /* and its reply is complete */
-    size_t due;         /* bytes of out that are to go as soon as there is room */
+    int may_wait;       /* the run is ALONE and has not ended: sending may wait for the reader */
+    int over;           /* the run has ended: out holds the rest of the reply */
+    size_t due;         /* the first bytes of out, which go as soon as there is room */
     struct error error; /* how the run ended */
 };
 
@@ -44,11 +51,15 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
 
 /* ---- for writers ---- */
 
-enum { WORK_PIECE = 32 * 1024 };
+enum { WORK_PIECE = 32 * 1024 }; /* bytes that are worth sending */
 
 /* Sends what is in work->out when it is at least `least` bytes (1: whatever there is). */
 int work_send(struct work *w, size_t least, struct error *err);
-/* Sends it, and then these: from where they lie, where the run has its thread for itself. */
+/* Sends what is in work->out, and then these.  An ALONE run's are not copied into out: its reader
+ * takes them from where they lie.  That is the one thing that the two kinds do apart.  A call of an
+ * ALONE run may give more bytes than there is memory (all values of a long prompt are gigabytes), so
+ * they cannot be kept in out, and its driver can wait; a SHARED run gives little a call, and its
+ * driver has others to serve. */
 int work_send_bytes(struct work *w, const void *bytes, size_t size, struct error *err);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "server/engine/engine.h"
 #include "server/engine/run.h"
+#include "tests/unit/run_alone.h"
 
 enum { TOKENS = 11, STEPS = 3 };
 
@@ -57,7 +58,7 @@ static inline struct kept run_kept(struct engine *e, const struct run_request *r
         return k;
     k.data = calloc((size_t)k.run->entry_count + 1, sizeof(*k.data));
     k.size = calloc((size_t)k.run->entry_count + 1, sizeof(*k.size));
-    rc = run_execute(k.run, &sink, &k.err);
+    rc = run_alone(k.run, &sink, &k.err);
     assert_int_equal(rc ? 1 : 0, k.err.code ? 1 : 0);
     return k;
 }

@@ -336,7 +336,7 @@ static void a_reader_who_leaves_and_a_deadline_end_the_run(void **state)
 
     (void)state;
     assert_int_equal(k.err.code, 499);
-    assert_int_equal(run_execute(k.run, &late, &err), -1);
+    assert_int_equal(run_alone(k.run, &late, &err), -1);
     assert_int_equal(err.code, 504);
     assert_non_null(strstr(err.text, "out of time"));
     kept_free(&k);

@@ -45,7 +45,7 @@ static struct kept run_on(struct engine *e, const struct run_request *request)
     assert_non_null(k.run);
     k.data = calloc((size_t)k.run->entry_count + 1, sizeof(*k.data));
     k.size = calloc((size_t)k.run->entry_count + 1, sizeof(*k.size));
-    assert_int_equal(run_execute(k.run, &sink, &k.err), 0);
+    assert_int_equal(run_alone(k.run, &sink, &k.err), 0);
     return k;
 }
 

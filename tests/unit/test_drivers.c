@@ -1,21 +1,23 @@
-/* test_batch.c - runs that share their passes have the bits that they have alone, whoever joins. */
+/* test_drivers.c - runs that share their passes have the bits that they have alone, whoever joins,
+ * and so have runs with a driver of their own. */
 #include "tests/unit/kept_runs.h"
 
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "server/engine/batch.h"
+#include "server/engine/drivers.h"
 
 enum { JOBS = 24, LONGEST = 90 };
 
-/* A run of the batch, kept whole, and how its reader behaves. */
+/* The run of a job, kept whole, and how its reader behaves. */
 struct joined {
     struct kept kept;
     atomic_int naps; /* so many times its reader is not ready */
     int lingers;     /* and so many times when it is over */
     int64_t leave;   /* at this token, or -1 */
     int stop;        /* an end at this token, or -1 */
-    atomic_int over, finished, dropped;
+    int stalls;      /* its reader keeps it waiting, it says */
+    atomic_int over, finished;
     int64_t tokens, writes;
 };
 
@@ -85,30 +87,36 @@ static void finish(void *user)
     j->finished++;
 }
 
-static void drop(void *user)
+static int stalled(void *user)
 {
-    ((struct joined *)user)->dropped++;
+    return ((struct joined *)user)->stalls;
 }
 
-static struct joined *join(struct scheduler *s, const struct run_request *request,
-                           const struct joined *how)
+static struct joined *join_as(enum job_kind kind, struct scheduler *s,
+                              const struct run_request *request, const struct joined *how)
 {
     struct joined *j = calloc(1, sizeof(*j));
     struct error err = {0};
-    struct job job = {.kind = JOB_JOINS, .over = over, .finish = finish, .drop = drop, .user = j};
+    struct job job = {.kind = kind, .over = over, .finish = finish, .stalled = stalled, .user = j};
 
     *j = *how;
     j->kept.fail_at = how->kept.fail_at;
     j->kept.run = run_create(engine, request, &limits, &j->kept.err);
     assert_non_null(j->kept.run);
-    assert_true(batch_takes(j->kept.run));
+    assert_true(drivers_share(j->kept.run));
     j->kept.data = calloc((size_t)j->kept.run->entry_count + 1, sizeof(char *));
     j->kept.size = calloc((size_t)j->kept.run->entry_count + 1, sizeof(uint64_t));
-    job.joins = j->kept.run;
+    job.run = j->kept.run;
     job.memory = j->kept.run->memory;
     job.sink = (struct run_sink){.write = take, .token = on_token, .ready = ready, .user = j};
     assert_int_equal(scheduler_submit(s, &job, &err), 0);
     return j;
+}
+
+static struct joined *join(struct scheduler *s, const struct run_request *request,
+                           const struct joined *how)
+{
+    return join_as(JOB_SHARED, s, request, how);
 }
 
 static void wait_until(atomic_int *flag)
@@ -126,31 +134,31 @@ static void joined_free(struct joined *j)
 
 static const struct joined eager_reader = {.kept = {.fail_at = -1}, .leave = -1, .stop = -1};
 
-/* ---- a batch and its scheduler ---- */
+/* ---- drivers and their scheduler ---- */
 
 struct place {
     struct scheduler *scheduler;
-    struct batch *batch;
+    struct drivers *drivers;
 };
 
 static struct place open_place(int together, uint64_t memory)
 {
     const struct scheduler_limits most = {
-        .places = {[JOB_JOINS] = together}, .waiting = 100, .memory = memory};
+        .places = {[JOB_SHARED] = together, [JOB_ALONE] = 2}, .waiting = 100, .memory = memory};
     struct error err = {0};
     struct place p;
 
     p.scheduler = scheduler_create(&most, &err);
     assert_non_null(p.scheduler);
-    p.batch = batch_create(p.scheduler, &err);
-    assert_non_null(p.batch);
+    p.drivers = drivers_start(p.scheduler, &err);
+    assert_non_null(p.drivers);
     return p;
 }
 
 static void close_place(struct place *p)
 {
     scheduler_stop(p->scheduler);
-    batch_free(p->batch);
+    drivers_free(p->drivers);
     scheduler_free(p->scheduler);
 }
 
@@ -169,7 +177,7 @@ static void assert_as_alone(struct joined *j, const struct run_request *request)
 
 /* ---- */
 
-static void all_together_as_alone_within(int together, uint64_t memory, int naps)
+static void all_as_alone_within(enum job_kind kind, int together, uint64_t memory, int naps)
 {
     struct place p = open_place(together, memory);
     struct joined *j[JOBS], how = eager_reader;
@@ -178,7 +186,7 @@ static void all_together_as_alone_within(int together, uint64_t memory, int naps
         const struct run_request request = mixed(i);
 
         how.naps = i % 3 ? 0 : naps;
-        j[i] = join(p.scheduler, &request, &how);
+        j[i] = join_as(kind, p.scheduler, &request, &how);
     }
     for (int i = 0; i < JOBS; i++) {
         const struct run_request request = mixed(i);
@@ -195,20 +203,27 @@ static void all_together_as_alone_within(int together, uint64_t memory, int naps
 static void runs_together_are_as_alone(void **state)
 {
     (void)state;
-    all_together_as_alone_within(GROUP_PARTS, UINT64_MAX, 0);
-    all_together_as_alone_within(3, UINT64_MAX, 0);
+    all_as_alone_within(JOB_SHARED, GROUP_PARTS, UINT64_MAX, 0);
+    all_as_alone_within(JOB_SHARED, 3, UINT64_MAX, 0);
 }
 
 static void memory_lets_them_in_one_by_one(void **state)
 {
     (void)state;
-    all_together_as_alone_within(GROUP_PARTS, 1, 0);
+    all_as_alone_within(JOB_SHARED, GROUP_PARTS, 1, 0);
+}
+
+static void each_with_a_driver_of_its_own(void **state)
+{
+    (void)state;
+    all_as_alone_within(JOB_ALONE, GROUP_PARTS, UINT64_MAX, 0);
+    all_as_alone_within(JOB_ALONE, GROUP_PARTS, UINT64_MAX, 7);
 }
 
 static void slow_readers_sit_out(void **state)
 {
     (void)state;
-    all_together_as_alone_within(GROUP_PARTS, UINT64_MAX, 7);
+    all_as_alone_within(JOB_SHARED, GROUP_PARTS, UINT64_MAX, 7);
 }
 
 static void a_slow_reader_holds_nobody_up(void **state)
@@ -318,11 +333,11 @@ static void what_fails_for_all_ends_all_and_is_named(void **state)
     joined_free(later);
 }
 
-static void a_place_is_kept_until_the_reader_has_all(void **state)
+static void a_job_is_not_finished_until_the_reader_has_all(void **state)
 {
-    struct place p = open_place(8, UINT64_MAX);
+    struct place p = open_place(1, UINT64_MAX);
     const struct run_request request = mixed(6);
-    struct joined how = eager_reader, *slow;
+    struct joined how = eager_reader, *slow, *quick;
 
     (void)state;
     how.lingers = 1 << 30;
@@ -330,13 +345,48 @@ static void a_place_is_kept_until_the_reader_has_all(void **state)
     wait_until(&slow->over);
     usleep(20000);
     assert_int_equal(slow->finished, 0);
+    quick = join(p.scheduler, &request, &eager_reader); /* the one place is free */
+    wait_until(&quick->finished);
+    assert_int_equal(slow->finished, 0);
     slow->naps = 3;
     wait_until(&slow->finished);
     close_place(&p);
     joined_free(slow);
+    joined_free(quick);
 }
 
-static void stopping_drops_who_waits_and_ends_who_runs(void **state)
+/* Readers that stall in the middle of their runs, more of them than there are places. */
+static void stalled_readers_hold_no_place(void **state)
+{
+    const struct run_request request = mixed(13);
+    struct joined how = eager_reader, *slow[6], *quick;
+
+    (void)state;
+    for (int kind = 0; kind < JOB_KINDS; kind++) {
+        struct place p = open_place(2, UINT64_MAX);
+
+        how.naps = 1 << 30;
+        how.stalls = 1;
+        for (int i = 0; i < 6; i++)
+            slow[i] = join_as((enum job_kind)kind, p.scheduler, &request, &how);
+        quick = join_as((enum job_kind)kind, p.scheduler, &request, &eager_reader);
+        wait_until(&quick->finished);
+        for (int i = 0; i < 6; i++) {
+            assert_int_equal(slow[i]->finished, 0);
+            slow[i]->naps = 0;
+        }
+        for (int i = 0; i < 6; i++) {
+            wait_until(&slow[i]->finished);
+            assert_as_alone(slow[i], &request);
+        }
+        close_place(&p);
+        for (int i = 0; i < 6; i++)
+            joined_free(slow[i]);
+        joined_free(quick);
+    }
+}
+
+static void stopping_refuses_who_waits_and_lets_run_who_runs(void **state)
 {
     struct place p = open_place(1, UINT64_MAX);
     const struct run_request request = mixed(13);
@@ -350,12 +400,13 @@ static void stopping_drops_who_waits_and_ends_who_runs(void **state)
     scheduler_stop(p.scheduler);
     assert_int_equal(waits->over + runs->over, 0);
     runs->naps = 0;
-    batch_free(p.batch);
+    drivers_free(p.drivers);
     scheduler_free(p.scheduler);
     assert_int_equal(runs->finished, 1);
     assert_as_alone(runs, &request);
-    assert_int_equal(waits->dropped, 1);
-    assert_int_equal(waits->over + waits->finished, 0);
+    assert_int_equal(waits->over + waits->finished, 2);
+    assert_int_equal(waits->kept.err.code, 503);
+    assert_int_equal(waits->tokens, 0);
     joined_free(runs);
     joined_free(waits);
 }
@@ -364,14 +415,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_together_are_as_alone),
+        cmocka_unit_test(each_with_a_driver_of_its_own),
         cmocka_unit_test(memory_lets_them_in_one_by_one),
+        cmocka_unit_test(stalled_readers_hold_no_place),
         cmocka_unit_test(slow_readers_sit_out),
         cmocka_unit_test(a_slow_reader_holds_nobody_up),
         cmocka_unit_test(one_who_leaves_or_stops_ends_alone),
         cmocka_unit_test(who_cannot_write_is_asked_nothing_more),
         cmocka_unit_test(what_fails_for_all_ends_all_and_is_named),
-        cmocka_unit_test(a_place_is_kept_until_the_reader_has_all),
-        cmocka_unit_test(stopping_drops_who_waits_and_ends_who_runs),
+        cmocka_unit_test(a_job_is_not_finished_until_the_reader_has_all),
+        cmocka_unit_test(stopping_refuses_who_waits_and_lets_run_who_runs),
     };
 
     return cmocka_run_group_tests_name("eager", tests, choose_eager, teardown) +
