@@ -57,7 +57,8 @@ static pthread_t start(int64_t seconds, const size_t *sizes)
 
     memset(&worker, 0, sizeof(worker));
     worker.sizes = sizes;
-    worker.stream = stream_create(clock_ns() + seconds * CLOCK_SECOND / 10, 60 * (int64_t)CLOCK_SECOND);
+    worker.stream =
+        stream_create(clock_ns() + seconds * CLOCK_SECOND / 10, 60 * (int64_t)CLOCK_SECOND);
     assert_non_null(worker.stream);
     assert_int_equal(pthread_create(&thread, NULL, work, NULL), 0);
     return thread;
@@ -174,7 +175,8 @@ static void test_offers(void **state)
     assert_non_null(bytes);
     for (size_t i = 0; i < RING + 10; i++)
         bytes[i] = byte_at(i);
-    worker.stream = stream_create(clock_ns() + 60 * (int64_t)CLOCK_SECOND, 60 * (int64_t)CLOCK_SECOND);
+    worker.stream =
+        stream_create(clock_ns() + 60 * (int64_t)CLOCK_SECOND, 60 * (int64_t)CLOCK_SECOND);
     assert_non_null(worker.stream);
     assert_int_equal(stream_offer(worker.stream, bytes, 7, &err), 7);
     assert_int_equal(stream_space(worker.stream), RING - 7);
