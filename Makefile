@@ -11,6 +11,8 @@
 # make CUDA=1 cuda-report      registers, spills, sizes of each kernel; what of it is fused
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
+# make check-gpu-bundle SM=90  a folder that does so on a machine without network or compiler
+# make check-gpu-offline       that folder at work in such a root, also killed at random seconds
 # make ARCH=aarch64     cross-builds for ARM, in build/aarch64; with test: what qemu can in good time
 # make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
@@ -18,7 +20,7 @@
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
 # tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME, --rounds N,
-# --quick, --update) to tests/bench/bench.py, CHECKFLAGS (--only SECTION) to tests/check_gpu/check_gpu.py;
+# --quick, --update) to tests/bench/bench.py, CHECKFLAGS (--only SECTION, --seconds N) to tests/check_gpu/check_gpu.py;
 # SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
@@ -29,6 +31,7 @@ MODEL  ?= smollm2-135m
 LISTEN ?= 127.0.0.1:8642
 WERROR ?=
 CUDA   ?=
+SM     ?=
 
 .DEFAULT_GOAL := all
 comma := ,
@@ -41,7 +44,7 @@ CROSS := $(filter-out $(HOST),$(ARCH))
 ifneq ($(and $(CROSS),$(filter default,$(origin CC))),)
 CC := $(ARCH)-linux-gnu-gcc
 endif
-B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda,$(CUDA)))$(CROSS:%=/%)$(if $(SAN),/$(subst $(comma),-,$(SAN)))
+B := build$(if $(CUDA),/$(if $(filter 1,$(CUDA)),cuda$(SM:%=/sm_%),$(CUDA)))$(CROSS:%=/%)$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 CACHE ?= $(or $(SAMEBIT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samebit)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
@@ -208,8 +211,24 @@ bench-table:
 	@$(PYTHON) tests/bench/bench.py --table $(B)/bench.json --into tests/README.md
 	@cp $(B)/plots/*.svg tests/bench/plots
 
+# The bundle: for machines that have a GPU and no network.
+BUNDLE ?= build/check-gpu-bundle
 check-gpu:
-	@exec env MAKE='$(MAKE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)
+	@exec env MAKE='$(MAKE)' BUNDLE='$(BUNDLE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)
+check-gpu-bundle: $(B)/.deps
+	@exec env MAKE='$(MAKE)' tests/check_gpu/bundle.sh '$(BUNDLE)' '$(SM)'
+
+# The bundle at work in a root without network and compiler, and killed there; where there is an nvcc, also one
+# for a GPU, on a device that computes nothing.  Needs root; a quarter of an hour.
+OFFLINE := build/offline
+check-gpu-offline: $(B)/.deps
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(MAKE) --no-print-directory check-gpu-bundle SM=emulated BUNDLE=$(OFFLINE)/emulated
+	@if command -v nvcc >/dev/null; then \
+	    $(MAKE) --no-print-directory check-gpu-bundle SM=90 BUNDLE=$(OFFLINE)/sm_90 && \
+	    $(MAKE) --no-print-directory CUDA=1 SM=90 standins STANDINS=$(OFFLINE)/standins && \
+	    more='--device $(OFFLINE)/sm_90 --standins $(OFFLINE)/standins'; fi && \
+	$(PYTHON) tests/check_gpu/offline.py --cache '$(CACHE)' --emulated $(OFFLINE)/emulated $$more $(OFFLINEFLAGS)
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -228,6 +247,6 @@ format lint:
 	@configs/models/venv.sh $(LINT_VENV) tests/lint.txt
 	@$(LINT_VENV)/bin/clang-format $(if $(filter lint,$@),--dry-run -Werror,-i) $(SOURCES)
 
-.PHONY: all run test arm-test check-gpu oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
+.PHONY: all run test arm-test check-gpu check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -3,7 +3,8 @@
 # CUDA=emulated  the .cu through the C++ compiler, kernels on the CPU (tests/emulated/cuda/)
 # CUDA=1         nvcc: NVCC=PROGRAM, else the one in PATH, else the one of PyPI's wheels (NVCC=wheel);
 #                cuBLAS: the toolkit's where it has one, else the wheel that PyTorch takes
-#                (CUBLAS=wheel).  See toolkit.sh.
+#                (CUBLAS=wheel), or a folder's that has include/ and lib/.  See toolkit.sh.
+# SM=90          for that architecture alone, in build/cuda/sm_90
 #
 # nvcc may contract in kernels/cuda/aten only, as in PyTorch's build; FMAD_NAME := true or false says
 # otherwise for kernels/cuda/NAME.cu (NAME: linear, aten/mean, ...).  CUFLAGS_NAME goes to either
@@ -21,6 +22,9 @@ EMULATED_INCLUDE := $(if $(EMULATED),-Itests/emulated/cuda/include)
 TEST_C := $(filter tests/unit/tool_%,$(TEST_C)) $(wildcard tests/unit/test_cuda_*.c \
           tests/kernels/test_cuda_*.c tests/kernels/test_cuda_*.cu) \
           $(if $(EMULATED),$(wildcard tests/kernels/test_emulat*.cu tests/kernels/test_cudart.cu))
+# Models of PyTorch's kernels, with correctly rounded approximations and products in one chain: they
+# describe the emulated device.  A real one is compared with PyTorch itself (make check-gpu).
+TEST_C := $(if $(EMULATED),$(TEST_C),$(filter-out tests/kernels/test_cuda_aten%,$(TEST_C)))
 # What tests share.
 TEST_CU := $(if $(EMULATED),$(filter-out tests/kernels/test_%,$(wildcard tests/kernels/*.cu)), \
            tests/emulated/cuda/cublas_recording.cu)
@@ -40,17 +44,19 @@ $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,c++ $<)$(CXX) -x c++ $(CXXFLAGS_) $(CUFLAGS_$(file)) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 else
-TOOLKIT := $(B)/toolkit$(addprefix -,$(CUBLAS)).mk
+TOOLKIT := $(B)/toolkit$(addprefix -,$(subst /,_,$(CUBLAS))).mk
 $(TOOLKIT): kernels/cuda/toolkit.sh $(wildcard kernels/cuda/*.txt)
 	@mkdir -p $(@D)
 	@kernels/cuda/toolkit.sh '$(CACHE)' '$(NVCC)' '$(CUBLAS)' >$@.part
 	@mv $@.part $@
 include $(TOOLKIT)
+# Where the libraries are found when a program starts; a bundle's are beside its programs.
+CUDA_LIBS += $(CUDA_RPATH)
 
-ARCHITECTURES := 80 86 89 90 100 120
+ARCHITECTURES := $(or $(SM),80 86 89 90 100 120)
 # PTX of the newest, for what comes later.
 GENCODE  := $(foreach a,$(ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)) \
-            -gencode arch=compute_120,code=compute_120
+            $(if $(SM),,-gencode arch=compute_120,code=compute_120)
 NVFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -lineinfo --threads 2 $(GENCODE) $(CUDA_INCLUDE) \
            -Xcompiler -Wall,-Wextra,-Wshadow $(if $(WERROR),--Werror all-warnings) \
            -Xptxas -v,--warn-on-spills $(CUDA_DEFINES)
@@ -62,6 +68,11 @@ $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@ >$(@:.o=.ptxas) 2>&1; then \
 	    grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.ptxas); true; else \
 	    cat $(@:.o=.ptxas); exit 1; fi
+
+# Libraries that take every call and compute nothing, for trying programs without a GPU.
+STANDINS ?= $(B)/standins
+standins:
+	@tests/check_gpu/standin/make.sh $(STANDINS) $(CUDA_NVCC) $(CUDA_INCLUDE)
 
 # The same once more with contraction allowed, for two architectures: nothing may change.
 UNFUSED := $(foreach f,$(filter %.cu,$(KERNELS_CU)),$(if $(filter false,$(call fmad,$(f:kernels/cuda/%.cu=%))),$(f)))
@@ -79,7 +90,7 @@ cuda-report: $(call obj,$(filter %.cu,$(KERNELS_CU))) $(UNFUSED:%=$(B)/fused/%.o
 	    --expected tests/kernels/cuda_expected.txt $(filter $(B)/obj/%,$^) >$(B)/report.txt; \
 	status=$$?; cat $(B)/report.txt; exit $$status
 endif
-.PHONY: cuda-report cuda-mutations
+.PHONY: standins cuda-report cuda-mutations
 -include $(shell find $(B)/fused -name '*.d' 2>/dev/null)
 
 cuda-mutations: all $(TESTS)

@@ -5,8 +5,8 @@
 #     toolkit.sh CACHE [NVCC] [CUBLAS]
 #
 # NVCC: a compiler to use instead of the one in PATH; "wheel" takes the wheel's.
-# CUBLAS: "wheel" takes the wheel's, which is PyTorch's own build; by default only where the toolkit
-# has none.
+# CUBLAS: "wheel" takes the wheel's, which is PyTorch's own build, by default only where the toolkit
+# has none; a folder takes what is in its include/ and lib/, and its libcudart where it has one.
 set -eu
 
 cache=$1
@@ -43,7 +43,10 @@ else
 fi
 
 cudart=$(library "$home" libcudart)
-if [ "$cublas" = wheel ] || ! library "$home" libcublasLt >/dev/null ||
+if [ -d "$cublas" ]; then
+    cublas_home=$cublas
+    cudart=$(library "$cublas" libcudart || echo "$cudart")
+elif [ "$cublas" = wheel ] || ! library "$home" libcublasLt >/dev/null ||
    [ ! -e "$home/include/cublasLt.h" ]; then
     cublas_home=$(wheels cublas)
 else
@@ -52,7 +55,8 @@ fi
 blas=$(library "$cublas_home" libcublas)
 blas_lt=$(library "$cublas_home" libcublasLt)
 
+[ -e "$cublas_home/include/cublasLt.h" ] || { echo "$cublas_home: no include/cublasLt.h" >&2; exit 1; }
 echo "CUDA_NVCC := $nvcc"
 echo "CUDA_INCLUDE := -isystem $cublas_home/include"
-echo "CUDA_LIBS := $blas $blas_lt $cudart \\"
-echo "    -Wl,-rpath,$(dirname "$blas") -Wl,-rpath,$(dirname "$cudart")"
+echo "CUDA_LIBS := $blas $blas_lt $cudart"
+echo "CUDA_RPATH := -Wl,-rpath,$(dirname "$blas") -Wl,-rpath,$(dirname "$cudart")"

@@ -158,4 +158,4 @@ def run(settings, name, check):
     if status:
         raise RuntimeError(f"ops_driver ended with status {status}")
     return report.compared("ops", f"torch-cuda {name}", tally.differing, tally.elements, f"{tally.cases} cases{tally.first}",
-                           promised=not settings.emulated)
+                           promised=settings.promised())

@@ -62,19 +62,19 @@ def one(tally, normal, M, N, K, bias):
     return names
 
 
-def one_row(tally, normal, label, shape, ours):
+def one_row(tally, normal, label, shape, ours, promised):
     before = tally.elements, tally.differing
     names = one(tally, normal, *shape)
     return report.compared("gemm", label, tally.differing - before[1], tally.elements - before[0],
-                           f"PyTorch: {names}; samebit: {ours}")
+                           f"PyTorch: {names}; samebit: {ours}", promised)
 
 
 def gemm(settings):
-    names = our_kernels(settings)
+    names, promised = our_kernels(settings), settings.promised()
     with torch.inference_mode():
         tally, normal = cases.Tally(settings), Random(settings.device)
         for label, *shape in gemms():
-            yield one_row(tally, normal, label, shape, names.get(label, ""))
+            yield one_row(tally, normal, label, shape, names.get(label, ""), promised)
         status = tally.driver.close()
     if status:
         raise RuntimeError(f"ops_driver ended with status {status}")

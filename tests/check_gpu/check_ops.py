@@ -2,12 +2,12 @@
 import os
 import re
 
+import programs
 import report
 
-RAN = re.compile(r"^\[ RUN      \] test_(\w+)$")
 COUNTED = re.compile(r"^[\w ]+: (\d+) cases, (\d+) runs, (\d+) elements, 0 differing$")
 DIFFERS = re.compile(r"(\d+) of (\d+) elements differ")
-SECONDS = 150  # of test_cuda_ops
+SECONDS = 60  # of test_cuda_ops
 
 
 def operations():
@@ -17,43 +17,38 @@ def operations():
         return re.findall(r"^OP\((\w+),", file.read(), re.M)
 
 
-def parse(text):
-    """{test without test_: (verdict, differing, elements, note)} of test_cuda_ops' output."""
-    found, name, said = {}, None, []
-    for line in text.splitlines():
-        if match := RAN.match(line):
-            name, said = match[1], []
-        elif name and (match := COUNTED.match(line)):
-            said.append((int(match[1]), int(match[3])))
-        elif name and line == f"[       OK ] test_{name}":
-            counts = next((s for s in said if isinstance(s, tuple)), None)
-            found[name] = ("equal", 0, counts[1], f"{counts[0]} cases") if counts else ("failed", 0, 0, "it counted nothing")
-        elif name and line == f"[  SKIPPED ] test_{name}" and name not in found:
-            found[name] = ("failed", 0, 0, "skipped: no device")
-        elif name and line == f"[  FAILED  ] test_{name}" and name not in found:
-            note = " ".join(s for s in said if isinstance(s, str))[:300]
-            match = DIFFERS.search(note)
-            found[name] = ("differs", int(match[1]), int(match[2]), note) if match else ("failed", 0, 0, note)
-        elif name and not line.startswith("[  ERROR"):  # where in the test's source
-            said.append(line.strip())
-    return found
+def row_of(test, verdict, said):
+    """Of a test of test_cuda_ops and what it said."""
+    name, note = f"torch-cpu {test.removeprefix('test_')}", " ".join(said)[:300]
+    if verdict == "OK":
+        counts = next(filter(None, map(COUNTED.match, said)), None)
+        if not counts:
+            return report.row("ops", name, "failed", note="it counted nothing")
+        return report.row("ops", name, "equal", 0, int(counts[3]), f"{counts[1]} cases")
+    if verdict == "SKIPPED":
+        return report.row("ops", name, "failed", note="skipped: no device")
+    match = DIFFERS.search(note)
+    return report.row("ops", name, "differs", match[1], match[2], note) if match else report.row("ops", name, "failed", note=note)
 
 
-def cpu_rows(text, status):
-    """A row for each operation; one that did not report has failed."""
-    found = parse(text)
-    skip = next((line for line in text.splitlines() if line.startswith("skip: ")), "")
+def cpu_rows(lines, ending):
+    """A row for each operation, as its test ends; one that did not report has failed.
+    ending: called after the last line, says how the program ended."""
+    parser, told, skip = programs.Cmocka(), set(), ""
+    for line in lines:
+        skip = line if line.startswith("skip: ") else skip
+        if ended := parser.feed(line):
+            told.add(ended[0])
+            yield row_of(*ended)
     for name in operations() + ["large_products"]:
-        missing = "out of time" if status is None else f"no result; test_cuda_ops ended with status {status}"
-        verdict, differing, elements, note = found.get(name, ("failed", 0, 0, missing))
-        yield report.row("ops", f"torch-cpu {name}", verdict, differing, elements, f"{note} {skip}".strip())
+        if f"test_{name}" not in told:
+            yield report.row("ops", f"torch-cpu {name}", "failed", note=f"no result; test_cuda_ops {ending()} {skip}".strip())
 
 
 def ops(settings):
     binary = os.path.join(settings.build, "tests/kernels/test_cuda_ops")
-    environment = {k: v for k, v in os.environ.items() if k != "CMOCKA_MESSAGE_OUTPUT"}
-    status, out, _ = report.run([binary], None if settings.emulated else SECONDS, environment, merged=True)
-    yield from cpu_rows(out, status)
+    with report.Program([binary], None if settings.emulated else SECONDS, programs.environment(settings), merged=True) as program:
+        yield from cpu_rows(program.lines(), lambda: "ran out of time" if program.late else f"ended with status {program.status}")
     yield from torch_cuda(settings)
 
 

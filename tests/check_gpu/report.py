@@ -1,9 +1,11 @@
 """Rows, verdicts, the table and the JSON report; sections run in processes of their own."""
 import json
 import os
+import select
 import signal
 import subprocess
 import tempfile
+import threading
 
 VERDICTS = ("equal", "differs", "info", "skipped", "failed")
 SAID = 1500  # characters of what a section said before it failed
@@ -24,50 +26,117 @@ def compared(section, name, differing, elements, note="", promised=True):
     return row(section, name, "differs" if differing else "equal", differing, elements, note)
 
 
-# ---- sections ----
+# ---- programs ----
+
+def descendants(pid):
+    """Processes that it started, and those that these did, as far as they still have a parent."""
+    children = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+        children.setdefault(parent, []).append(int(name))
+    found = list(children.get(pid, []))
+    for one in found:
+        found += children.get(one, [])
+    return found
+
 
 def end_group(pid):
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """Ends a process that leads its group, the group, and what it started in groups of their own."""
+    below = descendants(pid)
+    for kill, whom in [(os.killpg, pid), *((os.kill, one) for one in below)]:
+        try:
+            kill(whom, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+class Program:
+    """A program whose lines are read as it writes them, a context manager that ends it with all that
+    it started.  It is ended after `seconds` (None: never), and `late` then.  status: when its lines
+    are over, None where it was late."""
+
+    def __init__(self, command, seconds=None, environment=None, merged=False):
+        """merged: its standard error is part of its lines."""
+        self.late, self.status, self.err = False, None, tempfile.TemporaryFile()
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment,
+                                      stderr=subprocess.STDOUT if merged else self.err, start_new_session=True)
+        self.timer = threading.Timer(max(1.0, seconds or 1.0), self._end_late)
+        if seconds is not None:
+            self.timer.start()
+
+    def _end_late(self):
+        self.late = True
+        end_group(self.child.pid)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.timer.cancel()
+        end_group(self.child.pid)
+        self.child.wait()
+        self.child.stdout.close()
+        self.err.close()
+
+    def _pieces(self):
+        """Its output; what it started and left behind may hold that open when it has ended itself."""
+        out = self.child.stdout.fileno()
+        while True:
+            if select.select([out], [], [], 0.1)[0]:
+                piece = os.read(out, 1 << 16)
+                if not piece:
+                    return
+                yield piece
+            elif self.child.poll() is not None:
+                return
+
+    def lines(self):
+        rest = b""
+        for piece in self._pieces():
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line.decode(errors="replace") for line in whole)
+        if rest:
+            yield rest.decode(errors="replace")
+        status = self.child.wait()
+        self.status = None if self.late else status
+
+    def said(self):
+        self.err.seek(0)
+        return self.err.read().decode(errors="replace").strip()
 
 
 def run(command, seconds, environment=None, merged=False):
     """Status (None: out of time), standard output and standard error; nothing is left behind.
     seconds: None has no limit.  merged: both are one, in the order in which they were written."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=subprocess.STDOUT if merged else err, env=environment, start_new_session=True)
-        try:
-            status = child.wait(seconds and max(1.0, seconds))
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            end_group(child.pid)
-            child.wait()
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-        return status, *texts
+    with Program(command, seconds, environment, merged) as program:
+        out = "".join(line + "\n" for line in program.lines())
+        return program.status, out, program.said()
 
 
-def isolated(section, command, seconds, harmless=False):
-    """Rows of a section that prints one JSON object a line.  One that dies, hangs or says nothing
-    gets a row `failed`, what it had found stays; harmless: that row is info."""
-    status, out, err = run(command, seconds)
-    rows, whole = [], True
-    for line in out.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            whole = False
-    if status == 0 and rows and whole:
-        return rows
-    ended = f"out of time ({seconds:.0f} s)" if status is None else f"ended with status {status}"
-    said = err.strip()[-SAID:] or ("" if rows else "no rows")
-    return rows + [row(section, "section", "info" if harmless else "failed", note=f"{ended}: {said}")]
+# ---- sections ----
+
+def streamed(section, command, seconds, harmless=False):
+    """Yields the rows of a section that prints one JSON object a line, each as it comes.  One that
+    dies, hangs or says nothing ends with a row `failed`; harmless: that row is info."""
+    count, whole = 0, True
+    with Program(command, seconds) as program:
+        for line in program.lines():
+            try:
+                found = json.loads(line)
+            except ValueError:
+                whole = False
+                continue
+            count += 1
+            yield found
+        if program.status == 0 and count and whole:
+            return
+        ended = f"out of time ({seconds:.0f} s)" if program.late else f"ended with status {program.status}"
+        said = program.said()[-SAID:] or ("" if count else "no rows")
+    yield row(section, "section", "info" if harmless else "failed", note=f"{ended}: {said}")
 
 
 # ---- the report ----
@@ -101,9 +170,12 @@ def closing(rows):
 
 
 def write(path, about, rows):
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """Replaces the file at once: whoever is killed meanwhile leaves the whole one before."""
     passed, failed, skipped = counts(rows)
-    with open(path, "w", encoding="utf-8") as file:
+    part = f"{path}.part"
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(part, "w", encoding="utf-8") as file:
         json.dump({**about, "passed": passed, "failed": failed, "skipped": skipped, "rows": rows}, file, indent=1,
                   ensure_ascii=False)
         file.write("\n")
+    os.replace(part, path)

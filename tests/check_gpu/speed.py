@@ -1,7 +1,5 @@
 """How fast, against what the memory allows and against PyTorch on the same GPU.  Nothing here can fail for being slow."""
 import itertools
-import json
-import os
 import tempfile
 import time
 
@@ -15,7 +13,7 @@ import sides
 import torch
 import works
 
-MODELS = ["smollm2-135m", "qwen2.5-0.5b-random"]
+MODELS = ["qwen2.5-0.5b-random", "smollm2-135m-random"]
 SIDES = [("torch-cuda", "eager"), ("torch-cpu/avx512_bf16", "sdpa")]
 WORKS = [("decode", "decode", 16), ("prefill 512", "prefill", 512), ("prefill 2048", "prefill", 2048)]
 STEPS = 32  # of a decode
@@ -44,12 +42,13 @@ def copy_bandwidth():
 class PyTorchSide:
     """transformers on the GPU, asked as sides.py says."""
 
-    def __init__(self, folder, attention):
+    def __init__(self, folder, attention, rows):
+        """rows: of logits that a prefill computes; 0: all."""
         self.model = reference.Reference(folder, attention, DEVICE).model
-        self.name = f"PyTorch {attention}"
+        self.name, self.rows = f"PyTorch {attention}", rows
 
     def _prefill(self, tokens):
-        out = self.model(torch.tensor([tokens], device=DEVICE), use_cache=True, logits_to_keep=1)
+        out = self.model(torch.tensor([tokens], device=DEVICE), use_cache=True, logits_to_keep=self.rows)
         return out, int(out.logits[0, -1].argmax())
 
     def prefill(self, tokens):
@@ -75,22 +74,39 @@ def rate(side, kind, tokens):
     return len(tokens) / side.prefill(tokens) if kind == "prefill" else STEPS / side.decode(tokens, STEPS)
 
 
+def work_row(label, kind, length, both, vocabulary, limit):
+    """limit: tokens per second that the memory allows a decode."""
+    prompts = (works.prompt_of(length, n, vocabulary) for n in itertools.count(1))
+    taken, skipped = figures.measure({n: lambda s=s: rate(s, kind, next(prompts)) for n, s in both.items()}, ROUNDS)
+    if skipped:
+        return info(label, f"not measured: {skipped}")
+    ours, theirs = max(taken["samebit"]), max(taken["PyTorch"])
+    note = f"{ours:.0f} tokens/s, PyTorch {theirs:.0f}, ratio {ours / theirs:.2f}"
+    if kind == "decode":
+        note += f"; {ours / limit:.0%} of the {limit:.0f} that memory allows, PyTorch {theirs / limit:.0%}"
+    return info(label, note)
+
+
 def work_rows(name, config, folder, bandwidth, numerics, attention, server):
-    both = {"samebit": sides.Samebit(server, attention), "PyTorch": PyTorchSide(folder, attention)}
+    """What is not measured does not keep the rest from it."""
+    # torch-cuda computes every row of logits, whose sizes decide cuBLAS's choice; so does PyTorch beside it.
+    both = {"samebit": sides.Samebit(server, attention),
+            "PyTorch": PyTorchSide(folder, attention, 0 if numerics == "torch-cuda" else 1)}
     for label, kind, length in WORKS:
-        prompts = (works.prompt_of(length, n, config["vocab_size"]) for n in itertools.count(1))
-        taken, skipped = figures.measure({n: lambda s=s: rate(s, kind, next(prompts)) for n, s in both.items()}, ROUNDS)
-        if skipped:
-            raise daemon.Trouble(f"{label}: {skipped}")
-        ours, theirs = max(taken["samebit"]), max(taken["PyTorch"])
-        note = f"{ours:.0f} tokens/s, PyTorch {theirs:.0f}, ratio {ours / theirs:.2f}"
-        if kind == "decode":
-            limit = bandwidth / machine.bytes_read(config, folder, length + STEPS / 2)
-            note += f"; {ours / limit:.0%} of the {limit:.0f} that memory allows, PyTorch {theirs / limit:.0%}"
-        yield info(f"{name} {label} {numerics} {attention}", note)
+        limit = bandwidth / machine.bytes_read(config, folder, length + STEPS / 2)
+        yield guarded(f"{name} {label} {numerics} {attention}",
+                      lambda label: work_row(label, kind, length, both, config["vocab_size"], limit))
 
 
-def tracing_row(name, numerics, attention, server):
+def guarded(label, measure):
+    """The row that measure(label) gives, or one that says what went wrong."""
+    try:
+        return measure(label)
+    except Exception as e:
+        return info(label, f"not measured: {type(e).__name__}: {e}")
+
+
+def tracing_row(label, attention, server):
     """A run of 64 tokens and 8 steps with every value of the layers handed out, and with none."""
     body, numbers, taken = {"steps": 8, "attention": attention}, itertools.count(1), []
     for values in (["lm_head"], ["model.layers.*"]):
@@ -105,8 +121,14 @@ def tracing_row(name, numerics, attention, server):
                 size = file.tell()
         taken.append((best, size))
     (none, _), (every, size) = taken
-    return info(f"{name} tracing {numerics} {attention}",
-                f"{every * 1e3:.1f} ms with all values of the layers ({size / 1e6:.1f} MB), {none * 1e3:.1f} ms without")
+    return info(label, f"{every * 1e3:.1f} ms with all values of the layers ({size / 1e6:.1f} MB), {none * 1e3:.1f} ms without")
+
+
+def model_rows(name, folder, bandwidth, numerics, attention):
+    config = machine.config_of(folder)
+    with daemon.Daemon(folder, numerics, 0, device="cuda:0") as server:
+        yield from work_rows(name, config, folder, bandwidth, numerics, attention, server)
+        yield guarded(f"{name} tracing {numerics} {attention}", lambda label: tracing_row(label, attention, server))
 
 
 def speed(settings):
@@ -117,9 +139,8 @@ def speed(settings):
         if not folder:
             yield report.row("speed", name, "skipped", note=why)
             continue
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            config = json.load(file)
         for numerics, attention in SIDES:
-            with daemon.Daemon(folder, numerics, 0, device="cuda:0") as server:
-                yield from work_rows(name, config, folder, bandwidth, numerics, attention, server)
-                yield tracing_row(name, numerics, attention, server)
+            try:
+                yield from model_rows(name, folder, bandwidth, numerics, attention)
+            except Exception as e:
+                yield info(f"{name} {numerics} {attention}", f"not measured: {type(e).__name__}: {e}")

@@ -1,4 +1,4 @@
-"""The CUDA backend, its kernels on the CPU, against the CPU backend: every value, 0 differing bits.
+"""The CUDA backend against the CPU backend: every value, 0 differing bits.
 
 The CPU backend's bits are PyTorch's (make parity), so these are too."""
 import pytest
@@ -8,7 +8,7 @@ import models
 
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
 ATTENTIONS = ["sdpa", "eager"]
-ORDERS = ["forward", "reverse", "7"]  # in which the threads of a block run
+ORDERS = ["forward", "reverse", "7"]  # in which the threads of an emulated block run
 TINY = ["tiny-qwen2", "tiny-qwen3", "tiny-llama", "tiny-llama-biases", "tiny-llama-f16", "tiny-mistral",
         "tiny-qwen2-sliding", "tiny-llama3-rope", "tiny-wide"]
 

@@ -4,6 +4,8 @@ import pytest
 import models
 import traffic
 
+pytestmark = pytest.mark.usefixtures("emulated")
+
 GATHERS = 2  # of the logits: as a value, and the last row for the next token
 
 

@@ -1,6 +1,7 @@
 """samebitd as a client sees it: started on a free port with a tiny model, spoken to over the socket.
 
 SAMEBITD: the program (build/samebitd).  SAMEBIT_TINY: folder of tiny models, made when it is not there.
+SAMEBIT_DEVICE: the device of daemons that a test gives none (the CPU, one thread).
 """
 import http.client
 import json
@@ -19,6 +20,7 @@ import safetensors
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMEBITD = os.path.join(ROOT, os.environ.get("SAMEBITD") or "build/samebitd")
+DEVICE = os.environ.get("SAMEBIT_DEVICE")
 TOKENS = [72, 101, 300, 900, 5, 17, 17, 600]
 JSON, BINARY = "application/json", "application/octet-stream"
 
@@ -63,10 +65,10 @@ class Daemon:
         json.dump(limits or {}, self.config)
         self.config.flush()
         self.log = tempfile.TemporaryFile()
-        threads = [] if "--device" in arguments else ["--threads", "1"]
+        where = [] if "--device" in arguments else ["--device", DEVICE] if DEVICE else ["--threads", "1"]
         self.process = subprocess.Popen(
             [SAMEBITD, "--model", folder, "--config", self.config.name, "--listen", "127.0.0.1:0",
-             *threads, "--verbose", *arguments],
+             *where, "--verbose", *arguments],
             cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.line = self.process.stdout.readline().decode()
         found = re.fullmatch(r"samebitd: listening on http://(\S+):(\d+) \(model .*\)\n", self.line)
@@ -195,6 +197,8 @@ def start(model):
     running = []
 
     def starter(limits=None, *arguments, environment=None):
+        if DEVICE and {"--isa", "--threads"} & set(arguments):
+            pytest.skip(f"skip: of the CPU alone, not of {DEVICE}")
         running.append(Daemon(model, limits, arguments, environment))
         return running[-1]
 

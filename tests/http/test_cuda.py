@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from conftest import BINARY, TOKENS
+from conftest import BINARY, TOKENS, Daemon
 from test_routes import run
 
 EAGER = {"attention": "eager"}
@@ -13,6 +13,14 @@ def start_without(model, *arguments):
     done = run("--model", model, "--listen", "127.0.0.1:0", *arguments)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
     return done.stderr
+
+
+@pytest.fixture(scope="module")
+def daemon(model):
+    """On the CPU, whatever SAMEBIT_DEVICE is."""
+    d = Daemon(model, arguments=["--device", "cpu"])
+    yield d
+    d.stop()
 
 
 @pytest.fixture(scope="module")

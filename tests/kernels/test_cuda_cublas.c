@@ -1,6 +1,6 @@
 /* test_cuda_cublas.c - what torch-cuda asks of cuBLAS, and how it would launch a mean and a
  * softmax, against recordings of PyTorch's own host code (traces/README.md): every argument, in
- * order.
+ * order.  The calls are skipped without a device.
  *
  * One layer's products run as the family files list them; nothing is computed, so weights are
  * addresses and no more. */
@@ -223,8 +223,10 @@ static struct backend *open_recording(const char *path)
     struct backend *b =
         backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
 
-    if (!b)
-        fail_msg("%s", err.text);
+    if (!b) {
+        print_message("skip: %s\n", err.text);
+        skip();
+    }
     aten_close(b);
     setenv("SAMEBIT_CUBLAS_LOG", path, 1);
     setenv("SAMEBIT_CUBLAS_COMPUTE", "0", 1);

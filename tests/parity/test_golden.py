@@ -11,6 +11,7 @@ import os
 import pytest
 
 import daemon
+import devices
 import models
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
@@ -18,12 +19,13 @@ ATTENTIONS = ["sdpa", "eager"]
 GOLDENS = [(attention, os.path.basename(path)[:-5]) for attention in ATTENTIONS
            for path in sorted(glob.glob(os.path.join(FOLDER, attention, "*.json")))]
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
-# Threads and instructions (None: the best that the CPU has) change no bits, nor does a GPU.  Emulated,
-# by tests/emulated/cuda or qemu, all are too slow for larger models and for everything in several ways.
-EMULATED = "emulated" in os.environ.get("SAMEBIT_BUILD", "").split(os.sep)
+# Threads and instructions (None: the best that the CPU has) change no bits, nor does a GPU, which is what a
+# build with CUDA is asked.  Emulated, by tests/emulated/cuda or qemu, all are too slow for larger models and
+# for everything in several ways.
 OTHER_CPU = "SAMEBIT_EMULATOR" in os.environ
-WAYS = [(1, "cuda:0")] if EMULATED else [(2, None)] if OTHER_CPU else [(1, None), (3, "plain"), (2, "avx2")]
-LARGE = [] if EMULATED or OTHER_CPU else [(2, None)]
+GPU = None if OTHER_CPU else devices.gpu()
+WAYS = [(1, "cuda:0")] if GPU else [(2, None)] if OTHER_CPU else [(1, None), (3, "plain"), (2, "avx2")]
+LARGE = [] if OTHER_CPU or GPU == devices.EMULATED else [(1, "cuda:0")] if GPU else [(2, None)]
 THOROUGH = "tiny-qwen3"  # the one that another CPU runs the plain version and sweeps of
 CASES = [(attention, name, numerics, *way) for attention, name in GOLDENS for numerics in NUMERICS
          for way in (WAYS if name.startswith("tiny-") else LARGE)]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes small random models, and one of Qwen2.5-0.5B's shape, as Hugging Face folders.
+"""Makes small random models, and those of Qwen2.5-0.5B's and SmolLM2-135M's shapes, as Hugging Face folders.
 
     python3 tests/tiny/make_tiny.py OUT_DIR [name ...]      all small ones without names
     python3 tests/tiny/make_tiny.py --list
@@ -308,6 +308,10 @@ MODELS = {
         QWEN, "qwen2", std=0.02, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
         num_attention_heads=14, num_key_value_heads=2, vocab_size=151936, max_window_layers=24,
         max_position_embeddings=32768, sliding_window=32768, tie_word_embeddings=True),
+    "smollm2-135m-random": model(
+        LLAMA, "smollm", std=0.04, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+        num_attention_heads=9, num_key_value_heads=3, vocab_size=49152, rope_theta=100000.0,
+        max_position_embeddings=8192, tie_word_embeddings=True),
 }
 SMALL = [name for name in MODELS if name.startswith("tiny-")]
 
