@@ -60,7 +60,7 @@ def tell(found):
 def from_start_to_report(settings, proof):
     """Returns the seconds."""
     with tempfile.TemporaryDirectory() as out:
-        text, seconds = run(settings, settings.emulated, out)
+        text, seconds = run(settings, settings.emulated, out, arguments=["--seconds", "3600"])  # the emulator is slow
         try:
             found = read_report(out)
         except OSError:
@@ -79,7 +79,7 @@ def killed(settings, proof, most):
     for _ in range(settings.kills):
         second = chance.uniform(5, most)
         with tempfile.TemporaryDirectory() as out:
-            text, _ = run(settings, settings.emulated, out, kill=second)
+            text, _ = run(settings, settings.emulated, out, kill=second, arguments=["--seconds", "3600"])
             try:
                 rows = len(read_report(out)["rows"])
             except OSError:

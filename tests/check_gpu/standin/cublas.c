@@ -55,25 +55,29 @@ cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void *memory, size_t
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
-                            int n, int k, const void *alpha, const void *a, cudaDataType type_a, int lda,
-                            const void *b, cudaDataType type_b, int ldb, const void *beta, void *c,
-                            cudaDataType type_c, int ldc, cublasComputeType_t compute, cublasGemmAlgo_t algo)
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                            int m, int n, int k, const void *alpha, const void *a,
+                            cudaDataType type_a, int lda, const void *b, cudaDataType type_b,
+                            int ldb, const void *beta, void *c, cudaDataType type_c, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
     (void)handle, (void)op_a, (void)op_b, (void)alpha, (void)a, (void)type_a, (void)lda, (void)b;
-    (void)type_b, (void)ldb, (void)beta, (void)c, (void)type_c, (void)ldc, (void)compute, (void)algo;
+    (void)type_b, (void)ldb, (void)beta, (void)c, (void)type_c, (void)ldc, (void)compute,
+        (void)algo;
     return told("gemm", m, n, k);
 }
 
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a,
-                                          cublasOperation_t op_b, int m, int n, int k, const void *alpha,
-                                          const void *a, cudaDataType type_a, int lda, long long stride_a,
-                                          const void *b, cudaDataType type_b, int ldb, long long stride_b,
+                                          cublasOperation_t op_b, int m, int n, int k,
+                                          const void *alpha, const void *a, cudaDataType type_a,
+                                          int lda, long long stride_a, const void *b,
+                                          cudaDataType type_b, int ldb, long long stride_b,
                                           const void *beta, void *c, cudaDataType type_c, int ldc,
-                                          long long stride_c, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t algo)
+                                          long long stride_c, int batch,
+                                          cublasComputeType_t compute, cublasGemmAlgo_t algo)
 {
-    (void)handle, (void)op_a, (void)op_b, (void)alpha, (void)a, (void)type_a, (void)lda, (void)stride_a;
+    (void)handle, (void)op_a, (void)op_b, (void)alpha, (void)a, (void)type_a, (void)lda,
+        (void)stride_a;
     (void)b, (void)type_b, (void)ldb, (void)stride_b, (void)beta, (void)c, (void)type_c, (void)ldc;
     (void)stride_c, (void)batch, (void)compute, (void)algo;
     return told("gemm-batched", m, n, k);
@@ -92,15 +96,16 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t of)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t of, cublasLtMatmulDescAttributes_t attribute,
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t of,
+                                              cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t size)
 {
     (void)of, (void)attribute, (void)value, (void)size;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
-                                          uint64_t columns, int64_t ld)
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
+                                          uint64_t rows, uint64_t columns, int64_t ld)
 {
     (void)type, (void)rows, (void)columns, (void)ld;
     return object(out);
@@ -146,11 +151,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t of, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t layout_a, const void *b,
                               cublasLtMatrixLayout_t layout_b, const void *beta, const void *c,
-                              cublasLtMatrixLayout_t layout_c, void *d, cublasLtMatrixLayout_t layout_d,
-                              const cublasLtMatmulAlgo_t *algo, void *memory, size_t bytes,
-                              cudaStream_t stream)
+                              cublasLtMatrixLayout_t layout_c, void *d,
+                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t *algo,
+                              void *memory, size_t bytes, cudaStream_t stream)
 {
-    (void)handle, (void)of, (void)alpha, (void)a, (void)layout_a, (void)b, (void)layout_b, (void)beta;
-    (void)c, (void)layout_c, (void)d, (void)layout_d, (void)algo, (void)memory, (void)bytes, (void)stream;
+    (void)handle, (void)of, (void)alpha, (void)a, (void)layout_a, (void)b, (void)layout_b,
+        (void)beta;
+    (void)c, (void)layout_c, (void)d, (void)layout_d, (void)algo, (void)memory, (void)bytes,
+        (void)stream;
     return told("lt-matmul", 0, 0, 0);
 }

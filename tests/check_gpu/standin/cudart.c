@@ -66,10 +66,11 @@ void __cudaUnregisterFatBinary(void **handle)
     (void)handle;
 }
 
-void __cudaRegisterFunction(void **handle, const char *host, char *device, const char *name, int limit,
-                            uint3 *tid, uint3 *bid, dim3 *block, dim3 *grid, int *warp)
+void __cudaRegisterFunction(void **handle, const char *host, char *device, const char *name,
+                            int limit, uint3 *tid, uint3 *bid, dim3 *block, dim3 *grid, int *warp)
 {
-    (void)handle, (void)device, (void)limit, (void)tid, (void)bid, (void)block, (void)grid, (void)warp;
+    (void)handle, (void)device, (void)limit, (void)tid, (void)bid, (void)block, (void)grid,
+        (void)warp;
     if (function_count < FUNCTIONS) {
         functions[function_count].host = host;
         functions[function_count++].name = name;
@@ -83,7 +84,8 @@ void __cudaRegisterVar(void **handle, char *host, char *address, const char *nam
     (void)global;
 }
 
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, struct CUstream_st *stream)
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,
+                                     struct CUstream_st *stream)
 {
     configuration.grid = grid;
     configuration.block = block;
@@ -115,22 +117,23 @@ static const char *name_of(const void *host)
     return "?";
 }
 
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **arguments, size_t shared,
-                               cudaStream_t stream)
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void **arguments,
+                               size_t shared, cudaStream_t stream)
 {
     FILE *file = log_file();
 
     (void)arguments, (void)stream;
     if (file)
-        fprintf(file, "launch %s %ux%ux%u %ux%ux%u %zu\n", name_of((const void *)kernel), grid.x, grid.y,
-                grid.z, block.x, block.y, block.z, shared);
+        fprintf(file, "launch %s %ux%ux%u %ux%ux%u %zu\n", name_of((const void *)kernel), grid.x,
+                grid.y, grid.z, block.x, block.y, block.z, shared);
     return cudaSuccess;
 }
 
-cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arguments, size_t shared,
-                             cudaStream_t stream)
+cudaError_t cudaLaunchKernel(const void *host, dim3 grid, dim3 block, void **arguments,
+                             size_t shared, cudaStream_t stream)
 {
-    return __cudaLaunchKernel((cudaKernel_t)(uintptr_t)host, grid, block, arguments, shared, stream);
+    return __cudaLaunchKernel((cudaKernel_t)(uintptr_t)host, grid, block, arguments, shared,
+                              stream);
 }
 
 /* ---- memory ---- */
@@ -165,8 +168,9 @@ cudaError_t cudaFreeHost(void *pointer)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    static const char *const ways[] = {"copy host-to-host", "copy host-to-device", "copy device-to-host",
-                                       "copy device-to-device", "copy default"};
+    static const char *const ways[] = {"copy host-to-host", "copy host-to-device",
+                                       "copy device-to-host", "copy device-to-device",
+                                       "copy default"};
 
     (void)stream;
     memmove(to, from, bytes);
