@@ -30,7 +30,7 @@ BF16_INLINE float f32_from_bits(uint32_t u)
     return f;
 }
 
-/* A product that no compiler for a GPU may join with what is added to it. */
+/* A product that nvcc must not fuse with a sum that it is added to. */
 BF16_INLINE float f32_product(float a, float b)
 {
 #ifdef __CUDA_ARCH__

@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* All zero is an empty buffer.  After a failed allocation `failed` stays set and appends do
- * nothing, so that a caller checks once, at the end. */
+/* Initialize with zeros.  After a failed allocation `failed` stays set and appends do nothing, so
+ * that a caller checks once, at the end. */
 struct buffer {
     char *data; /* size bytes and a terminating NUL */
     size_t size, capacity;
@@ -13,7 +13,8 @@ struct buffer {
 };
 
 void buffer_append(struct buffer *b, const void *bytes, size_t size);
-/* Room for `more` bytes behind the last; who writes n of them adds n to size.  NULL: failed. */
+/* Makes room for `more` bytes and returns where they begin, or NULL.  The caller writes n of them and
+ * adds n to size. */
 char *buffer_room(struct buffer *b, size_t more);
 void buffer_text(struct buffer *b, const char *text);
 void buffer_format(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));

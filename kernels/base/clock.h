@@ -7,7 +7,7 @@
 
 enum { CLOCK_SECOND = 1000000000 };
 
-/* Nanoseconds since some fixed moment. */
+/* Returns nanoseconds since some fixed moment. */
 static inline int64_t clock_ns(void)
 {
     struct timespec t;

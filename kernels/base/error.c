@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of the UTF-8 character at p, 0 when there is none. */
+/* Returns the bytes of the UTF-8 character at p, 0 when there is none. */
 static int character(const unsigned char *p)
 {
     int more = *p < 0x80                 ? 0
@@ -23,8 +23,8 @@ static int character(const unsigned char *p)
     return more + 1;
 }
 
-/* What comes from files and requests goes into errors: keep those one line of UTF-8, so that they
- * fit a log and a JSON string, also where a buffer's end cut a character. */
+/* Makes an error's text one line of UTF-8, so that it fits a log and a JSON string: it may quote any
+ * bytes of a file or request, or end in the middle of a character. */
 static void clean(char *text)
 {
     unsigned char *p = (unsigned char *)text;

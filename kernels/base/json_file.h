@@ -12,10 +12,10 @@ enum json_file_flags {
     JSON_FILE_PYTHON = 4, /* as Python's json reads it, see json_python.h */
 };
 
-/* The object in FOLDER/NAME; the caller owns it.  folder may be NULL.  NULL with an error (400)
- * that names the path, the line and what is wrong, also for a folder, a list, or a file over
- * 100 MB; NULL without an error for an optional file that is not there.  Of a key that comes twice
- * the last counts, unless the flags refuse that.  err must not be NULL. */
+/* Returns the object in FOLDER/NAME (folder may be NULL); the caller owns it.  NULL with an error
+ * (400) that names the path, the line and what is wrong, also for a folder, a list, or a file over
+ * 100 MB.  NULL without an error for an optional file that is not there.  If a key comes twice the
+ * last one counts, unless the flags refuse that.  err must not be NULL. */
 json_t *json_file_read(const char *folder, const char *name, unsigned flags, struct error *err);
 
 #endif

@@ -2,11 +2,11 @@
 #ifndef SAMEBIT_NEAREST_H
 #define SAMEBIT_NEAREST_H
 
-/* Insertions, deletions and exchanges that make one name the other; of long names only the first
- * 95 bytes count. */
+/* Returns how many insertions, deletions and replacements turn one name into the other, looking at
+ * the first 95 bytes of each. */
 int name_distance(const char *a, const char *b);
 
-/* Whether two names are close enough to be taken for a slip of the fingers. */
+/* Returns whether two names are so close that one may be a typing error for the other. */
 int name_is_near(const char *a, const char *b);
 
 #endif

@@ -36,7 +36,7 @@ static unsigned dtype_bits(const char *name)
 
 /* ---- one entry ---- */
 
-/* Elements of a JSON shape, and its first TENSOR_MAX_RANK extents. */
+/* Reads a JSON shape: the number of its elements, and its first TENSOR_MAX_RANK extents. */
 static int read_shape(const json_t *shape, int64_t *extents, uint64_t *elements, struct error *err)
 {
     size_t rank = json_array_size(shape);
@@ -58,7 +58,7 @@ static int read_shape(const json_t *shape, int64_t *extents, uint64_t *elements,
     return 0;
 }
 
-/* A checked shape as "2,3", malloc'ed. */
+/* Returns a checked shape as "2,3", malloc'ed. */
 static char *shape_text(const json_t *shape)
 {
     struct buffer text = {0};
@@ -191,7 +191,7 @@ static int read_entries(struct safetensors *s, json_t *header, struct error *err
     return 0;
 }
 
-/* The entries, in order of offset, must cover the data section exactly. */
+/* Checks that the entries, in order of offset, cover the data section without holes or overlaps. */
 static int check_tiling(struct safetensors *s, uint64_t data_size, struct error *err)
 {
     uint64_t at = 0;
@@ -377,7 +377,8 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *s, co
 
 /* ---- writing ---- */
 
-/* A spec as the header says it, its data from *at on; NULL when its size does not fit. */
+/* Returns a spec as the header's JSON, with its data at *at, which it moves on; NULL when its size
+ * does not fit. */
 static json_t *describe(const struct safetensors_spec *spec, uint64_t *at)
 {
     uint64_t size = dtype_size(spec->dtype), begin = *at;

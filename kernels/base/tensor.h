@@ -34,15 +34,15 @@ size_t tensor_bytes(const struct tensor *t);  /* count x element size */
 int tensor_is_contiguous(const struct tensor *t);
 /* The part [first, first + count) along axis, as a view of the same data. */
 struct tensor tensor_slice(const struct tensor *t, int axis, int64_t first, int64_t count);
-/* Elements of the longest piece of t, along its last axes, that lies without gaps. */
+/* Returns the elements of the longest stretch, along t's last axes, that lies without gaps. */
 int64_t tensor_piece(const struct tensor *t);
-/* Where element i, in row-major order, lies: in elements from data. */
+/* Returns where element i (in row-major order) lies, in elements from data. */
 int64_t tensor_offset(const struct tensor *t, int64_t i);
 
 /* Whether dst can be made of src: equal shape, and equal dtype, a float rounded to BF16, or one
  * widened to F64. */
 int tensor_can_copy(const struct tensor *dst, const struct tensor *src);
-/* n neighbouring elements, of dtypes that tensor_can_copy allows. */
+/* Converts n neighbouring elements, between dtypes that tensor_can_copy allows. */
 void tensor_convert(enum dtype to_dtype, void *to, enum dtype from_dtype, const void *from,
                     int64_t n);
 

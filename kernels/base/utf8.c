@@ -1,8 +1,8 @@
 /* utf8.c - see utf8.h. */
 #include "kernels/base/utf8.h"
 
-/* The range that the second byte must be in (Unicode, table 3-7); returns the size of the character
- * that a first byte opens, 0 for none. */
+/* Returns the size of the character that a first byte opens, 0 for none; low and high are the range
+ * of its second byte (Unicode, table 3-7). */
 static int second_byte(unsigned char first, unsigned char *low, unsigned char *high)
 {
     *low = 0x80;

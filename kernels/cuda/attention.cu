@@ -15,7 +15,7 @@ enum {
     WEIGHT_LEAST = 45
 };
 
-/* x [H, T, K] against w [G, ., .], whose axis 1 has strides; y is left to the caller. */
+/* Returns the product of x [H, T, K] and w [G, ., .], whose axis 1 may have any stride; y is not set. */
 static struct matmul heads_product(const struct op_call *call, int x_least)
 {
     const struct tensor *x = call->in[0], *w = call->in[1];
@@ -97,7 +97,7 @@ struct mask {
     int padding; /* the first keys that no query sees */
 };
 
-/* Row (head * tokens + token) blockIdx.x; its keys in turns. */
+/* A block computes row blockIdx.x, which is head * tokens + token; its threads share the keys. */
 static __global__ void causal_mask_kernel(struct mask m)
 {
     const bf16 *x = row_at(m.x, blockIdx.x);

@@ -26,7 +26,7 @@ int cuda_check(cudaError_t error)
     if (error == cudaSuccess)
         return 0;
     last_failure = error;
-    cudaGetLastError(); /* it has been told; the next launch starts clean */
+    cudaGetLastError(); /* clears it, so that the next launch does not report it again */
     return -1;
 }
 
@@ -158,7 +158,7 @@ static int aten_prepare(struct backend *b, enum op op, const struct op_call *cal
 
 /* ---- opening ---- */
 
-/* The number in "cuda:N", or -1. */
+/* Returns the number in "cuda:N", or -1. */
 static int read_ordinal(const char *device, struct error *err)
 {
     const char *digits = device + strlen("cuda:");

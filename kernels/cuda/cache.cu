@@ -3,7 +3,7 @@
 
 enum { THREADS = 256 };
 
-/* [heads, tokens, width] here and there; width and strides in units. */
+/* Both tensors are [heads, tokens, width]; width and strides are in units. */
 struct append_shape {
     int64_t tokens, width, from_head, from_token, to_head, to_token;
 };

@@ -7,7 +7,7 @@ enum { THREADS = 256, AXES = TENSOR_MAX_RANK - 1 };
 
 /* ---- to the device ---- */
 
-/* n neighbouring elements, rounded where the dtypes differ. */
+/* Sends n neighbouring elements to the device, rounded to bf16 where the dtypes differ. */
 static int upload(const struct cuda *cuda, enum dtype to_dtype, char *to, enum dtype from_dtype,
                   const char *from, int64_t n)
 {
@@ -64,7 +64,8 @@ int cuda_read(struct backend *b, void *host, const struct tensor *src)
 
 /* ---- on the device ---- */
 
-/* Where pieces of `piece` units begin: over all axes, those inside a piece having extent 1. */
+/* A tensor as pieces of `piece` contiguous units: the strides between pieces along every axis (an
+ * axis that lies within a piece has extent 1). */
 struct pieces {
     uint32_t piece, extent[AXES];
     int64_t stride[AXES]; /* in units */

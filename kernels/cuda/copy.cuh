@@ -1,10 +1,10 @@
-/* copy.cuh - tensors to the device, from it, and closed up on it. */
+/* copy.cuh - copies of tensors to the device, from it, and within it. */
 #ifndef SAMEBIT_CUDA_COPY_CUH
 #define SAMEBIT_CUDA_COPY_CUH
 
 #include "kernels/cuda/cuda_state.cuh"
 
-/* See copy and read of struct backend. */
+/* copy and read of struct backend. */
 int cuda_copy(struct backend *b, const struct tensor *dst, const struct tensor *src);
 int cuda_read(struct backend *b, void *host, const struct tensor *src);
 

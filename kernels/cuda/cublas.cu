@@ -10,7 +10,7 @@
 
 #include "kernels/cuda/cublas_api.h"
 
-/* What the recorded lines hold as numbers. */
+/* The recorded lines hold these types as numbers. */
 static_assert(CUDA_R_16BF == 14 && CUDA_R_32F == 0, "types");
 static_assert(CUBLAS_COMPUTE_32F == 68 && CUBLAS_GEMM_DEFAULT_TENSOR_OP == 99, "computation");
 static_assert(CUBLAS_DEFAULT_MATH == 0 && CUBLAS_OP_N == 0 && CUBLAS_OP_T == 1, "modes");

@@ -1,5 +1,5 @@
-/* cublas_api.h - the calls of cuBLAS and cuBLASLt that we make, as a table, so that they can be
- * recorded where they leave us.  The only file that includes the library's headers. */
+/* cublas_api.h - the functions of cuBLAS and cuBLASLt that we call, as a table of pointers, so that a
+ * test can record every call.  The only file that includes the library's headers. */
 #ifndef SAMEBIT_CUDA_CUBLAS_API_H
 #define SAMEBIT_CUDA_CUBLAS_API_H
 
@@ -43,7 +43,7 @@ struct cublas_api {
                              cudaStream_t);
 };
 
-/* The library itself. */
+/* Returns the table of the library's own functions. */
 const struct cublas_api *cublas_api_direct(void);
 
 /* The library, with a line appended to the file for every product.  compute 0: products (and
@@ -63,7 +63,7 @@ const struct cublas_api *cublas_api_direct(void);
  * does not link it. */
 __attribute__((weak)) const struct cublas_api *cublas_api_recording(const char *path, int compute);
 
-/* The largest power of two, at most 256, that the pointer is a multiple of. */
+/* Returns the alignment of a pointer in bytes: a power of two, at most 256. */
 static inline uint32_t cublas_alignment(const void *pointer)
 {
     const uintptr_t address = (uintptr_t)pointer | 256;

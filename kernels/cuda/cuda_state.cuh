@@ -1,4 +1,4 @@
-/* cuda_state.cuh - what every .cu of the backend shares: its state, and how failures are told. */
+/* cuda_state.cuh - what every .cu of the backend shares: its state, and how it reports failures. */
 #ifndef SAMEBIT_CUDA_STATE_CUH
 #define SAMEBIT_CUDA_STATE_CUH
 
@@ -21,14 +21,14 @@ static inline const struct cuda *cuda_of(const struct op_call *call)
     return (const struct cuda *)call->backend->state;
 }
 
-/* 0, or -1 where CUDA failed; what it said is kept for this thread. */
+/* Returns 0, or -1 where CUDA failed; its message is kept for this thread. */
 int cuda_check(cudaError_t error);
-/* That, or NULL. */
+/* Returns the message of this thread's last failure, or NULL. */
 const char *cuda_trouble(void);
-/* Makes the device the calling thread's. */
+/* Selects the device for the calling thread. */
 int cuda_enter(const struct cuda *cuda);
 
-/* 0, or -1 where a launch was refused. */
+/* Returns 0, or -1 where the last launch was refused. */
 static inline int cuda_launched(void)
 {
     return cuda_check(cudaGetLastError());

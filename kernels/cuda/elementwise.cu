@@ -1,4 +1,4 @@
-/* elementwise.cu - operations that treat every element alike.
+/* elementwise.cu - operations on each element by itself.
  *
  * Bound by memory: 128 bits a thread where tensors are contiguous, else one element. */
 #include "kernels/cuda/rows.cuh"

@@ -24,7 +24,7 @@ size_t cuda_pack_linear_bytes(const struct tensor *plain)
     return panels_words(plain) * sizeof(uint32_t) + panels_count(plain) * sizeof(int);
 }
 
-/* The exponent of an element, 0 of a denormal, as if large of zero. */
+/* Returns the exponent of an element as bf16 stores it: 0 for a denormal, a large one for zero. */
 static __forceinline__ __device__ int exponent_of(bf16 b)
 {
     return b & NUMBER_WITHOUT_SIGN ? b >> 7 & 0xff : 0xff;
@@ -35,7 +35,7 @@ static __forceinline__ __device__ int lesser(int a, int b)
     return a < b ? a : b;
 }
 
-/* The least of all threads' values, in every thread. */
+/* Returns, in every thread, the smallest of all threads' values. */
 static __device__ int block_least(int least)
 {
     __shared__ int of_warp[PACK_THREADS / WARP];
@@ -50,7 +50,8 @@ static __device__ int block_least(int least)
     return least;
 }
 
-/* A block a panel; a thread has every 16th 4 pairs of a column. */
+/* A block packs one panel; a thread packs 4 pairs of one column, then the 4 that are 16 pairs further
+ * on, and so on. */
 static __global__ void pack_kernel(const bf16 *plain, int N, int K, uint32_t *packed, int *x_least)
 {
     const int c = (int)threadIdx.x % PANEL, n = (int)blockIdx.x * PANEL + c;

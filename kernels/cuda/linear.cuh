@@ -2,9 +2,9 @@
  *
  * Panels of 64 columns, one after the other: uint32 [pairs][64], the element of even k in the
  * low half, that of odd k in the high one; pairs = ceil(K / 2) rounded up to 16.  What lies beyond
- * K or N is zero; no bit of the checkpoint's is lost, denormals are kept.  Behind the last panel an
- * int for each: the least exponent of an x whose plain chains with it are exact (products.cuh).
- * The same for every numerics: nothing needs the plain weight once it is packed. */
+ * K or N is zero; all bits of the checkpoint are kept, denormals too.  Behind the last panel is an int
+ * for each panel: how small the exponents of x may be for plain chains to be exact (products.cuh).
+ * Every numerics uses this form: nothing needs the plain weight once it is packed. */
 #ifndef SAMEBIT_CUDA_LINEAR_CUH
 #define SAMEBIT_CUDA_LINEAR_CUH
 

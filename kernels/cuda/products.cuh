@@ -1,14 +1,15 @@
 /* products.cuh - the operands of a matrix product, and when its chains may be plain.
  *
  * y[r, n] = sum over k of x[r, k] * w[n, k], in the orders of numerics.h, "products".  Every output
- * is a sum of its own: tiles, warps and blocks are free.
+ * is a sum of its own, so how outputs are shared out over warps and blocks changes no bit.
  *
  * Plain chains.  PAIRS flush denormal inputs and results (kernels/products.h).  A bf16 of exponent
  * e is a multiple of 2^(e-7), so with ex, ew the least exponents among the non-zero elements that
  * meet in a chain, every product is a multiple of q = 2^(ex+ew-14), and so is every partial sum,
  * rounded or not.  If q >= 2^-126 and no operand is denormal there is nothing to flush, and
- * __fmaf_rn alone gives the same bits.  Otherwise the exact path asks after every step.  `least`
- * below are exponents as bf16 stores them (bias 127): ex + ew >= 2 * 127 + 14 - 126 = 142. */
+ * __fmaf_rn alone gives the same bits: a "plain" chain.  Otherwise the "exact" chain looks for a
+ * denormal after every step.  Names with `least` are exponents as bf16 stores them (bias 127):
+ * plain needs ex + ew >= 2 * 127 + 14 - 126 = 142. */
 #ifndef SAMEBIT_CUDA_PRODUCTS_CUH
 #define SAMEBIT_CUDA_PRODUCTS_CUH
 
@@ -16,15 +17,15 @@
 #include "kernels/products.h"
 
 enum {
-    LEAST_BOTH = 142,  /* ex + ew that makes chains plain */
-    LEAST_NEVER = 512, /* of an x that meets denormals */
+    LEAST_BOTH = 142,  /* ex + ew from which on chains may be plain */
+    LEAST_NEVER = 512, /* for x, where w has denormals: chains are never plain */
     PANEL = 64,        /* columns of a panel */
     PANEL_GROUP = 16,  /* pairs of k that a panel is padded to a multiple of, with zeros */
     NUMBER_WITHOUT_SIGN = 0x7fff,
     EXPONENT = 0x7f80
 };
 
-/* How the right operand lies.
+/* How the right operand lies in memory.
  *   PANELS   linear's packed weight (linear.cuh)
  *   KEYS     [n, k], k contiguous
  *   VALUES   [k, n], n contiguous */
@@ -61,19 +62,19 @@ static inline __host__ __device__ int product_pairs_padded(int K)
     return (K + 2 * PANEL_GROUP - 1) / (2 * PANEL_GROUP) * PANEL_GROUP;
 }
 
-/* The least exponent that x may have where chains are to be plain. */
+/* Returns the smallest exponent that elements of x may have for plain chains with this column. */
 static __forceinline__ __device__ int x_least_of(const struct matmul &p, int column)
 {
     return p.panel_least ? p.panel_least[column / PANEL] : p.x_least;
 }
 
-/* Whether an element makes plain chains unsafe. */
+/* Returns whether an element is too small for plain chains. */
 static __forceinline__ __device__ bool is_below(bf16 b, int least)
 {
     return (b & NUMBER_WITHOUT_SIGN) && (b >> 7 & 0xff) < least;
 }
 
-/* A denormal counts as zero: product_flushed before it is widened. */
+/* Returns the element, or zero for a denormal: product_flushed, still as bf16. */
 static __forceinline__ __device__ bf16 denormal_flushed(bf16 b)
 {
     return (bf16)(b & EXPONENT ? b : b & 0x8000);
@@ -96,7 +97,7 @@ union bf16_part {
     uint32_t pair[4];
 };
 
-/* `count` (8 or 4) elements from p on, zero from the `most`-th on. */
+/* Loads `count` (8 or 4) elements from p on; those from number `most` on are zero. */
 template <int count>
 static __forceinline__ __device__ union bf16_part bf16_read(const bf16 *p, int most)
 {
@@ -116,7 +117,7 @@ static __forceinline__ __device__ union bf16_part bf16_read(const bf16 *p, int m
     return part;
 }
 
-/* A pair of column n of a head, zero beyond N and K. */
+/* Loads a pair of column n of a head; zero beyond N and K. */
 template <enum layout LAYOUT>
 static __forceinline__ __device__ uint32_t w_pair(const struct matmul &p, int head, int n, int pair)
 {
@@ -134,7 +135,7 @@ static __forceinline__ __device__ uint32_t w_pair(const struct matmul &p, int he
     return (uint32_t)w[0] | (k + 1 < p.K ? (uint32_t)w[step] << 16 : 0);
 }
 
-/* y = bf(sum (+ bias)), where there is such an element. */
+/* Stores y = bf(sum (+ bias)), if y has such an element. */
 static __forceinline__ __device__ void product_finish(const struct matmul &p, int head, int row,
                                                       int n, float sum)
 {

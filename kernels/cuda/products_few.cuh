@@ -30,14 +30,14 @@ template <int ROWS> struct few_memory {
     float total[ROWS][WARP];
 };
 
-/* A group as it was loaded: PANELS have both elements of a pair in `low`. */
+/* A group of pairs as it was loaded; of PANELS `low` has both elements of a pair. */
 template <enum layout LAYOUT> struct few_group {
     uint32_t low[few_pairs(LAYOUT)], high[LAYOUT == PANELS ? 1 : few_pairs(LAYOUT)];
 };
 
 /* A column of w. */
 struct few_column {
-    const void *w; /* of k = 0; NULL: there is none */
+    const void *w; /* its element of k = 0; NULL: beyond the last column */
     int64_t step;  /* elements (PANELS: pairs) from one k (pair) to the next */
 };
 
@@ -52,7 +52,7 @@ static __forceinline__ __device__ struct few_column few_column_of(const struct m
     return few_column{n < p.N ? (const bf16 *)p.w + head * p.w_head + n : NULL, p.w_step};
 }
 
-/* The group that begins at k, if that is before `end`. */
+/* Loads the group that begins at k, if that is before `end`. */
 template <enum layout LAYOUT>
 static __forceinline__ __device__ void few_load(struct few_group<LAYOUT> *g,
                                                 const struct few_column &c, int k, int end)
@@ -85,7 +85,8 @@ static __forceinline__ __device__ uint32_t few_pair(const struct few_group<LAYOU
         return g.low[i] | g.high[i] << 16;
 }
 
-/* Whether one of a group's elements is too small; of PANELS x_least speaks for all of them. */
+/* Returns whether an element of a group is too small for plain chains.  For PANELS that is known from
+ * x_least. */
 template <enum layout LAYOUT>
 static __forceinline__ __device__ bool few_below(const struct few_group<LAYOUT> &g, int least)
 {
@@ -99,8 +100,8 @@ static __forceinline__ __device__ bool few_below(const struct few_group<LAYOUT> 
     return below;
 }
 
-/* Elements from k on of the block's rows, as f32, zero beyond `end`; all lanes of the warp call it.
- * Whether one is too small. */
+/* Loads elements from k on of the block's rows, as f32, zero beyond `end`; returns whether one is too
+ * small for plain chains.  All lanes of the warp call it. */
 template <int ROWS>
 static __forceinline__ __device__ bool few_widen(const struct matmul &p, int head, int k, int end,
                                                  int least, float (*to)[FEW_X / ROWS])
@@ -155,7 +156,8 @@ static __forceinline__ __device__ void few_plain(const struct few_group<LAYOUT> 
     }
 }
 
-/* Elements [k, end) one by one.  Reads w again, which still is near: registers have no index. */
+/* Adds elements [k, end) one by one, exactly.  It reads w again (from the cache): a loop cannot index
+ * what was loaded into registers. */
 template <int ROWS, enum layout LAYOUT>
 static __forceinline__ __device__ void few_exact(const struct matmul &p, int head, int n, int k,
                                                  int end, const float (*x)[FEW_X / ROWS],
@@ -174,7 +176,7 @@ static __forceinline__ __device__ void few_exact(const struct matmul &p, int hea
     }
 }
 
-/* x from k on, in a slice that began `k` elements before. */
+/* Returns x from element k of the slice on. */
 template <int ROWS>
 static __forceinline__ __device__ const float (*few_from(const float (*x)[FEW_X / ROWS],
                                                          int k))[FEW_X / ROWS]
@@ -182,7 +184,7 @@ static __forceinline__ __device__ const float (*few_from(const float (*x)[FEW_X 
     return (const float(*)[FEW_X / ROWS])(&x[0][k]);
 }
 
-/* The chains over k [first, end) of column n. */
+/* Computes the chains over k in [first, end) of column n. */
 template <int ROWS, enum layout LAYOUT>
 static __forceinline__ __device__ void few_chain(const struct matmul &p, int head, int n, int first,
                                                  int end, float (*x)[FEW_X / ROWS], float *acc)

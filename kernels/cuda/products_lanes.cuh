@@ -1,8 +1,8 @@
 /* products_lanes.cuh - the orders of PyTorch's own loops: DOT8, FOUR and CHAIN; numerics avx2, and
  * small products.  No denormal is flushed.
  *
- * What is added apart is spread over warps: a warp of DOT8 has one of the 8 accumulators, a warp of
- * FOUR one of the 4 chains, a thread one column of ROWS rows. */
+ * Sums that are independent are shared out over warps: a warp of DOT8 has one of the 8 accumulators,
+ * a warp of FOUR one of the 4 chains; a thread has one column of ROWS rows. */
 #ifndef SAMEBIT_CUDA_PRODUCTS_LANES_CUH
 #define SAMEBIT_CUDA_PRODUCTS_LANES_CUH
 
@@ -15,7 +15,7 @@ enum {
     LANES_ROWS_MOST = 4
 };
 
-/* Elements [k, end) of the block's rows, at most a slice, as f32; by all threads. */
+/* Loads elements [k, end) of the block's rows, at most a slice, as f32.  All threads call it. */
 template <int ROWS>
 static __forceinline__ __device__ void lanes_widen(const struct matmul &p, int head, int k, int end,
                                                    float (*to)[LANES_SLICE])
@@ -48,7 +48,7 @@ static __forceinline__ __device__ float lanes8_sum(const float *v)
                      __fadd_rn(__fadd_rn(v[1], v[5]), __fadd_rn(v[3], v[7])));
 }
 
-/* r += r+4, r += r+2, r += r+1 of one lane. */
+/* Adds the accumulators of one lane: r += r+4, r += r+2, r += r+1. */
 template <int ROWS>
 static __forceinline__ __device__ float dot8_lane(const union dot8_memory<ROWS> &m, int row,
                                                   int lane)
@@ -62,7 +62,7 @@ static __forceinline__ __device__ float dot8_lane(const union dot8_memory<ROWS> 
     return __fadd_rn(__fadd_rn(v[0], v[2]), __fadd_rn(v[1], v[3]));
 }
 
-/* The whole 16s from k on, in one accumulator. */
+/* Adds the whole blocks of 16 from k on, in one accumulator. */
 template <enum layout LAYOUT>
 static __device__ float dot8_sixteens(const struct matmul &p, const bf16 *x, int head, int n, int k)
 {
@@ -79,7 +79,7 @@ static __device__ float dot8_sixteens(const struct matmul &p, const bf16 *x, int
     return lanes8_sum(tail);
 }
 
-/* The sum of one row and column from its accumulators and what is left of k. */
+/* Returns the sum of one row and column: its accumulators, then the rest of k. */
 template <int ROWS, enum layout LAYOUT>
 static __device__ float dot8_sum(const struct matmul &p, const union dot8_memory<ROWS> &m, int head,
                                  int row, int n)
@@ -99,7 +99,7 @@ static __device__ float dot8_sum(const struct matmul &p, const union dot8_memory
     return sum;
 }
 
-/* The warp's 8 of every 64 elements of k, of a slice that starts at k and has `count`. */
+/* Adds the warp's 8 of every 64 elements of k, in a slice of `count` elements that starts at k. */
 template <int ROWS, enum layout LAYOUT>
 static __forceinline__ __device__ void dot8_slice(const struct matmul &p, int head, int n, int k,
                                                   int count, const float (*x)[LANES_SLICE],
@@ -156,7 +156,7 @@ template <int ROWS> struct four_memory {
     float chain[FOUR_CHAINS][ROWS][WARP];
 };
 
-/* The warp's every fourth k of a slice; the last K % 4 go to chain 0. */
+/* Adds every fourth k of a slice, which are this warp's; the last K % 4 belong to chain 0. */
 template <int ROWS>
 static __forceinline__ __device__ void four_slice(const struct matmul &p, const bf16 *w, int k,
                                                   const float (*x)[LANES_SLICE], float *acc)

@@ -3,9 +3,9 @@
  * 256 threads of ROWS x 4 outputs each.  16 elements of k at a time lie in shared memory, widened
  * to f32 when they are stored there: an element is unpacked once for the block instead of by each
  * of the 16 threads that use it, so the inner loop is loads of 128 bits and fused multiply-adds
- * only (with 4 rows 16 of these for 2 loads: bound by arithmetic; 8 rows would leave no registers
- * for the sums of earlier blocks of k).  The next 16 are under way in registers meanwhile, and two
- * buffers make one barrier do. */
+ * only (with 4 rows, 16 of these for 2 loads: bound by arithmetic; 8 rows would leave no registers
+ * for the sums of earlier blocks of k).  Meanwhile the next 16 are loaded into registers.  With two
+ * buffers one barrier per 16 elements is enough. */
 #ifndef SAMEBIT_CUDA_PRODUCTS_TILE_CUH
 #define SAMEBIT_CUDA_PRODUCTS_TILE_CUH
 
@@ -26,14 +26,14 @@ template <int ROWS> struct tile_memory {
     int below[2]; /* [buffer]: an element was too small for plain chains */
 };
 
-/* What a thread fetches of 16 k: 8 elements of a row of x, if it has one, and 4 of w. */
+/* What a thread loads of 16 elements of k: 8 of a row of x, if it has one, and 4 of w. */
 struct tile_source {
     const bf16 *x, *w; /* of k = 0; x NULL: none */
     int x_k, w_k;      /* first k, from the start of the 16 */
     int w_most;        /* VALUES: columns that are there; KEYS: 0 where the column is not */
 };
 
-/* Which part of x and w a thread fetches: x by rows, w such that a warp's loads lie together. */
+/* Chooses what a thread loads: x by rows, w so that the loads of a warp are adjacent. */
 template <int ROWS, enum layout LAYOUT>
 static __forceinline__ __device__ struct tile_source tile_source_of(const struct matmul &p,
                                                                     int head, int thread)
@@ -133,7 +133,7 @@ template <int ROWS> struct tile_sums {
     float chain[ROWS][TILE_COLUMNS], total[ROWS][TILE_COLUMNS];
 };
 
-/* A block of k is complete. */
+/* Adds the sums of a finished block of k to the totals. */
 template <int ROWS>
 static __forceinline__ __device__ void tile_fold(struct tile_sums<ROWS> *s, bool first)
 {
@@ -175,8 +175,8 @@ static __forceinline__ __device__ void tile_step(struct tile_sums<ROWS> *s, cons
                                    : __fmaf_rn(rows[r], columns[c], s->chain[r][c]);
 }
 
-/* Odd k first.  `count`: elements of k that are there; zeros beyond change a plain chain by
- * nothing, but would turn the -0 of an exact one into +0. */
+/* Adds up to 16 elements of k, the odd one of each pair first.  `count`: how many there are.  Zeros
+ * beyond them would not change a plain chain, but would turn the -0 of an exact one into +0. */
 template <int ROWS>
 static __forceinline__ __device__ void tile_chains(struct tile_sums<ROWS> *s,
                                                    const struct tile_memory<ROWS> &m, int buffer,
@@ -221,7 +221,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) tile_kernel(struct mat
     union bf16_part x = tile_fetch_x(p, source, 0), w = tile_fetch_w<LAYOUT>(p, source, 0);
     struct tile_sums<ROWS> sums = {
     };
-    bool exact = false; /* from the first small element on */
+    bool exact = false; /* set by the first element that is too small for plain chains */
 
     if (thread < 2)
         memory.below[thread] = 0;
@@ -247,10 +247,10 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) tile_kernel(struct mat
     tile_finish<ROWS>(p, head, sums);
 }
 
-/* Blocks that keep a large GPU busy: below, smaller tiles do better. */
+/* As many blocks keep a large GPU busy: with fewer, smaller tiles are faster. */
 enum { TILE_BLOCKS_WANTED = 256 };
 
-/* Of the sizes 1, 2, 4 rows a thread. */
+/* Returns how many rows a thread computes: 1, 2 or 4. */
 static inline int tile_size(const struct matmul *p, int heads)
 {
     int size = 2;

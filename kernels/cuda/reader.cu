@@ -122,7 +122,7 @@ void cuda_reader_close(struct backend *b, struct reader *r)
 
     if (!r)
         return;
-    /* a slot that was sent and not waited for, after an error */
+    /* after an error, a slot may have been sent and not waited for */
     cudaStreamSynchronize(r->stream);
     pthread_mutex_lock(&pool->lock);
     r->next = pool->idle;

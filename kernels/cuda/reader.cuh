@@ -1,8 +1,8 @@
 /* reader.cuh - how values leave the device: pinned double buffers on a second stream.
  *
- * A value is copied on the operations' stream to the slot's own memory on the device, so that its
- * place may be written again; the slot then goes to pinned memory on the reader's stream.
- * Pinning is slow, so a reader that is closed waits for the next one to be opened. */
+ * A value is first copied, on the operations' stream, to the slot's memory on the device, so that
+ * later operations may overwrite the value; the slot then goes to pinned memory, on the reader's
+ * stream.  Pinning memory is slow, so a closed reader is kept for the next one that is opened. */
 #ifndef SAMEBIT_CUDA_READER_CUH
 #define SAMEBIT_CUDA_READER_CUH
 

@@ -27,7 +27,7 @@ static __forceinline__ __device__ float square(bf16 b)
     return __fmul_rn(v, v);
 }
 
-/* After `terms` terms: level j goes up to level j + 1 every 16^(j + 1) terms. */
+/* After `terms` terms: adds level j to level j + 1 every 16^(j + 1) terms. */
 static __forceinline__ __device__ void carry(float *level, int64_t terms)
 {
     bool more = true;
@@ -42,7 +42,7 @@ static __forceinline__ __device__ void carry(float *level, int64_t terms)
     }
 }
 
-/* Every 32nd square of the row from x on, `terms` of them. */
+/* Returns the cascade sum of `terms` squares: every 32nd element from x on. */
 static __forceinline__ __device__ float cascade(const bf16 *x, int64_t terms)
 {
     float level[LEVELS] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -65,7 +65,7 @@ static __forceinline__ __device__ float cascade(const bf16 *x, int64_t terms)
     return __fadd_rn(__fadd_rn(__fadd_rn(level[0], level[1]), level[2]), level[3]);
 }
 
-/* sum(x^2) of n >= 8, in every lane.  All lanes of the warp call it. */
+/* Returns sum(x^2) of n >= 8 elements in every lane.  All lanes of the warp call it. */
 static __device__ float sum_of_squares(const bf16 *x, int64_t n, int lane)
 {
     const int64_t terms = n / WARP, vectors = n / LANES;
@@ -86,7 +86,7 @@ static __device__ float sum_of_squares(const bf16 *x, int64_t n, int lane)
     return sum;
 }
 
-/* The same of n < 8, where the cascade has one lane: at most one term for each accumulator. */
+/* The same for n < 8, less than a vector: one term in each of 4 accumulators, the rest in the first. */
 static __device__ float sum_of_few(const bf16 *x, int64_t n)
 {
     float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -119,7 +119,7 @@ static __forceinline__ __device__ bf16 scaled(bf16 x, bf16 weight, float scale)
     return bf16_from_f32(__fmul_rn(bf16_to_f32(weight), bf16_to_f32(h)));
 }
 
-/* Thread `first` of `step` that write a row. */
+/* Writes elements first, first + step, ... of a row: this thread's share. */
 static __device__ void write_row(const struct norm &n, const bf16 *x, bf16 *y, float scale,
                                  int first, int step)
 {

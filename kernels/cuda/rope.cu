@@ -1,4 +1,4 @@
-/* rope.cu - heads turned by the tables of cos and sin. */
+/* rope.cu - rotary position embedding: heads rotated by the tables of cos and sin. */
 #include "kernels/cuda/rows.cuh"
 
 enum { THREADS = 128 };
@@ -18,7 +18,7 @@ static __forceinline__ __device__ bf16 rotate(bf16 x, bf16 cos, bf16 turned, bf1
     return bf16_from_f32(__fadd_rn(bf16_to_f32(a), bf16_to_f32(b)));
 }
 
-/* A thread has elements i and i + half of a head. */
+/* A thread computes elements i and i + half of a head. */
 static __global__ void rope_kernel(struct rope r)
 {
     const uint32_t at = blockIdx.x * blockDim.x + threadIdx.x, i = at % r.half;

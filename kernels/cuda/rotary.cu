@@ -1,7 +1,8 @@
 /* rotary.cu - see rotary.cuh.
  *
- * A table grows by pages of ROWS positions when one of them is first met.  A call's rows are copied
- * from it into pinned memory and go to the device on the operations' stream. */
+ * A table is made in pages of ROWS positions, each when one of its positions is first asked for.  The
+ * rows of a call are copied from it into pinned memory and go to the device on the operations'
+ * stream. */
 #include "kernels/cuda/rotary.cuh"
 
 #include <pthread.h>
@@ -58,7 +59,7 @@ void rotary_tables_close(struct rotary_tables *tables)
     free(tables);
 }
 
-/* The attributes' table, made where it is not there yet; NULL when there is no memory. */
+/* Returns the table for these attributes, which it makes if needed; NULL when there is no memory. */
 static struct table *table_of(struct rotary_tables *tables, const struct op_attrs *attrs)
 {
     const size_t size = (size_t)attrs->inv_freq_count * sizeof(float);
@@ -106,7 +107,7 @@ static int table_grow(struct table *t, int64_t pages)
     return 0;
 }
 
-/* The row of a position, [2 * half]; NULL when there is no memory. */
+/* Returns the row of a position, [2 * half]; NULL when there is no memory. */
 static const bf16 *table_row(struct table *t, int64_t position)
 {
     const int64_t page = position / ROWS;
@@ -122,7 +123,7 @@ static const bf16 *table_row(struct table *t, int64_t position)
     return t->page[page] + position % ROWS * 2 * t->half;
 }
 
-/* Sends `rows` rows, which fit a piece, from that position on. */
+/* Sends `rows` rows from that position on; they fit one piece of pinned memory. */
 static int send_rows(const struct cuda *cuda, struct table *t, int64_t position, int64_t rows,
                      bf16 *dst)
 {

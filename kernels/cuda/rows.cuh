@@ -1,5 +1,5 @@
-/* rows.cuh - where the rows of a bf16 tensor lie, as a kernel needs to know it; and eight elements
- * at a time. */
+/* rows.cuh - where the rows of a bf16 tensor lie, in a form to pass to a kernel; loads and stores of
+ * eight elements. */
 #ifndef SAMEBIT_CUDA_ROWS_CUH
 #define SAMEBIT_CUDA_ROWS_CUH
 

@@ -25,7 +25,7 @@ static struct attention attention_of(const struct op_call *call)
     return a;
 }
 
-/* By the columns of ACROSS elements that cover D. */
+/* Indexed by how many columns of ACROSS elements cover D, less one. */
 static attention_kernel *const tile_kernels[SDPA_WIDEST / ACROSS] = {
     sdpa_tile_kernel<1>, sdpa_tile_kernel<2>, sdpa_tile_kernel<3>, sdpa_tile_kernel<4>};
 

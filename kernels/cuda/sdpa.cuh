@@ -35,7 +35,8 @@ struct sdpa_state {
     float max, sum; /* sum: in lane 0 of the row's warp */
 };
 
-/* Of a row at a block: keys it sees, and those in whole vectors of ATen's, counted in the block. */
+/* One row and one block of keys: how many of the keys it sees, and how many are in whole vectors of
+ * ATen's. */
 struct sdpa_block {
     int from, to, N, whole;
 };
@@ -58,7 +59,7 @@ static __forceinline__ __device__ float sdpa_score(const struct sdpa &s, const s
                     : __fmul_rn(seen ? x[j] : -INFINITY, s.scale);
 }
 
-/* This lane's scores, -inf beyond N; returns the block's maximum. */
+/* Reads this lane's scores, -inf beyond N; returns the maximum of the block of keys. */
 static __forceinline__ __device__ float
 sdpa_scores(const struct sdpa &s, const struct sdpa_block &b, const float *x, float *e)
 {
@@ -81,8 +82,8 @@ sdpa_scores(const struct sdpa &s, const struct sdpa_block &b, const float *x, fl
     return __any_sync(WHOLE_WARP, nan) ? NAN : most;
 }
 
-/* e = FEXP(e - most) of the keys in whole vectors, `left` for those left over; returns the sum of the
- * former in lane 0. */
+/* e = FEXP(e - most) for the keys in whole vectors, `left` for the others; returns the sum over the
+ * keys in whole vectors, in lane 0. */
 static __forceinline__ __device__ float sdpa_weights(int lanes, const struct sdpa_block &b,
                                                      float most, float left, float *e)
 {
@@ -103,8 +104,8 @@ static __forceinline__ __device__ float sdpa_weights(int lanes, const struct sdp
     return sum;
 }
 
-/* A warp's: x [N] scores of a row, e [SDPA_SLOTS] this lane's weights, not rounded.  Returns what the
- * sums of earlier blocks are to be multiplied by.  The keys left over are within one slot. */
+/* One warp: x [N] are the scores of a row, e [SDPA_SLOTS] becomes this lane's weights, not rounded.
+ * Returns the factor for the sums of earlier blocks.  Keys outside whole vectors are in one slot. */
 static __forceinline__ __device__ float sdpa_softmax(const struct sdpa &s,
                                                      const struct sdpa_block &b, const float *x,
                                                      float *e, struct sdpa_state *state)
@@ -162,7 +163,7 @@ static __forceinline__ __device__ float sdpa_sum_in_lanes(const Query &q, const 
     return __fadd_rn(__fadd_rn(s[0], s[2]), __fadd_rn(s[1], s[3]));
 }
 
-/* Whether key j of N is summed in 8 lanes, in a group of `rows`. */
+/* Returns whether the score of key j of N is summed in 8 lanes (else 4), in a group of `rows`. */
 static __forceinline__ __device__ bool sdpa_is_wide(int rows, int j, int N)
 {
     return rows > 1 && N > 1 && j >= N - N % 4;

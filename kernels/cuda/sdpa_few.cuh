@@ -37,7 +37,7 @@ static __forceinline__ __device__ void few_scores(const struct attention &a, str
     }
 }
 
-/* The first warp: scores to weights, and the factor for what there is. */
+/* The first warp turns scores into weights, and sets the factor for the sums of earlier blocks. */
 static __forceinline__ __device__ void few_softmax(const struct attention &a, struct few *few,
                                                    const struct sdpa_block &b,
                                                    struct sdpa_state *state)
@@ -61,7 +61,7 @@ static __forceinline__ __device__ float part_get(const union bf16_part &part, in
     return i % 2 ? high_of(part.pair[i / 2]) : low_of(part.pair[i / 2]);
 }
 
-/* (v0*p0 + v2*p2) + (v1*p1 + v3*p3) of VECTOR columns. */
+/* Returns (v0*p0 + v2*p2) + (v1*p1 + v3*p3) for VECTOR columns. */
 static __forceinline__ __device__ void four_keys(const bf16 *v, int64_t step, const float *p,
                                                  float *sum)
 {
@@ -81,7 +81,7 @@ static __forceinline__ __device__ void four_keys(const bf16 *v, int64_t step, co
     }
 }
 
-/* Sums of `fours` times four keys into few->kept [fours][D]. */
+/* Stores the sums of each of `fours` groups of four keys in few->kept [fours][D]. */
 static __forceinline__ __device__ void keep_fours(const struct attention &a, struct few *few,
                                                   const bf16 *v, const float *p, int fours)
 {
@@ -153,7 +153,7 @@ static __forceinline__ __device__ float values_chained(const struct attention &a
 
 /* ---- a row ---- */
 
-/* Row a.row + blockIdx.x of query head blockIdx.y; gridDim.x: rows of the group. */
+/* A block computes row a.row + blockIdx.x of query head blockIdx.y; the group has gridDim.x rows. */
 static __global__ void __launch_bounds__(SDPA_THREADS) sdpa_few_kernel(struct attention a)
 {
     __shared__ struct few few;

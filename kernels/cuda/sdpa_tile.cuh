@@ -64,7 +64,7 @@ static __forceinline__ __device__ void read_rows(const void *four, float *row)
 
 /* ---- query times keys ---- */
 
-/* Columns [d, d + STEP) of the first `keys` keys. */
+/* Loads columns [d, d + STEP) of the first `keys` keys into shared memory. */
 static __forceinline__ __device__ void
 tile_read_keys(const struct attention &a, const struct tile &tile, const bf16 *k, int d, int keys)
 {
@@ -84,7 +84,7 @@ tile_read_keys(const struct attention &a, const struct tile &tile, const bf16 *k
     }
 }
 
-/* Four more columns, from `d` of the queries and `column` of what is kept. */
+/* Adds four more columns of D: from `d` on of the queries, from `column` on of the loaded keys. */
 template <int HALVES>
 static __forceinline__ __device__ void tile_chain(const struct tile &tile, int d, int column,
                                                   float (*sum)[8])
@@ -106,7 +106,7 @@ static __forceinline__ __device__ void tile_chain(const struct tile &tile, int d
     }
 }
 
-/* Sums of chains so far, and the next begun. */
+/* Adds the finished chains to the totals and begins the next. */
 static __forceinline__ __device__ void tile_chain_ends(float (*sum)[8], float (*total)[8])
 {
 #pragma unroll
@@ -131,7 +131,7 @@ static __forceinline__ __device__ void tile_keep_scores(const struct tile &tile,
                       j % 4] = TWO ? __fadd_rn(total[r][j], sum[r][j]) : sum[r][j];
 }
 
-/* Scores of the first `keys` keys; others are not defined.  TWO: D is cut into two chains. */
+/* Computes the scores of the first `keys` keys; others are undefined.  TWO: D is cut into two chains. */
 template <bool TWO>
 static __forceinline__ __device__ void tile_scores(const struct attention &a,
                                                    const struct tile &tile, const bf16 *k, int keys)
@@ -181,7 +181,7 @@ tile_scores_in_lanes(const struct attention &a, const struct tile &tile, const b
                 : sdpa_sum_in_lanes<4>(q, k + j * a.k.row, (int)a.s.width);
 }
 
-/* Keys of a block whose scores are needed: without a mask the others are not looked at. */
+/* Returns how many keys of a block need scores: without a mask, those that some row of the tile sees. */
 static __forceinline__ __device__ int tile_keys(const struct attention &a, const struct tile &tile,
                                                 int n, int N)
 {
@@ -195,7 +195,7 @@ static __forceinline__ __device__ int tile_keys(const struct attention &a, const
 
 /* ---- softmax ---- */
 
-/* Each warp has two rows; all leave the scores before the weights take their place. */
+/* Each warp has two rows.  All have read the scores before the weights are written over them. */
 static __forceinline__ __device__ void tile_softmax(const struct attention &a,
                                                     const struct tile &tile, int n, int N,
                                                     struct sdpa_state *state)
@@ -244,7 +244,7 @@ tile_read_values(const struct attention &a, const struct tile &tile, const bf16 
     }
 }
 
-/* A chain over the keys [first, end), added to y. */
+/* Adds a chain over the keys [first, end) to y. */
 template <int COLUMNS>
 static __forceinline__ __device__ void tile_values(const struct attention &a,
                                                    const struct tile &tile, const bf16 *v,
@@ -281,7 +281,7 @@ static __forceinline__ __device__ void tile_values(const struct attention &a,
             y[r][c] = __fadd_rn(y[r][c], sum[r][c]);
 }
 
-/* y = 0 + (y * factor + weights . values): what is -0 becomes +0. */
+/* y = 0 + (y * factor + weights . values); the 0 turns a -0 into +0. */
 template <int COLUMNS>
 static __forceinline__ __device__ void tile_add_values(const struct attention &a,
                                                        const struct tile &tile, const bf16 *v,
@@ -304,7 +304,7 @@ static __forceinline__ __device__ void tile_add_values(const struct attention &a
             y[r][c] = __fadd_rn(0.0f, y[r][c]);
 }
 
-/* The barriers of tile_values are behind all who read the factors of the last keys. */
+/* Needs no barrier of its own: those of tile_values come after the last reads of the factors. */
 template <int COLUMNS>
 static __forceinline__ __device__ void
 tile_finish(const struct attention &a, const struct tile &tile, int64_t h,

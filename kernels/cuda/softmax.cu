@@ -17,8 +17,8 @@ struct softmax {
     int width, lanes; /* elements of a row; of the sum (numerics.h, "softmax") */
 };
 
-/* As signed integers these compare like the numbers; a NaN, least or greatest by its sign, makes
- * the row NaN either way: from the difference to the maximum, or from the element's own. */
+/* Returns an integer that compares as the number does.  A NaN becomes the smallest or the largest, by
+ * its sign; either way the row becomes NaN: by the maximum, or by the element's own exp. */
 static __forceinline__ __device__ int key_of(bf16 b)
 {
     return (int16_t)(b ^ (b & 0x8000 ? 0x7fff : 0));
@@ -29,7 +29,7 @@ static __forceinline__ __device__ int greater(int a, int b)
     return a > b ? a : b;
 }
 
-/* The row's maximum, in every thread. */
+/* Returns the row's maximum in every thread. */
 static __device__ float block_max(const bf16 *x, int n)
 {
     __shared__ int of_warp[THREADS_MOST / WARP];
@@ -58,7 +58,7 @@ static __forceinline__ __device__ int chunk_of(int n, int first)
     return n - first < CHUNK ? n - first : CHUNK;
 }
 
-/* Elements [first, first + CHUNK) of the row's e, by all threads. */
+/* Computes elements [first, first + CHUNK) of the row's e.  All threads call it. */
 static __forceinline__ __device__ void chunk_exp(const bf16 *x, int n, int first, float max,
                                                  float *e)
 {
@@ -68,7 +68,7 @@ static __forceinline__ __device__ void chunk_exp(const bf16 *x, int n, int first
         e[i] = exp_of(x[first + i], max);
 }
 
-/* Lane's elements of a chunk, in order; its first element of the row is its start. */
+/* Adds a lane's elements of a chunk in order.  Its sum starts as its first element of the row. */
 static __forceinline__ __device__ float lane_add(float acc, const float *e, int count, int lane,
                                                  int lanes, bool start)
 {
@@ -84,7 +84,7 @@ static __forceinline__ __device__ float lane_add(float acc, const float *e, int 
     return acc;
 }
 
-/* acc[l] += acc[l ^ d] for d = lanes / 2 .. 1.  All lanes of the warp call it. */
+/* Adds up the lanes: acc[l] += acc[l ^ d] for d = lanes / 2 .. 1.  All lanes of the warp call it. */
 static __forceinline__ __device__ float lanes_sum(float acc, int lanes)
 {
     for (int d = lanes / 2; d; d /= 2)
@@ -101,7 +101,7 @@ static __forceinline__ __device__ float sum_in_order(const float *e, int n)
     return sum;
 }
 
-/* 1 / sum(e), in every thread; e is left with the last chunk. */
+/* Returns 1 / sum(e) in every thread; e then holds the last chunk. */
 static __device__ float block_inverse(const bf16 *x, int n, int lanes, float max, float *e)
 {
     __shared__ float inverse;

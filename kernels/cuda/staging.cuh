@@ -1,7 +1,7 @@
-/* staging.cuh - the pinned memory through which the host's bytes reach the device.
+/* staging.cuh - pinned memory, in pieces, through which the host's bytes reach the device.
  *
- * Transfers go out on the operations' stream, so what follows them there sees them; the host waits
- * only where STAGING_PIECES of them are still under way. */
+ * Transfers are in the operations' stream, so later operations see them.  The host waits only while
+ * all STAGING_PIECES pieces are still being transferred. */
 #ifndef SAMEBIT_CUDA_STAGING_CUH
 #define SAMEBIT_CUDA_STAGING_CUH
 
@@ -15,7 +15,8 @@ struct staging;
 struct staging *staging_open(cudaStream_t stream);
 void staging_close(struct staging *s);
 
-/* A piece of STAGING_BYTES to write to, nobody else's until staging_send.  NULL: CUDA failed. */
+/* Returns a piece of STAGING_BYTES to write to; others wait until its staging_send.  NULL: CUDA failed.
+ */
 void *staging_take(struct staging *s);
 /* Starts the transfer of the piece's first bytes to the device's dst.  0 or -1. */
 int staging_send(struct staging *s, void *dst, size_t bytes);

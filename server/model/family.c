@@ -26,7 +26,7 @@ static int is_outside_input(const char *name)
     return strcmp(name, outside_inputs[0]) == 0 || strcmp(name, outside_inputs[1]) == 0;
 }
 
-/* Whether a row may read `name`; where not, *near becomes the most alike name that it may read. */
+/* Returns whether a row may read `name`.  If not, *near is the most similar name that it may read. */
 static int is_defined(const struct family *f, const struct family_row *row, const char *name,
                       const char **near)
 {

@@ -3,7 +3,7 @@
  * configs/families/NAME.json:
  *   "architectures": ["Qwen2ForCausalLM"],
  *   "before":  rows run once, first;  "input": the row of them that is layer 0's `x`;
- *   "layers":  "model.layers", the prefix of a layer's rows;
+ *   "layers":  "model.layers", the prefix of a layer's rows (a layer's output is model.layers.N);
  *   "layer":   rows run for every layer;  "after": rows run once, last;
  *   "aliases": {"embedding_output": "model.embed_tokens", ...}   names for values outside layers
  *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}    layer_N.KEY, layer_N_KEY, and KEY
@@ -15,8 +15,8 @@
  * A row is [name, op, "input input", {attribute: value}?].  An attribute's value is a number, a key
  * of config.json, "sqrt KEY", "rsqrt KEY", a word (NAME attributes), or an object that chooses
  * among these by layer type: {"sliding_attention": "sliding_window", "full_attention": 0}.
- * Inputs are rows before it in the same section, rows of "before", `tokens`, `positions`; in a
- * layer `x` is the layer's input and the row named `x` its output, which is `<layers>.N` outside.
+ * An input is a row before it in the same section, a row of "before", `tokens` or `positions`.  In a
+ * layer, `x` is the layer's input, and the row named `x` makes its output.
  */
 #ifndef SAMEBIT_FAMILY_H
 #define SAMEBIT_FAMILY_H
@@ -30,7 +30,7 @@ enum attention { ATTENTION_EAGER, ATTENTION_SDPA, ATTENTION_COUNT };
 const char *attention_name(enum attention attention);
 /* Returns the attention of that name ("eager", "sdpa"), or -1. */
 int attention_find(const char *name);
-/* The same, or a 400 of param "attention" that lists them. */
+/* Sets *out to the attention of that name.  Errors: 400 (param "attention"), listing the names. */
 int attention_read(const char *name, enum attention *out, struct error *err);
 
 enum family_section { FAMILY_BEFORE, FAMILY_LAYER, FAMILY_AFTER, FAMILY_SECTIONS };
@@ -60,7 +60,7 @@ struct family {
     char *layers; /* "model.layers" */
     char *mirror_file, *mirror_version;
     enum attention attention;
-    char **elsewhere; /* rows of the other attentions that this one does not have */
+    char **elsewhere; /* names of rows that only another attention has */
     enum attention *elsewhere_of;
     int elsewhere_count;
     struct family_row *rows[FAMILY_SECTIONS]; /* with the chosen attention's in their place */
@@ -75,13 +75,13 @@ struct family {
  * undefined input, duplicate name, wrong number of inputs, alias of no row) names file, section,
  * row and value. */
 struct family *family_open(const char *path, enum attention attention, struct error *err);
-/* The family of folder (its .json files) that lists the architecture; an unknown one is an error
- * that names the known ones and config.json. */
+/* Opens the family file in `folder` that lists the architecture of config.json.  If none does, the
+ * error names the architectures that are known. */
 struct family *family_for(const char *folder, const struct hf_config *config,
                           enum attention attention, struct error *err);
 void family_close(struct family *f);
 
-/* The attention that has a row which the chosen one has not, or -1. */
+/* Returns the attention that has this row where the chosen attention has not, or -1. */
 int family_elsewhere(const struct family *f, const char *row);
 
 /* Resolves a row's attributes for a layer (-1 outside the layers).  Does not set inv_freq. */

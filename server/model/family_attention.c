@@ -97,7 +97,7 @@ static int note_others(struct family *f, json_t *root, const json_t *chosen, str
     return 0;
 }
 
-/* Where the word "attention" stands in the layer, or -1. */
+/* Returns the index of the word "attention" in the layer's list of rows, or -1. */
 static int64_t place_of(const json_t *layer)
 {
     for (size_t i = 0; i < json_array_size(layer); i++) {

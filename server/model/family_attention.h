@@ -8,8 +8,8 @@
 
 #include "server/model/family.h"
 
-/* Puts the rows of f->attention in the place of the word "attention" in root's "layer", and notes
- * the rows that only other attentions have.  Errors: no such rows, none of that attention. */
+/* Replaces the word "attention" in the "layer" list of root by the rows of f->attention, and lists
+ * in f->elsewhere the rows that only other attentions have.  Errors: the file has no such rows. */
 int family_choose(struct family *f, json_t *root, struct error *err);
 
 #endif

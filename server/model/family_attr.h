@@ -10,7 +10,7 @@
 
 enum family_value_kind { VALUE_NUMBER, VALUE_KEY, VALUE_SQRT, VALUE_RSQRT, VALUE_WORD };
 
-/* One way to say a value.  layer_type: the layers it is for, NULL = all. */
+/* The value of an attribute, for the layers of one type (layer_type NULL: for all layers). */
 struct family_value {
     char *layer_type;
     enum family_value_kind kind;
@@ -24,14 +24,14 @@ struct family_attr {
     int count;
 };
 
-/* Reads attribute `key` of a row of op into *out, which is all zero.  Whatever happens, *out is
- * cleared with family_attr_clear.  Errors name the attribute and its value. */
+/* Reads attribute `key` of a row of op into *out, which is all zero.  The caller clears it with
+ * family_attr_clear, also after an error.  Errors name the attribute and its value. */
 int family_attr_read(struct family_attr *out, enum op op, const char *key, const json_t *value,
                      struct error *err);
 void family_attr_clear(struct family_attr *a);
 
-/* Writes the attribute's field of *out.  Errors: a missing key of config.json, a layer type that is
- * not listed, a number that is no whole one where a count is needed. */
+/* Sets the attribute's field of *out for a layer.  Errors: a key that config.json lacks, a layer
+ * type that is not listed, a number that is not whole where a count is needed. */
 int family_attr_resolve(const struct family_attr *a, const struct hf_config *config, int64_t layer,
                         struct op_attrs *out, struct error *err);
 

@@ -40,7 +40,7 @@ static int set_line(struct family *f, const char *name, int line)
     return found || family_elsewhere(f, name) >= 0;
 }
 
-/* A line, or an object of lines by attention; 0 where the object has none for this one. */
+/* Reads a line number, or the one of f's attention from an object of lines by attention (0: none). */
 static json_int_t line_of(const struct family *f, const json_t *value)
 {
     const json_t *chosen = json_object_get(value, attention_name(f->attention));

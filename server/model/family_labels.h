@@ -8,15 +8,16 @@
 
 #include "server/model/family.h"
 
-/* The row of that name among the first `limit` of a section, or NULL. */
+/* Returns the row of that name among the first `limit` of a section, or NULL. */
 struct family_row *family_find_row(const struct family *f, enum family_section section, int limit,
                                    const char *name);
-/* A copy of the string at `key`, which must be there, into *out. */
+/* Sets *out to a copy of the string at `key`, which must be there. */
 int family_read_text(const struct family *f, char **out, const json_t *root, const char *key,
                      struct error *err);
 
-/* "mirror" into mirror_version, mirror_file and the rows' lines; "aliases", "layer_aliases" and
- * "modules" into their lists.  The rows have been read. */
+/* Called when the rows have been read.  family_read_mirror reads "mirror" into mirror_version,
+ * mirror_file and the rows' lines; family_read_aliases reads "aliases", "layer_aliases" and
+ * "modules" into their lists. */
 int family_read_mirror(struct family *f, const json_t *root, struct error *err);
 int family_read_aliases(struct family *f, const json_t *root, struct error *err);
 

@@ -23,10 +23,10 @@ const char *hf_config_folder(const struct hf_config *c);
  * architectures says; architectures[0] where we do not know the model_type. */
 const char *hf_config_architecture(const struct hf_config *c);
 
-/* A number by key.  true and false count as 1 and 0, null as 0 for `sliding_window`.  Errors:
- * missing, not a number. */
+/* Reads a number.  true and false count as 1 and 0, null as 0 for `sliding_window`.  Errors: the
+ * key is missing, or not a number. */
 int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err);
-/* A positive whole number, as num_hidden_layers. */
+/* Reads a positive whole number, such as num_hidden_layers. */
 int hf_config_count(const struct hf_config *c, const char *key, int64_t *out, struct error *err);
 int hf_config_bool(const struct hf_config *c, const char *key, int otherwise);
 /* "full_attention" | "sliding_attention" of a layer (config's layer_types, or derived as the

@@ -1,4 +1,4 @@
-/* hf_config_parts.h - what the files of hf_config share; nobody else includes it.
+/* hf_config_parts.h - the fields of struct hf_config, for the files named hf_config*.c only.
  *
  * hf_config.c opens and looks up, hf_config_rules.c knows the config classes, hf_config_rope.c the
  * two spellings of the rope parameters. */
@@ -11,8 +11,8 @@
 
 #define HF_CONFIG_LARGEST ((int64_t)1 << 31) /* of any count */
 
-/* `root` is config.json as it is; `values` is the same with the defaults filled in and the derived
- * keys replaced, so that every question is one lookup. */
+/* `root` is config.json as it is.  `values` is a copy with the defaults filled in and the derived
+ * keys replaced: what transformers' config object would hold. */
 struct hf_config {
     char *folder, *path, *text;
     const char *name;                    /* of the architecture; in root or in rules */

@@ -108,7 +108,8 @@ static int read_llama3(const struct hf_config *c, const struct rope_source *from
         return -1;
     if (out->high_freq_factor <= out->low_freq_factor)
         return rope_bad(c, from, "high_freq_factor", err, "not above low_freq_factor");
-    /* The top-level key wins, then the one beside the factors, then the model's own length. */
+    /* As in transformers: the key at the top level of config.json, else the one beside the factors,
+     * else the model's own length. */
     if (!json_object_get(c->root, original) && json_object_get(from->parameters, original))
         return rope_number(c, from, original, &out->original_max_position_embeddings, err);
     if (hf_config_count(c,

@@ -169,7 +169,7 @@ static int check_activation(const struct hf_config *c, struct error *err)
                          name ? name : "?");
 }
 
-/* Replaces sliding_window by what the config class makes of it: 0 where it is not in force. */
+/* Replaces sliding_window by the window that is in force, 0 for none, as the config class does. */
 static int derive_window(struct hf_config *c, struct error *err)
 {
     int64_t window;

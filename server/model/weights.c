@@ -1,7 +1,8 @@
 /* weights.c - see weights.h.
  *
- * The checkpoint's files stay mapped; `slots` lists their tensors in name order.  A converted copy
- * is made under the one lock and lives until weights_release or weights_close. */
+ * The checkpoint's files stay mapped; `slots` lists their tensors in name order.  Where a tensor must
+ * be converted to bf16 or is not aligned, its first use makes a copy, under the lock, which lives
+ * until weights_release or weights_close. */
 #include "server/model/weights.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ struct slot {
     const struct safetensors_entry *entry;
     struct tensor tensor; /* bf16, contiguous and aligned, once `ready` */
     int ready;
-    void *copy; /* what tensor.data points to when the file's own bytes will not do */
+    void *copy; /* tensor.data, if it is not the file's own bytes; else NULL */
 };
 
 struct weights {
@@ -250,7 +251,7 @@ void weights_close(struct weights *w)
 
 /* ---- pages ---- */
 
-/* Starts reading a range that is needed soon. */
+/* Asks the kernel to start reading a mapped range that is needed soon. */
 static void ask_for_pages(const void *data, uint64_t size)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)data / page * page;
@@ -259,7 +260,7 @@ static void ask_for_pages(const void *data, uint64_t size)
         madvise((void *)first, (uintptr_t)data + (uintptr_t)size - first, MADV_WILLNEED);
 }
 
-/* Drops the whole pages of a mapped range; the neighbours' bytes on the pages at its ends stay. */
+/* Gives back the pages that lie wholly within a mapped range. */
 static void drop_pages(const void *data, uint64_t size)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -319,7 +320,7 @@ static int say_unfit(const struct slot *s, struct error *err)
                      s->file->path, e->name, e->dtype_text);
 }
 
-/* Makes the slot's tensor.  The caller holds the lock. */
+/* Makes the slot's bf16 tensor, if that has not been done.  The caller holds the lock. */
 static int prepare(struct slot *s, struct error *err)
 {
     const struct safetensors_entry *e = s->entry;

@@ -6,26 +6,26 @@
 #include "kernels/base/tensor.h"
 #include "kernels/base/error.h"
 
-struct weights; /* opaque; immutable and shared after weights_open */
+struct weights; /* opaque; any number of threads may use it: what changes inside it is locked */
 
 /* bf16 tensors stay mapped; f16 and f32 ones are converted to bf16 when they are used, as
  * from_pretrained(dtype=bfloat16) does.  Errors name the file and the tensor. */
 struct weights *weights_open(const char *folder, struct error *err);
 void weights_close(struct weights *w);
 
-/* The tensor as contiguous bf16, or NULL with an error when its dtype cannot be converted or there
- * is no memory; NULL without an error when the checkpoint has no such tensor.  As in transformers,
- * a name "model.X" that is not there is also looked for as "X". */
+/* Returns a tensor as contiguous bf16.  NULL with an error: its dtype cannot be converted, or there
+ * is no memory.  NULL without an error: the checkpoint has no such tensor.  As in transformers, a
+ * name "model.X" that is not there is also looked for as "X". */
 const struct tensor *weights_find(struct weights *w, const char *name, struct error *err);
 
 int weights_count(const struct weights *w);
-/* Bytes of all tensors as stored. */
+/* Returns the bytes of all tensors as they are stored. */
 uint64_t weights_bytes(const struct weights *w);
-/* Some bytes of a tensor are not needed again soon: gives back the pages that are mapped for them.
- * They still can be read. */
+/* Gives back the memory of bytes of a tensor that are not needed again soon.  They can still be
+ * read, from the file. */
 void weights_passed(const struct weights *w, const void *data, size_t bytes);
-/* A tensor is not needed again: gives back its pages, and its copy where it has been converted.  Its
- * data may be read again only after another weights_find. */
+/* Gives back the memory of a tensor that is not needed again, and its converted copy.  Its data may
+ * be read again only after another weights_find. */
 void weights_release(struct weights *w, const struct tensor *t);
 
 /* SHA-256 of the checkpoint's content, independent of how it is cut into files: over the tensors in

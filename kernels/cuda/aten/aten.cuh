@@ -1,7 +1,7 @@
 /* aten.cuh - what the files of torch-cuda share.
  *
- * This folder is compiled as PyTorch is, with nvcc's own contraction of products into sums, because
- * silu and the long softmax depend on it.  All other sums are written with _rn. */
+ * This folder is compiled as PyTorch is: nvcc may fuse a product and a sum, because silu and the
+ * softmax of long rows depend on it.  All other sums are written with _rn, which nvcc never fuses. */
 #ifndef SAMEBIT_CUDA_ATEN_ATEN_CUH
 #define SAMEBIT_CUDA_ATEN_ATEN_CUH
 

@@ -1,9 +1,9 @@
 /* aten.h - the operations of numerics torch-cuda: PyTorch 2.13.0+cu130 on the same GPU, eager
  * attention, bf16, no autocast.
  *
- * Opened with a backend: what differs from the cuda_* operations replaces them in the table.
- * kernels/ops.h says what an operation computes; here is only what PyTorch does otherwise on a GPU.
- * Every step is one IEEE binary32 operation unless named; bf() rounds to bf16, nearest even.
+ * aten_open puts these operations in a backend's table in place of the cuda_* ones.  kernels/ops.h
+ * says what an operation computes; below is only what PyTorch does differently on a GPU.  Every
+ * operator below is one IEEE binary32 operation unless named; bf() rounds to bf16, nearest even.
  *
  * rms_norm     r = RSQRT(mean(x^2) + eps);  y = bf(w * bf(x * r))
  *   order:     mean: reduce.h, rms_norm.cu.  It depends on the rows of PyTorch's call, whatever

@@ -7,7 +7,7 @@ enum { THREADS = 256 };
 
 /* ---- copies ---- */
 
-/* Rows of heads as they lie: element i of row r of head h at [h * head + r * row + i]. */
+/* Where the rows of heads lie: element i of row r of head h is at [h * head + r * row + i]. */
 struct heads {
     bf16 *data;
     int64_t head, row;
@@ -60,7 +60,8 @@ static struct aten_attention attention_of(const struct op_call *call, int64_t he
     return a;
 }
 
-/* Whether repeat_kv or the cache's spare room makes a copy of keys or values. */
+/* Returns whether keys or values must be copied: where heads are repeated (repeat_kv), or where the
+ * cache has unused positions between heads, which PyTorch's has not. */
 static int is_copied(const struct op_call *call, const struct aten_attention *a)
 {
     const struct tensor *keys = call->in[1];
@@ -80,7 +81,7 @@ static int is_possible(const struct op_call *call, const struct aten_attention *
            a->T * a->heads * a->D <= INT32_MAX && a->L <= INT32_MAX && a->batch <= UINT16_MAX;
 }
 
-/* Points at the keys or values of all matrices, copied to scratch if they must be. */
+/* Returns the keys or values of all matrices, copied to scratch if they must be. */
 static const bf16 *keys_of(const struct op_call *call, const struct aten_attention *a,
                            void *scratch)
 {

@@ -1,4 +1,4 @@
-/* copies.h - which of a product's three matrices are copies, and where in the scratch memory. */
+/* copies.h - which of a product's three matrices are copied to scratch memory, and where to. */
 #ifndef SAMEBIT_CUDA_ATEN_COPIES_H
 #define SAMEBIT_CUDA_ATEN_COPIES_H
 

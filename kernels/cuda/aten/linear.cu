@@ -53,7 +53,8 @@ static int copy(const struct op_call *call, bf16 *to, const bf16 *from, int64_t 
                : -1;
 }
 
-/* Part of a call: the other rows hold whatever the memory does, and are not read. */
+/* Computes some rows of PyTorch's call.  The product has all of its rows, since its order depends on
+ * their number, but only the wanted ones are set and read; the others hold whatever was in memory. */
 static int linear_part(const struct op_call *call, const struct linear *l)
 {
     const struct copies copies = linear_copies(call);

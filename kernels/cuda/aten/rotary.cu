@@ -3,7 +3,7 @@
 
 enum { THREADS = 128 };
 
-/* Handed to the kernel by value: the attribute lies in the host's memory. */
+/* Passed to the kernel by value, since the attribute is in the host's memory. */
 struct frequencies {
     float at[ROTARY_MOST];
 };

@@ -1,7 +1,7 @@
 /* softmax.cu - rows of scores to weights, by one warp or one block a row.
  *
- * Every element's exp is computed twice, for the sum (softmax_row.cuh) and for the quotient: its
- * bits are the same. */
+ * Every element's exp is computed twice, for the sum (softmax_row.cuh) and for the quotient, with the
+ * same bits. */
 #include "kernels/cuda/aten/aten.cuh"
 
 #include "kernels/cuda/aten/softmax_row.cuh"

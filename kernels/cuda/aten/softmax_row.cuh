@@ -61,7 +61,7 @@ static __device__ float softmax_warp_sum(const bf16 *x, int length, float max)
 
 /* ---- a block a row ---- */
 
-/* How the elements of a row are dealt to the threads. */
+/* Which elements of a row each thread adds. */
 struct softmax_deal {
     int shift;   /* 0: none apart */
     int vectors; /* end of those that are dealt in fours, from the shifted start on */
