@@ -52,7 +52,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-protot
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 # The compiler must not fuse a product and a sum: fmaf is written where PyTorch's build fuses.
 FPFLAGS := -ffp-contract=off -fno-fast-math
-PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip cmocka
+PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip zlib cmocka
 CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
 # One short line a file; V=1 shows the commands.
@@ -86,7 +86,7 @@ TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 all: $(B)/samebitd $(B)/samebit
 
 LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG)
-SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lstdc++ -lm -lpthread
+SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lz -lstdc++ -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lzip -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
@@ -140,7 +140,7 @@ FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
-          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev libzip-dev python3 python3-venv curl ca-certificates
+          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev libzip-dev zlib1g-dev python3 python3-venv curl ca-certificates
 ifeq ($(CROSS),)
 $(B)/.deps:
 	@mkdir -p $(B)

@@ -1,9 +1,10 @@
 /* compare.c - see compare.h. */
 #include "client/compare.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "kernels/base/glob.h"
 
 const char *compare_verdict_name(enum compare_verdict verdict)
 {
@@ -25,8 +26,7 @@ static int is_tokens(const char *name)
 static int wanted(const struct compare_options *o, const char *name)
 {
     for (int i = 0; i < o->glob_count; i++)
-        if (fnmatch(o->globs[i], name, 0) == 0 ||
-            fnmatch(o->globs[i], side_base_name(name), 0) == 0)
+        if (glob_matches(o->globs[i], name) || glob_matches(o->globs[i], side_base_name(name)))
             return 1;
     /* The ids come first whatever is compared: without them floats mean nothing. */
     return o->glob_count == 0 || is_tokens(name);

@@ -44,7 +44,7 @@ struct compare {
 };
 
 struct compare_options {
-    const char *const *globs; /* canonical names to compare (fnmatch); count 0: everything */
+    const char *const *globs; /* canonical names to compare (glob.h); count 0: everything */
     int glob_count;
     int common; /* leave out what only one side has */
 };

@@ -107,6 +107,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
 static int run(struct options *o, struct error *err)
 {
     static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .loading = "starting"};
+    static struct guard_rules rules;
     struct daemon *d = NULL;
     const char *address;
     int rc = -1;
@@ -116,6 +117,8 @@ static int run(struct options *o, struct error *err)
     address = choose_address(o, &server.settings, err);
     if (!address)
         return -1;
+    memcpy(rules.hosts, server.settings.hosts, sizeof(rules.hosts));
+    memcpy(rules.origins, server.settings.origins, sizeof(rules.origins));
     server.scheduler = scheduler_create(
         &(struct scheduler_limits){.places = {[JOB_ALONE] = (int)server.settings.running,
                                               [JOB_SHARED] = (int)server.settings.together},
@@ -125,7 +128,7 @@ static int run(struct options *o, struct error *err)
     if (server.scheduler)
         server.drivers = drivers_start(server.scheduler, err);
     if (server.drivers)
-        d = daemon_start(&server, address, err);
+        d = daemon_start(&server, address, &rules, err);
     if (d)
         rc = serve(&server, d, o, err);
     alarm(STOP_SECONDS);

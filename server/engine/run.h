@@ -9,6 +9,9 @@
 
 #include "server/engine/engine.h"
 
+/* Most names and replacements of one run: 400. */
+enum { RUN_NAMES = 1024, RUN_REPLACEMENTS = 1024 };
+
 enum run_positions { POSITIONS_ALL, POSITIONS_LAST, POSITIONS_LIST };
 
 /* A value given by the caller.  name: path or alias for the prefill, "step_2/<path>" for a decode
@@ -30,7 +33,7 @@ struct run_request {
         *chunks; /* lengths of the calls that the prompt is fed in; they sum to token_count */
     int64_t chunk_count; /* 0: the whole prompt in one call */
     int64_t steps;       /* decode steps after the prefill */
-    /* Paths, aliases, globs (fnmatch; `*` also crosses dots).  "step_2/<name>" asks for one decode
+    /* Paths, aliases, globs (kernels/base/glob.h; `*` also crosses dots).  "step_2/<name>" asks for one decode
      * step, "step_<glob>/<name>" for several, "chunk_1/<name>" for a call of a prompt in chunks;
      * without it every call is meant. */
     const char *const *values;

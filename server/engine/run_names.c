@@ -1,19 +1,17 @@
 /* run_names.c - resolves the names of a request into entries and replacements. */
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/glob.h"
 #include "server/engine/run_private.h"
-
-enum { MOST_NAMES = 1024, MOST_REPLACEMENTS = 1024 };
 
 int run_check_names(const struct run_request *request, struct error *err)
 {
-    if (request->value_count > MOST_NAMES)
-        return error_param(err, 400, "values", "more than %d names", MOST_NAMES);
-    if (request->replace_count > MOST_REPLACEMENTS)
-        return error_param(err, 400, "replace", "more than %d values", MOST_REPLACEMENTS);
+    if (request->value_count > RUN_NAMES)
+        return error_param(err, 400, "values", "more than %d names", RUN_NAMES);
+    if (request->replace_count > RUN_REPLACEMENTS)
+        return error_param(err, 400, "replace", "more than %d values", RUN_REPLACEMENTS);
     return 0;
 }
 
@@ -48,7 +46,7 @@ static int has_glob(const char *name)
 
 static int matches_name(void *user, const char *name)
 {
-    return fnmatch(user, name, 0) == 0;
+    return glob_matches(user, name);
 }
 
 static int add_alias(struct run *r, const char *alias, const char *path)
@@ -156,7 +154,7 @@ static int select_name(struct run *r, struct selection *s, const char *param, co
     if (match_steps(r, s, param, rest ? rest : name, err) < 0)
         return -1;
     for (int64_t call = 0; call < s->calls; call++) {
-        if (rest && fnmatch(glob, call_prefix(r, call, prefix, sizeof(prefix)), 0) != 0)
+        if (rest && !glob_matches(glob, call_prefix(r, call, prefix, sizeof(prefix))))
             continue;
         found++;
         for (int i = 0; i < s->steps; i++)

@@ -12,14 +12,18 @@
 
 #include "kernels/base/clock.h"
 #include "kernels/base/log.h"
+#include "server/http/answers.h"
+#include "server/http/door.h"
+#include "server/http/head.h"
+#include "server/http/inflate.h"
 #include "server/http/listen.h"
 #include "server/http/routes.h"
 #include "server/http/watch.h"
 
 enum {
-    THREADS = 4,             /* one may be reading a large body while others answer */
-    SPARE = 4 * THREADS,     /* connections beyond the limit, which are told so */
-    BLOCK = 512 * 1024,      /* asked of a stream at a time, where a reply's length is known */
+    THREADS = 4,        /* of the sockets: one may be taking a large body while others answer */
+    ANSWERERS = 4,      /* what a request costs in memory while it is parsed, so many at once */
+    BLOCK = 512 * 1024, /* asked of a stream at a time, where a reply's length is known */
     CONNECTION = 512 * 1024, /* its memory; half of it is a chunk's, where it is not known */
     DISCARD =
         64 << 20,  /* bytes of a body that is too large that are still taken before the reply */
@@ -33,23 +37,43 @@ struct daemon {
     struct server *server;
     struct MHD_Daemon *mhd;
     struct watch *watch;
+    struct door *door;
+    struct guard *guard;
+    struct answers *answers;
+    int fd;
     atomic_int exchanges; /* begun and not completed */
+    atomic_int asking;    /* of these, with the threads that answer */
+    atomic_int stopping;
+    atomic_llong held; /* bytes of bodies and replies */
     char address[128];
+};
+
+/* A connection. */
+struct guest {
+    struct watched *watched;
+    struct seat *seat;
 };
 
 /* One request and its reply. */
 struct exchange {
     struct daemon *daemon;
     struct MHD_Connection *connection;
-    struct watched *watched;
+    struct guest *guest;
     char *method, *path;
+    struct head head; /* its fields; no target */
+    char who[64];     /* the token's name */
     int64_t began;
     struct buffer body;
+    int64_t held; /* of the daemon's, by this one */
     uint64_t discarded;
     int discard;  /* the body is not wanted */
     int answered; /* reply is what to send */
-    int overload; /* the connection is one too many */
+    int close;    /* and the connection ends with it */
+    int unclear;  /* its head is wrong */
     int old;      /* HTTP/1.0: no chunks */
+    int streams;  /* the reply's stream is attached */
+    struct answer ask;
+    struct request request;
     struct reply reply;
 };
 
@@ -123,11 +147,27 @@ static struct MHD_Response *stream_response(struct exchange *x)
 static struct MHD_Response *body_response(struct exchange *x)
 {
     struct buffer *b = &x->reply.body;
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(b->size, b->data ? b->data : "", MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        b->size, b->data ? b->data : "", b->data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 
-    buffer_clear(b);
+    if (response)
+        memset(b, 0, sizeof(*b)); /* it is the response's now */
     return response;
+}
+
+/* What a page of an allowed origin is told. */
+static void put_sharing(struct exchange *x, struct MHD_Response *response)
+{
+    if (!guard_shares(x->daemon->guard, x->head.origin))
+        return;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, x->head.origin);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, "Origin");
+    if (x->reply.status != 204)
+        return;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, x->reply.allow);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS,
+                            "Accept, Authorization, Content-Type");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_MAX_AGE, "600");
 }
 
 static enum MHD_Result send_reply(struct exchange *x)
@@ -139,14 +179,18 @@ static enum MHD_Result send_reply(struct exchange *x)
 
     if (!response)
         return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
+    if (r->type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
     if (r->allow)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
     if (r->status == 503) {
         snprintf(seconds, sizeof(seconds), "%d", r->retry_seconds ? r->retry_seconds : 1);
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
     }
-    if (x->overload)
+    if (r->status == 401)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    put_sharing(x, response);
+    if (x->close)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     result = MHD_queue_response(x->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
@@ -182,7 +226,7 @@ static enum MHD_Result send_stream(struct exchange *x)
     case STREAM_FAILED:
         if (error.code == 499)
             return MHD_NO;
-        watch_stream(x->daemon->watch, x->watched, NULL);
+        watch_stream(x->daemon->watch, x->guest->watched, NULL);
         stream_detach(x->reply.stream);
         set_error(x, &error);
         break;
@@ -192,7 +236,34 @@ static enum MHD_Result send_stream(struct exchange *x)
     return send_reply(x);
 }
 
-/* ---- receiving ---- */
+/* ---- memory of all ---- */
+
+/* -1: bodies and replies would be more than all may be. */
+static int hold(struct exchange *x, int64_t more)
+{
+    struct daemon *d = x->daemon;
+
+    x->held += more;
+    return atomic_fetch_add(&d->held, more) + more > d->server->settings.all_body_bytes ? -1 : 0;
+}
+
+static void let_go(struct exchange *x)
+{
+    atomic_fetch_sub(&x->daemon->held, x->held);
+    x->held = 0;
+}
+
+static void refuse_memory(struct exchange *x, const char *what)
+{
+    struct error error = {0};
+
+    error_set(&error, 503,
+              "%s of all requests would be more than %" PRId64 " bytes (\"all_body_bytes\")", what,
+              x->daemon->server->settings.all_body_bytes);
+    set_error(x, &error);
+}
+
+/* ---- answering ---- */
 
 static enum MHD_Result add_query(void *user, enum MHD_ValueKind kind, const char *key,
                                  const char *value)
@@ -208,38 +279,82 @@ static enum MHD_Result add_query(void *user, enum MHD_ValueKind kind, const char
     return MHD_YES;
 }
 
+/* On any thread; the connection is not touched meanwhile. */
 static void answer(struct exchange *x)
 {
-    struct server *server = x->daemon->server;
-    struct request r = {.server = server,
-                        .engine = atomic_load(&server->engine),
-                        .method = x->method,
-                        .path = x->path,
-                        .accept = header(x->connection, MHD_HTTP_HEADER_ACCEPT),
-                        .content_type = header(x->connection, MHD_HTTP_HEADER_CONTENT_TYPE),
-                        .body = x->body.data ? x->body.data : "",
-                        .body_size = x->body.size,
-                        .deadline = clock_ns() + server->settings.seconds * CLOCK_SECOND};
+    struct request *r = &x->request;
     struct error error = {0};
 
-    watch_deadline(x->daemon->watch, x->watched, r.deadline + grace);
-    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, add_query, &r);
-    if (x->body.failed) {
+    if (atomic_load(&x->daemon->stopping)) {
+        error_set(&error, 503, "the daemon is stopping");
+        set_error(x, &error);
+    } else if (x->body.failed) {
         error_set(&error, 503, "no memory for the body");
         set_error(x, &error);
-    } else if (r.query_count > REQUEST_QUERIES) {
+    } else if (r->query_count > REQUEST_QUERIES) {
         error_param(&error, 400, "query", "more than %d query parameters", REQUEST_QUERIES);
         set_error(x, &error);
+    } else if (inflate_body(&x->body, x->head.encoding, r->server->settings.body_bytes, &error)) {
+        set_error(x, &error);
     } else {
-        routes_answer(&r, &x->reply);
+        r->body = x->body.data ? x->body.data : "";
+        r->body_size = x->body.size;
+        routes_answer(r, &x->reply);
         x->answered = 1;
     }
     buffer_clear(&x->body);
-    if (x->reply.stream) {
-        stream_attach(x->reply.stream, sleep_connection, wake_connection, x->connection);
-        watch_stream(x->daemon->watch, x->watched, x->reply.stream);
+    let_go(x);
+    /* A short one, an error too, is always given. */
+    if (hold(x, (int64_t)x->reply.body.size) && x->reply.body.size > BLOCK) {
+        refuse_memory(x, "the replies");
+        let_go(x);
     }
 }
+
+static void answer_and_resume(void *user)
+{
+    struct exchange *x = user;
+
+    answer(x);
+    atomic_fetch_sub(&x->daemon->asking, 1);
+    MHD_resume_connection(x->connection);
+}
+
+/* Health is answered at once; for all else the connection sleeps. */
+static void ask(struct exchange *x)
+{
+    struct daemon *d = x->daemon;
+
+    x->request =
+        (struct request){.server = d->server,
+                         .engine = atomic_load(&d->server->engine),
+                         .method = x->method,
+                         .path = x->path,
+                         .accept = header(x->connection, MHD_HTTP_HEADER_ACCEPT),
+                         .content_type = header(x->connection, MHD_HTTP_HEADER_CONTENT_TYPE),
+                         .deadline = clock_ns() + d->server->settings.seconds * CLOCK_SECOND};
+    watch_deadline(d->watch, x->guest->watched, x->request.deadline + grace);
+    door_stage(d->door, x->guest->seat, DOOR_BUSY);
+    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, add_query, &x->request);
+    if (routes_is_quick(x->path)) {
+        answer(x);
+        return;
+    }
+    x->ask = (struct answer){.work = answer_and_resume, .user = x};
+    atomic_fetch_add(&d->asking, 1);
+    MHD_suspend_connection(x->connection);
+    answers_ask(d->answers, &x->ask);
+}
+
+static void begin_stream(struct exchange *x)
+{
+    if (!x->reply.stream)
+        return;
+    stream_attach(x->reply.stream, sleep_connection, wake_connection, x->connection);
+    watch_stream(x->daemon->watch, x->guest->watched, x->reply.stream);
+}
+
+/* ---- receiving ---- */
 
 static void refuse_size(struct exchange *x)
 {
@@ -247,47 +362,98 @@ static void refuse_size(struct exchange *x)
 
     error_param(&error, 413, "body", "the body is larger than %" PRId64 " bytes (\"body_bytes\")",
                 x->daemon->server->settings.body_bytes);
-    buffer_clear(&x->body);
-    x->discard = 1;
     set_error(x, &error);
 }
 
 static void take_body(struct exchange *x, const char *bytes, size_t size)
 {
-    if (x->discard)
+    if (x->discard) {
         x->discarded += size;
-    else if (x->body.size + size > (uint64_t)x->daemon->server->settings.body_bytes)
+        return;
+    }
+    if (x->body.size + size > (uint64_t)x->daemon->server->settings.body_bytes)
         refuse_size(x);
+    else if (hold(x, (int64_t)size))
+        refuse_memory(x, "the bodies");
     else
         buffer_append(&x->body, bytes, size);
+    if (x->answered) {
+        x->discard = 1;
+        buffer_clear(&x->body);
+        let_go(x);
+    }
+}
+
+static enum MHD_Result add_field(void *user, enum MHD_ValueKind kind, const char *key,
+                                 size_t key_size, const char *value, size_t value_size)
+{
+    void **both = user;
+
+    (void)kind;
+    return head_field(both[0], key, key_size, value ? value : "", value_size, both[1]) ? MHD_NO
+                                                                                       : MHD_YES;
+}
+
+static int read_head(struct exchange *x, struct error *err)
+{
+    void *both[] = {&x->head, err};
+
+    head_begin(&x->head);
+    x->head.minor = !x->old;
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, add_field, both);
+    return err->code ? -1 : head_check(&x->head, err);
+}
+
+/* A page asks whether it may ask. */
+static int is_preflight(struct exchange *x)
+{
+    return strcmp(x->method, "OPTIONS") == 0 &&
+           *header(x->connection, MHD_HTTP_HEADER_ACCESS_CONTROL_REQUEST_METHOD) &&
+           guard_shares(x->daemon->guard, x->head.origin);
 }
 
 /* What can be said before the body comes. */
-static void judge_head(struct exchange *x, uint64_t length)
+static void judge_head(struct exchange *x)
 {
     struct daemon *d = x->daemon;
     struct error error = {0};
 
-    x->overload = watch_connections(d->watch) > d->server->settings.connections;
-    if (x->overload) {
+    if (read_head(x, &error)) {
+        x->close = x->unclear = 1;
+        set_error(x, &error);
+    } else if (atomic_load(&d->stopping)) {
+        error_set(&error, 503, "the daemon is stopping");
+        set_error(x, &error);
+    } else if (x->close && !routes_is_quick(x->path)) {
         error_set(&error, 503, "more than %" PRId64 " connections (\"connections\")",
                   d->server->settings.connections);
         set_error(x, &error);
-    } else if (routes_check(x->method, x->path, &x->reply, &error)) {
+    } else if (is_preflight(x)) {
+        x->reply.status = 204;
+        x->reply.allow = "GET, HEAD, POST";
+        x->answered = 1;
+    } else if (guard_check(d->guard, &x->head, x->path,
+                           header(x->connection, MHD_HTTP_HEADER_AUTHORIZATION), x->who, &error) ||
+               routes_check(x->method, x->path, &x->reply, &error)) {
         set_error(x, &error);
-    } else if (length > (uint64_t)d->server->settings.body_bytes) {
+    } else if (x->head.length > d->server->settings.body_bytes) {
         refuse_size(x);
     }
     x->discard = x->answered;
 }
 
-static enum MHD_Result begin(struct daemon *d, struct MHD_Connection *connection, const char *path,
-                             const char *method, const char *version, void **user)
+static struct guest *guest_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return info ? info->socket_context : NULL;
+}
+
+static enum MHD_Result begin(struct daemon *d, struct MHD_Connection *connection, const char *path,
+                             const char *method, const char *version, void **user)
+{
     struct exchange *x = calloc(1, sizeof(*x));
-    uint64_t length = strtoull(header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH), NULL, 10);
 
     if (!x)
         return MHD_NO;
@@ -295,18 +461,22 @@ static enum MHD_Result begin(struct daemon *d, struct MHD_Connection *connection
     atomic_fetch_add(&d->exchanges, 1);
     x->daemon = d;
     x->connection = connection;
-    x->watched = info ? info->socket_context : NULL;
+    x->guest = guest_of(connection);
     x->began = clock_ns();
     x->old = strcmp(version, MHD_HTTP_VERSION_1_0) == 0;
+    path += head_path(path, strlen(path));
     x->method = strdup(method);
-    x->path = strdup(path);
-    if (!x->watched || !x->method || !x->path)
+    x->path = strdup(*path ? path : "/");
+    if (!x->guest || !x->method || !x->path)
         return MHD_NO;
-    watch_deadline(d->watch, x->watched,
+    x->close = door_is_spare(x->guest->seat);
+    door_stage(d->door, x->guest->seat, DOOR_SENDING);
+    watch_deadline(d->watch, x->guest->watched,
                    x->began + d->server->settings.receive_seconds * CLOCK_SECOND);
-    judge_head(x, length);
-    /* A client that asks first, or one that would send without end, is answered before its body. */
-    if (x->answered && (*header(connection, MHD_HTTP_HEADER_EXPECT) || length > DISCARD))
+    judge_head(x);
+    /* A client that asks first, or one that would send without end, is answered before its body; and
+     * one whose body cannot be told from what follows it. */
+    if (x->answered && (x->head.expects || x->head.length > DISCARD || x->unclear))
         return send_reply(x);
     return MHD_YES;
 }
@@ -324,8 +494,15 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         *size = 0;
         return x->discarded > DISCARD ? MHD_NO : MHD_YES;
     }
-    if (!x->answered)
-        answer(x);
+    if (!x->answered) {
+        ask(x);
+        if (!routes_is_quick(x->path))
+            return MHD_YES; /* and called again when it is answered */
+    }
+    if (x->reply.stream && !x->streams) {
+        x->streams = 1;
+        begin_stream(x);
+    }
     return x->reply.stream ? send_stream(x) : send_reply(x);
 }
 
@@ -341,20 +518,50 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **r
     if (!x)
         return;
     *request = NULL;
-    log_line("%s %.200s %d %.1f ms%s", x->method ? x->method : "?", x->path ? x->path : "?",
+    log_line("%s %.200s %d %.1f ms%s%s%s", x->method ? x->method : "?", x->path ? x->path : "?",
              x->reply.status, (double)(clock_ns() - x->began) / 1e6,
-             how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut)");
-    watch_stream(d->watch, x->watched, NULL);
-    watch_deadline(d->watch, x->watched,
-                   clock_ns() + d->server->settings.idle_seconds * CLOCK_SECOND);
+             how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut)", *x->who ? " by " : "",
+             x->who);
+    if (x->guest) {
+        watch_stream(d->watch, x->guest->watched, NULL);
+        watch_deadline(d->watch, x->guest->watched,
+                       clock_ns() + d->server->settings.idle_seconds * CLOCK_SECOND);
+        door_stage(d->door, x->guest->seat, DOOR_IDLE);
+    }
     if (x->reply.stream)
         stream_detach(x->reply.stream);
     reply_clear(&x->reply);
     buffer_clear(&x->body);
+    let_go(x);
     free(x->method);
     free(x->path);
     free(x);
     atomic_fetch_sub(&d->exchanges, 1);
+}
+
+static void guest_free(struct daemon *d, struct guest *g)
+{
+    if (!g)
+        return;
+    watch_remove(d->watch, g->watched);
+    if (g->seat)
+        door_leave(d->door, g->seat);
+    free(g);
+}
+
+static struct guest *guest_create(struct daemon *d, int fd)
+{
+    struct guest *g = calloc(1, sizeof(*g));
+
+    if (!g)
+        return NULL;
+    g->seat = door_enter(d->door, fd);
+    g->watched =
+        watch_add(d->watch, fd, clock_ns() + d->server->settings.receive_seconds * CLOCK_SECOND);
+    if (g->seat && g->watched)
+        return g;
+    guest_free(d, g);
+    return NULL;
 }
 
 static void on_connection(void *user, struct MHD_Connection *connection, void **context,
@@ -363,50 +570,110 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     struct daemon *d = user;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        *context = watch_add(d->watch, socket_of(connection),
-                             clock_ns() + d->server->settings.receive_seconds * CLOCK_SECOND);
+        *context = guest_create(d, socket_of(connection));
     } else {
-        watch_remove(d->watch, *context);
+        guest_free(d, *context);
         *context = NULL;
     }
 }
 
-static struct MHD_Daemon *start(struct daemon *d, int fd, int v6)
+/* %00 stays as it is: decoded it would end the path, and /health%00x be /health. */
+static size_t unescape(void *user, struct MHD_Connection *connection, char *text)
 {
-    const unsigned most = (unsigned)d->server->settings.connections + SPARE;
+    char *out = text;
 
-    return MHD_start_daemon(
-        MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (v6 ? MHD_USE_IPv6 : 0u), 0, NULL,
-        NULL, on_request, d, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
-        (unsigned)THREADS, MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_completed, d,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
+    (void)user;
+    (void)connection;
+    for (const char *s = text; *s; s++) {
+        int n = 0;
+        unsigned byte;
+
+        if (*s == '%' && s[1] && strchr("0123456789abcdefABCDEF", s[1]) &&
+            sscanf(s + 1, "%2x%n", &byte, &n) == 1 && n == 2 && byte) {
+            *out++ = (char)byte;
+            s += 2;
+        } else {
+            *out++ = *s;
+        }
+    }
+    *out = '\0';
+    return (size_t)(out - text);
 }
 
-struct daemon *daemon_start(struct server *server, const char *address, struct error *err)
+static int let_in(void *user, int fd, const struct sockaddr *address, socklen_t size)
+{
+    struct daemon *d = user;
+
+    return MHD_add_connection(d->mhd, fd, address, size) == MHD_YES ? 0 : -1;
+}
+
+/* Every thread may have all connections: how many there are the door decides. */
+static struct MHD_Daemon *start(struct daemon *d)
+{
+    const unsigned most = ((unsigned)d->server->settings.connections + DOOR_SPARE) * THREADS;
+
+    return MHD_start_daemon(
+        MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET |
+            MHD_USE_ITC,
+        0, NULL, NULL, on_request, d, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
+        MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        d, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+}
+
+static int open_door(struct daemon *d, struct error *err)
+{
+    const struct settings *s = &d->server->settings;
+    const struct door_rules rules = {.fd = d->fd,
+                                     .places = (int)s->connections,
+                                     .outside = (int)s->arriving,
+                                     .each = (int)s->connections_each,
+                                     .nanoseconds = s->receive_seconds * CLOCK_SECOND,
+                                     .body = s->body_bytes,
+                                     .let_in = let_in,
+                                     .user = d};
+
+    d->door = door_open(&rules, err);
+    return d->door ? 0 : -1;
+}
+
+static void free_all(struct daemon *d)
+{
+    answers_free(d->answers);
+    door_free(d->door);
+    if (d->fd >= 0)
+        close(d->fd);
+    watch_free(d->watch);
+    guard_free(d->guard);
+    free(d);
+}
+
+struct daemon *daemon_start(struct server *server, const char *address,
+                            const struct guard_rules *rules, struct error *err)
 {
     struct daemon *d = calloc(1, sizeof(*d));
-    int v6, fd = -1;
+    int v6;
 
     if (!d) {
         error_set(err, 500, "no memory for the daemon");
         return NULL;
     }
     d->server = server;
-    d->watch = watch_create(err);
-    if (!d->watch)
-        goto fail;
-    fd = listen_open(address, d->address, sizeof(d->address), &v6, err);
-    if (fd < 0)
-        goto fail;
-    d->mhd = start(d, fd, v6);
-    if (d->mhd)
+    d->fd = -1;
+    d->guard = guard_create(rules, err);
+    if (d->guard)
+        d->watch = watch_create(err);
+    if (d->watch)
+        d->answers = answers_create(ANSWERERS, err);
+    if (d->answers)
+        d->fd = listen_open(address, d->address, sizeof(d->address), &v6, err);
+    if (d->fd >= 0 && !(d->mhd = start(d)))
+        error_set(err, 500, "%s: libmicrohttpd does not start", d->address);
+    if (d->mhd && !open_door(d, err))
         return d;
-    error_set(err, 500, "%s: libmicrohttpd does not start", d->address);
-    close(fd);
-fail:
-    watch_free(d->watch);
-    free(d);
+    if (d->mhd)
+        MHD_stop_daemon(d->mhd);
+    free_all(d);
     return NULL;
 }
 
@@ -415,19 +682,23 @@ const char *daemon_address(const struct daemon *d)
     return d->address;
 }
 
+int daemon_reload(struct daemon *d, struct error *err)
+{
+    return guard_reload(d->guard, err);
+}
+
 void daemon_stop(struct daemon *d)
 {
-    MHD_socket fd;
-
     if (!d)
         return;
-    fd = MHD_quiesce_daemon(d->mhd);
+    door_close(d->door);
+    atomic_store(&d->stopping, 1);
     watch_stop_streams(d->watch);
     for (int i = 0; i < STOP_MS / 10 && atomic_load(&d->exchanges); i++)
         usleep(10000);
+    /* A connection that sleeps must not be there when the library stops. */
+    while (atomic_load(&d->asking))
+        usleep(10000);
     MHD_stop_daemon(d->mhd);
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd);
-    watch_free(d->watch);
-    free(d);
+    free_all(d);
 }

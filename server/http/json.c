@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/glob.h"
 #include "kernels/base/utf8.h"
 
 const char *json_kind(const json_t *value)
@@ -30,15 +31,22 @@ const char *json_kind(const json_t *value)
 
 json_t *json_object_read(const char *label, const char *text, size_t size, struct error *err)
 {
+    static const char mark[] = "\xef\xbb\xbf"; /* some editors and shells put it before UTF-8 */
     json_error_t fault;
     json_t *root;
 
+    if (size >= 3 && memcmp(text, mark, 3) == 0) {
+        text += 3;
+        size -= 3;
+    }
     if (!size) {
         error_param(err, 400, label, "%s is empty; a JSON object is expected", label);
         return NULL;
     }
     root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
-    if (!root) {
+    if (!root && (!*fault.text || json_error_code(&fault) == json_error_out_of_memory)) {
+        error_param(err, 503, label, "no memory for %s", label);
+    } else if (!root) {
         error_param(err, 400, label, "%s is no valid JSON: %s (line %d, column %d)", label,
                     fault.text, fault.line, fault.column);
     } else if (!json_is_object(root)) {
@@ -107,6 +115,9 @@ static int name_check(const json_t *value, const char *param, struct error *err)
         return error_param(err, 400, param, "%s is empty", param);
     if (strlen(json_string_value(value)) != json_string_length(value))
         return error_param(err, 400, param, "%s has a NUL character in it", param);
+    if (json_string_length(value) > GLOB_MOST)
+        return error_param(err, 400, param, "%s is %zu bytes long; the limit is %d", param,
+                           json_string_length(value), GLOB_MOST);
     return 0;
 }
 

@@ -7,8 +7,8 @@
 
 #include "server/http/json.h"
 
-int prompt_text(const json_t *root, const char *key, const char **text, size_t *size,
-                struct error *err)
+int prompt_text(const struct settings *settings, const json_t *root, const char *key,
+                const char **text, size_t *size, struct error *err)
 {
     const json_t *value = json_object_get(root, key);
 
@@ -18,6 +18,10 @@ int prompt_text(const json_t *root, const char *key, const char **text, size_t *
         return error_param(err, 400, key, "%s is %s; a string is expected", key, json_kind(value));
     *text = json_string_value(value);
     *size = json_string_length(value);
+    if (*size > (uint64_t)settings->text_bytes)
+        return error_param(err, 413, key,
+                           "%s: %zu bytes; the limit is %" PRId64 " (\"text_bytes\")", key, *size,
+                           settings->text_bytes);
     return 0;
 }
 
@@ -39,13 +43,13 @@ static int read_arithmetic(const struct engine *e, const json_t *root, enum atte
                : 0;
 }
 
-static int encode(const struct engine *e, const json_t *root, int special, int64_t **tokens,
-                  int64_t *count, struct error *err)
+static int encode(const struct engine *e, const struct settings *settings, const json_t *root,
+                  int special, int64_t **tokens, int64_t *count, struct error *err)
 {
     const char *text;
     size_t size, n;
 
-    if (prompt_text(root, "prompt", &text, &size, err))
+    if (prompt_text(settings, root, "prompt", &text, &size, err))
         return -1;
     if (tokenizer_encode(e->tokenizer, text, size, special, tokens, &n, err)) {
         if (err && !*err->param)
@@ -75,8 +79,17 @@ static int check_tokens(const struct engine *e, const int64_t *tokens, int64_t c
     return 0;
 }
 
-static int read_tokens(const struct engine *e, const json_t *root, int64_t **tokens, int64_t *count,
+static int check_count(const struct settings *settings, const char *param, int64_t count,
                        struct error *err)
+{
+    if (count <= settings->tokens)
+        return 0;
+    return error_param(err, 400, param, "%" PRId64 " tokens; the limit is %" PRId64, count,
+                       settings->tokens);
+}
+
+static int read_tokens(const struct engine *e, const struct settings *settings, const json_t *root,
+                       int64_t **tokens, int64_t *count, struct error *err)
 {
     const json_t *text = json_object_get(root, "prompt"), *ids = json_object_get(root, "tokens");
     int special = 1;
@@ -89,7 +102,9 @@ static int read_tokens(const struct engine *e, const json_t *root, int64_t **tok
         return error_param(err, 400, "prompt",
                            "neither prompt (a text) nor tokens (a list of ids) is given");
     if (text)
-        return encode(e, root, special, tokens, count, err);
+        return encode(e, settings, root, special, tokens, count, err);
+    if (check_count(settings, "tokens", (int64_t)json_array_size(ids), err))
+        return -1;
     return json_read_ints(ids, "tokens", INT64_MIN, INT64_MAX, tokens, count, err);
 }
 
@@ -99,6 +114,9 @@ static int read_chunks(const json_t *root, struct prompt *p, struct error *err)
 
     if (!list || json_is_null(list))
         return 0;
+    if ((int64_t)json_array_size(list) > p->count)
+        return error_param(err, 400, "chunks", "%zu chunks of %" PRId64 " tokens",
+                           json_array_size(list), p->count);
     if (json_read_ints(list, "chunks", 1, INT64_MAX, &p->chunks, &p->chunk_count, err))
         return -1;
     if (!p->chunk_count)
@@ -111,12 +129,10 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
 {
     *out = (struct prompt){0};
     if (read_arithmetic(e, root, &out->attention, err) ||
-        read_tokens(e, root, &out->tokens, &out->count, err))
+        read_tokens(e, settings, root, &out->tokens, &out->count, err) ||
+        check_count(settings, json_object_get(root, "prompt") ? "prompt" : "tokens", out->count,
+                    err))
         return -1;
-    if (out->count > settings->tokens)
-        return error_param(err, 400, json_object_get(root, "prompt") ? "prompt" : "tokens",
-                           "%" PRId64 " tokens; the limit is %" PRId64, out->count,
-                           settings->tokens);
     if (check_tokens(e, out->tokens, out->count, err) ||
         json_read_int(root, "padding", 0, out->count - 1, &out->padding, err) ||
         json_read_int(root, "batch", 1, PROMPT_BATCH_MOST, &out->batch, err))

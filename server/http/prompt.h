@@ -35,8 +35,9 @@ void prompt_clear(struct prompt *p);
 /* What the settings allow a run. */
 struct run_limits prompt_limits(const struct settings *settings);
 
-/* A text field, any characters (NUL too).  Borrowed from root. */
-int prompt_text(const json_t *root, const char *key, const char **text, size_t *size,
-                struct error *err);
+/* A text field, any characters (NUL too), as long as the settings allow: encoding takes time.
+ * Borrowed from root. */
+int prompt_text(const struct settings *settings, const json_t *root, const char *key,
+                const char **text, size_t *size, struct error *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/glob.h"
 #include "server/http/json.h"
 #include "server/http/negotiate.h"
 #include "server/http/number.h"
@@ -50,8 +51,12 @@ static int add(struct replacements *r, const char *name, struct tensor value, st
     return 0;
 }
 
+/* Before any of them is looked at: their names are compared with each other. */
 static int reserve(struct replacements *r, size_t count, struct error *err)
 {
+    if (count > RUN_REPLACEMENTS)
+        return error_param(err, 400, "replace", "%zu values; more than %d cannot be replaced",
+                           count, RUN_REPLACEMENTS);
     r->at = calloc(count + 1, sizeof(*r->at));
     return r->at ? 0 : error_set(err, 500, "no memory for %zu replacements", count);
 }
@@ -128,6 +133,14 @@ static int fill(struct nested *n, const json_t *value, int depth, struct error *
     return 0;
 }
 
+static int check_name(const char *name, struct error *err)
+{
+    if (strlen(name) <= GLOB_MOST)
+        return 0;
+    return error_param(err, 400, "replace", "a name of %zu bytes; the limit is %d", strlen(name),
+                       GLOB_MOST);
+}
+
 static int add_nested(struct replacements *r, const char *name, const json_t *value,
                       struct error *err)
 {
@@ -135,7 +148,7 @@ static int add_nested(struct replacements *r, const char *name, const json_t *va
     struct tensor t;
     int64_t count = 1;
 
-    if (measure(&n, value, err))
+    if (check_name(name, err) || measure(&n, value, err))
         return -1;
     /* A ragged list could claim a size that its text does not have; a list is at most as long as
      * the body, so no product of two such numbers overflows. */
@@ -179,6 +192,8 @@ static int add_tensor(struct replacements *r, const struct safetensors_entry *e,
 {
     struct tensor t = e->tensor;
 
+    if (check_name(e->name, err))
+        return -1;
     if (!e->supported || e->tensor.dtype == DTYPE_I64)
         return error_param(err, 400, e->name, "tensor '%.200s' is %s; BF16, F16 or F32 is expected",
                            e->name, e->dtype_text);
@@ -246,8 +261,8 @@ int body_read(const struct request *r, json_t **root, struct replacements *out, 
     memset(out, 0, sizeof(*out));
     if (content_is_binary(r->content_type))
         return read_binary(r, root, out, err);
-    if (!content_is_json(r->content_type))
-        return error_param(err, 400, "Content-Type", "Content-Type is '%.100s'; %s takes %s or %s",
+    if (!request_is_json(r))
+        return error_param(err, 415, "Content-Type", "Content-Type is '%.100s'; %s takes %s or %s",
                            r->content_type, r->path, TYPE_JSON, TYPE_BINARY);
     *root = request_json(r, err);
     if (!*root || reserve(out, json_object_size(json_object_get(*root, "replace")), err))

@@ -47,6 +47,28 @@ void reply_clear(struct reply *r)
     memset(r, 0, sizeof(*r));
 }
 
+const char *reply_phrase(int status)
+{
+    static const struct {
+        int status;
+        const char *phrase;
+    } known[] = {{400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {408, "Request Timeout"},
+                 {413, "Content Too Large"},
+                 {414, "URI Too Long"},
+                 {431, "Request Header Fields Too Large"},
+                 {501, "Not Implemented"},
+                 {503, "Service Unavailable"},
+                 {505, "HTTP Version Not Supported"}};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i].status == status)
+            return known[i].phrase;
+    return "Error";
+}
+
 int request_query(const struct request *r, const char *key, const char **value)
 {
     for (int i = 0; i < r->query_count; i++)
@@ -75,11 +97,22 @@ int request_only(const struct request *r, const char *const known[], struct erro
     return 0;
 }
 
+int request_is_json(const struct request *r)
+{
+    size_t at = 0;
+
+    if (*r->content_type)
+        return content_is_json(r->content_type);
+    while (at < r->body_size && strchr(" \t\r\n\xef\xbb\xbf", r->body[at]) && r->body[at])
+        at++;
+    return at == r->body_size || strchr("{[\"", r->body[at]) != NULL;
+}
+
 json_t *request_json(const struct request *r, struct error *err)
 {
-    if (!content_is_json(r->content_type)) {
-        error_param(err, 400, "Content-Type", "Content-Type is '%s'; %s takes %s", r->content_type,
-                    r->path, TYPE_JSON);
+    if (!request_is_json(r)) {
+        error_param(err, 415, "Content-Type", "Content-Type is '%.100s'; %s takes %s",
+                    r->content_type, r->path, TYPE_JSON);
         return NULL;
     }
     if ((int64_t)r->body_size > r->server->settings.json_bytes) {

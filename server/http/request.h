@@ -41,12 +41,16 @@ void reply_error(struct reply *r, const struct error *error);
 /* 200 and what is in body, as JSON; 500 when there was no memory for it. */
 void reply_json(struct reply *r);
 void reply_clear(struct reply *r);
+/* "Not Found" of 404. */
+const char *reply_phrase(int status);
 
 /* Sets *value and returns 1 when ?key= is there, else returns 0. */
 int request_query(const struct request *r, const char *key, const char **value);
 /* -1 for a parameter that known (ends with NULL) does not list, or one given twice. */
 int request_only(const struct request *r, const char *const known[], struct error *err);
 
+/* Whether the body is JSON by its Content-Type, or without one by its first character. */
+int request_is_json(const struct request *r);
 /* The request's JSON object where the body can be nothing else.  The caller decrefs. */
 json_t *request_json(const struct request *r, struct error *err);
 /* 406 unless the Accept header allows JSON. */

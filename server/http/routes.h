@@ -7,6 +7,9 @@
 /* 0 when some route takes the method and path; else 404, or 405 with reply->allow set. */
 int routes_check(const char *method, const char *path, struct reply *reply, struct error *err);
 
+/* Whether a path is answered without any work, whatever else goes on: /health. */
+int routes_is_quick(const char *path);
+
 /* Answers a request, whatever it is: an error too is a reply. */
 void routes_answer(const struct request *r, struct reply *reply);
 

@@ -36,6 +36,22 @@ static int set_address(struct settings *s, const json_t *value, struct error *er
     return 0;
 }
 
+static int set_names(char names[GUARD_NAMES][256], const char *key, const json_t *list,
+                     struct error *err)
+{
+    if (!json_is_array(list) || json_array_size(list) > GUARD_NAMES)
+        return error_param(err, 400, key, "%s: a list of at most %d names is expected", key,
+                           GUARD_NAMES);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+
+        if (!name || !*name || strlen(name) >= 256)
+            return error_param(err, 400, key, "%s[%zu]: a name is expected", key, i);
+        strcpy(names[i], name);
+    }
+    return 0;
+}
+
 static int set_number(struct settings *s, const char *key, const json_t *value, struct error *err)
 {
     int i = 0;
@@ -61,8 +77,16 @@ static int set_all(struct settings *s, json_t *root, struct error *err)
     if (!json_is_object(root))
         return error_set(err, 400, "an object is expected");
     json_object_foreach (root, key, value) {
-        int rc = strcmp(key, "address") == 0 ? set_address(s, value, err)
-                                             : set_number(s, key, value, err);
+        int rc;
+
+        if (strcmp(key, "address") == 0)
+            rc = set_address(s, value, err);
+        else if (strcmp(key, "hosts") == 0)
+            rc = set_names(s->hosts, key, value, err);
+        else if (strcmp(key, "origins") == 0)
+            rc = set_names(s->origins, key, value, err);
+        else
+            rc = set_number(s, key, value, err);
 
         if (rc)
             return -1;

@@ -8,12 +8,15 @@
 #include <stdint.h>
 
 #include "kernels/base/error.h"
+#include "server/http/guard.h"
 
 struct settings {
     char address[128]; /* "127.0.0.1:8642", "[::1]:0"; port 0: any free one */
 #define SETTING(key, otherwise, least, most, bounds) int64_t key;
 #include "server/http/settings.def"
 #undef SETTING
+    char hosts[GUARD_NAMES][256]; /* names of this machine; see guard.h */
+    char origins[GUARD_NAMES][256];
 };
 
 /* path NULL: all defaults. */

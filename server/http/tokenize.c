@@ -40,7 +40,7 @@ static int encode(const struct request *r, const json_t *root, struct reply *rep
     size_t size, count;
     int special = 1;
 
-    if (prompt_text(root, "text", &text, &size, err) ||
+    if (prompt_text(&r->server->settings, root, "text", &text, &size, err) ||
         json_read_bool(root, "special", &special, err))
         return -1;
     if (tokenizer_encode(r->engine->tokenizer, text, size, special, &ids, &count, err)) {
@@ -76,6 +76,10 @@ static int decode(const struct request *r, const json_t *root, struct reply *rep
 
     if (!list)
         return error_param(err, 400, "tokens", "tokens is missing; a list of ids is expected");
+    if ((int64_t)json_array_size(list) > r->server->settings.text_bytes / 8)
+        return error_param(err, 413, "tokens",
+                           "%zu ids; the limit is %" PRId64 " (an eighth of \"text_bytes\")",
+                           json_array_size(list), r->server->settings.text_bytes / 8);
     if (json_read_bool(root, "skip_special", &skip, err) ||
         json_read_ints(list, "tokens", 0, most, &ids, &count, err))
         return -1;

@@ -1,10 +1,10 @@
 /* values.c - GET /v1/values: the catalogue of values, in execution order. */
-#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/glob.h"
 #include "server/http/facts.h"
 #include "server/http/json.h"
 #include "server/http/routes.h"
@@ -49,6 +49,9 @@ static int filter_read(const struct request *r, struct filter *out, struct error
     }
     if (request_query(r, "glob", &out->glob) && !*out->glob)
         return error_param(err, 400, "glob", "glob is empty");
+    if (out->glob && strlen(out->glob) > GLOB_MOST)
+        return error_param(err, 400, "glob", "glob: %zu bytes; the limit is %d", strlen(out->glob),
+                           GLOB_MOST);
     return 0;
 }
 
@@ -56,7 +59,7 @@ static int matches_glob(void *user, const char *name)
 {
     const struct filter *f = user;
 
-    return fnmatch(f->glob, name, 0) == 0;
+    return glob_matches(f->glob, name);
 }
 
 /* Returns whether the filter lets a step through, by its name or one of its aliases. */

@@ -129,13 +129,16 @@ def test_a_safetensors_header_is_json_too(small):
 def test_connections(start):
     d = start({"connections": 4})
     wait_for(lambda: d.get("/health").status == 200)
-    idle = [d.socket() for _ in range(4)]
+    taken = [d.socket() for _ in range(4)]
+    for s in taken:  # a body too long to be waited for at the door
+        s.sendall(b"POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b" " * 50000)
     time.sleep(0.2)
-    reply = d.get("/health")
+    reply = d.get("/v1/model")
     assert reply.error[0] == 503 and reply.headers["Retry-After"] and "connections" in reply.error[2]
-    for s in idle:
+    assert d.get("/health").status == 200
+    for s in taken:
         s.close()
-    wait_for(lambda: d.get("/health").status == 200)
+    wait_for(lambda: d.get("/v1/model").status == 200)
 
 
 @pytest.mark.parametrize("start_with, drip", [

@@ -1,0 +1,611 @@
+/* door.c - see door.h. */
+#include "server/http/door.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "kernels/base/buffer.h"
+#include "kernels/base/clock.h"
+#include "kernels/base/log.h"
+#include "server/http/head.h"
+#include "server/http/request.h"
+
+enum {
+    EVENTS = 64,
+    ACCEPTS = 64,     /* in a row */
+    BODY = 16 * 1024, /* of a body that is waited for */
+    PEEK = HEAD_MOST + BODY,
+    DRAIN = 1 << 20, /* bytes that are still taken after a refusal */
+    TICK_MS = 100,
+    LONG_IDLE = 1,
+    LONG_BODY = 5 /* seconds */
+};
+
+static const int64_t farewell = 2 * (int64_t)CLOCK_SECOND; /* for a refusal to be read */
+static const int64_t patience = CLOCK_SECOND / 2;          /* for a seat to become free */
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+enum state { ARRIVING, READY, REFUSED };
+
+/* A connection outside. */
+struct visitor {
+    struct visitor *before, *after; /* in order of arrival */
+    int fd;
+    union address address;
+    socklen_t address_size;
+    int64_t until; /* when it is closed, or when it is READY, refused */
+    enum state state;
+    int spare; /* READY: asks for /health */
+    int began; /* a part of its request is there */
+    size_t drained;
+};
+
+struct seat {
+    int fd; /* -1: free */
+    int spare;
+    union address address;
+    enum door_stage stage;
+    int64_t since; /* the stage */
+    int asked;     /* to leave */
+    int ended;     /* its client has left with a part of its request unsent */
+};
+
+struct door {
+    struct door_rules rules;
+    pthread_t thread;
+    int epoll, wake;
+    int paused; /* no descriptors: the listening socket is not looked at until the next tick */
+    struct visitor *first, *last;
+    int outside, ready;
+    char peek[PEEK];
+    pthread_mutex_t lock; /* of what follows */
+    int stopping;
+    int waited_for; /* somebody waits for a seat */
+    int seats;
+    struct seat *seat;
+};
+
+/* ---- addresses ---- */
+
+static int same_address(const union address *a, const union address *b)
+{
+    if (a->any.sa_family != b->any.sa_family)
+        return 0;
+    if (a->any.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+    /* One client has all addresses of a /64; but of the IPv4 ones, which begin alike, one. */
+    return a->any.sa_family == AF_INET6 &&
+           memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr,
+                  IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr) ? 16 : 8) == 0;
+}
+
+static int is_here(const union address *a)
+{
+    if (a->any.sa_family == AF_INET)
+        return ntohl(a->v4.sin_addr.s_addr) >> 24 == 127;
+    if (a->any.sa_family != AF_INET6)
+        return 1; /* a unix socket */
+    return IN6_IS_ADDR_LOOPBACK(&a->v6.sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr) && a->v6.sin6_addr.s6_addr[12] == 127);
+}
+
+/* ---- seats ---- */
+
+static void wake(struct door *d)
+{
+    const uint64_t one = 1;
+    ssize_t n = write(d->wake, &one, sizeof(one));
+
+    (void)n;
+}
+
+/* A free seat for the visitor, with fd written into it; NULL: there is none. */
+static struct seat *take_seat(struct door *d, const struct visitor *v)
+{
+    struct seat *free_one = NULL;
+    int taken = 0, same = 0;
+
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < d->seats; i++) {
+        struct seat *s = &d->seat[i];
+
+        if (s->fd == v->fd)
+            s->fd =
+                -1; /* of a connection that failed before it came in: the number is used again */
+        if (s->fd < 0)
+            free_one = s;
+        taken += s->fd >= 0 && !s->spare;
+        same += s->fd >= 0 && same_address(&s->address, &v->address);
+    }
+    if (taken >= d->rules.places && !v->spare)
+        free_one = NULL;
+    if (d->rules.each && same >= d->rules.each && !is_here(&v->address) && !v->spare)
+        free_one = NULL;
+    if (free_one)
+        *free_one = (struct seat){.fd = v->fd,
+                                  .spare = v->spare && taken >= d->rules.places,
+                                  .address = v->address,
+                                  .stage = DOOR_SENDING,
+                                  .since = clock_ns()};
+    d->waited_for |= !free_one;
+    pthread_mutex_unlock(&d->lock);
+    return free_one;
+}
+
+/* Asks one who idles, or sends for long, to leave: the HTTP library sees the end of its connection. */
+static void make_room(struct door *d)
+{
+    const int64_t now = clock_ns();
+    struct seat *found = NULL;
+
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < d->seats; i++) {
+        struct seat *s = &d->seat[i];
+
+        if (s->fd < 0 || s->spare || s->stage == DOOR_BUSY)
+            continue;
+        if (s->asked) { /* one is on its way out */
+            found = NULL;
+            break;
+        }
+        if (now - s->since <
+            (s->stage == DOOR_IDLE ? LONG_IDLE : LONG_BODY) * (int64_t)CLOCK_SECOND)
+            continue;
+        if (!found || s->stage < found->stage ||
+            (s->stage == found->stage && s->since < found->since))
+            found = s;
+    }
+    if (found) {
+        found->asked = 1;
+        shutdown(found->fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+struct seat *door_enter(struct door *d, int fd)
+{
+    struct seat *found = NULL;
+
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < d->seats && !found; i++)
+        if (d->seat[i].fd == fd)
+            found = &d->seat[i];
+    pthread_mutex_unlock(&d->lock);
+    return found;
+}
+
+void door_stage(struct door *d, struct seat *s, enum door_stage stage)
+{
+    pthread_mutex_lock(&d->lock);
+    if (s->stage != stage)
+        s->since = clock_ns();
+    s->stage = stage;
+    pthread_mutex_unlock(&d->lock);
+}
+
+int door_is_spare(const struct seat *s)
+{
+    return s->spare;
+}
+
+void door_leave(struct door *d, struct seat *s)
+{
+    int wanted;
+
+    pthread_mutex_lock(&d->lock);
+    s->fd = -1;
+    wanted = d->waited_for;
+    pthread_mutex_unlock(&d->lock);
+    if (wanted)
+        wake(d);
+}
+
+/* ---- visitors ---- */
+
+static void unlink_visitor(struct door *d, struct visitor *v)
+{
+    *(v->before ? &v->before->after : &d->first) = v->after;
+    *(v->after ? &v->after->before : &d->last) = v->before;
+    d->outside--;
+    d->ready -= v->state == READY;
+    free(v);
+}
+
+/* The socket leaves the door's list with its closing. */
+static void send_away(struct door *d, struct visitor *v)
+{
+    close(v->fd);
+    unlink_visitor(d, v);
+}
+
+/* Takes what still comes, so that the refusal is not lost with it. */
+static void drain(struct door *d, struct visitor *v)
+{
+    ssize_t n;
+
+    while ((n = recv(v->fd, d->peek, sizeof(d->peek), MSG_DONTWAIT)) > 0)
+        if ((v->drained += (size_t)n) > DRAIN)
+            break;
+    if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+        send_away(d, v);
+}
+
+/* The visitor may be gone afterwards. */
+static void refuse(struct door *d, struct visitor *v, const struct error *error, int body)
+{
+    struct reply reply = {0};
+    struct buffer out = {0};
+    ssize_t n;
+
+    reply_error(&reply, error);
+    buffer_format(&out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nConnection: close\r\n", reply.status,
+                  reply_phrase(reply.status), reply.type);
+    if (reply.status == 503)
+        buffer_text(&out, "Retry-After: 1\r\n");
+    buffer_format(&out, "Content-Length: %zu\r\n\r\n", reply.body.size);
+    if (body)
+        buffer_append(&out, reply.body.data, reply.body.size);
+    /* Nothing was sent before, so there is room. */
+    n = out.failed ? 0 : send(v->fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n;
+    shutdown(v->fd, SHUT_WR);
+    log_line("at the door: %d %s", reply.status, error->param);
+    d->ready -= v->state == READY;
+    v->state = REFUSED;
+    v->until = clock_ns() + farewell;
+    buffer_clear(&out);
+    reply_clear(&reply);
+    drain(d, v);
+}
+
+static void refuse_full(struct door *d, struct visitor *v)
+{
+    struct error error = {0};
+
+    error_set(&error, 503,
+              "more than %d connections (\"connections\"), or more than %d of one address",
+              d->rules.places, d->rules.each ? d->rules.each : d->rules.places);
+    refuse(d, v, &error, 1);
+}
+
+static void refuse_late(struct door *d, struct visitor *v)
+{
+    struct error error = {0};
+
+    error_set(&error, 408, "the request has not come to its end in time (\"receive_seconds\")");
+    refuse(d, v, &error, 1);
+}
+
+static void let_in(struct door *d, struct visitor *v)
+{
+    struct seat *seat = take_seat(d, v);
+
+    if (!seat) {
+        make_room(d);
+        return;
+    }
+    epoll_ctl(d->epoll, EPOLL_CTL_DEL, v->fd, NULL);
+    if (d->rules.let_in(d->rules.user, v->fd, &v->address.any, v->address_size))
+        door_leave(d, seat);
+    unlink_visitor(d, v);
+}
+
+static void become_ready(struct door *d, struct visitor *v, int spare)
+{
+    if (v->state == ARRIVING) {
+        v->state = READY;
+        v->spare = spare;
+        v->until = clock_ns() + patience;
+        d->ready++;
+    }
+    let_in(d, v);
+}
+
+static int asks_for_health(const struct head *h)
+{
+    const size_t at = head_path(h->target, h->target_size);
+    const char *path = h->target + at;
+    const size_t n = h->target_size - at;
+
+    return n >= 7 && memcmp(path, "/health", 7) == 0 && (n == 7 || path[7] == '?');
+}
+
+/* Whether enough of the body is there; -1 with err: it is none. */
+static int has_body(const struct door *d, const struct head *h, const char *bytes, size_t size,
+                    struct error *err)
+{
+    const size_t body = size - h->bytes;
+
+    /* One that will be refused for its size is not waited for. */
+    if (h->expects || body >= BODY || h->length > d->rules.body)
+        return 1;
+    if (h->chunked)
+        return head_chunks(bytes + h->bytes, body, err);
+    return h->length < 0 || body >= (size_t)(h->length < BODY ? h->length : BODY);
+}
+
+/* What has come so far. */
+static void look(struct door *d, struct visitor *v, int ended)
+{
+    ssize_t n = recv(v->fd, d->peek, sizeof(d->peek), MSG_PEEK | MSG_DONTWAIT);
+    struct error error = {0};
+    struct head head;
+    enum head_state state;
+    int body;
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        send_away(d, v);
+        return;
+    }
+    if (n < 0)
+        return;
+    if (d->rules.sealed) {
+        become_ready(d, v, 1);
+        return;
+    }
+    v->began = 1;
+    state = head_read(d->peek, (size_t)n, &head, &error);
+    body = state == HEAD_WHOLE ? has_body(d, &head, d->peek, (size_t)n, &error) : 0;
+    if (state == HEAD_WHOLE && body >= 0 &&
+        head_queries(head.target, head.target_size) > REQUEST_QUERIES)
+        body = error_param(&error, 400, "query", "more than %d query parameters", REQUEST_QUERIES);
+    if (state == HEAD_WRONG || body < 0)
+        refuse(d, v, &error, strcmp(head.method, "HEAD") != 0);
+    else if (state == HEAD_WHOLE && body)
+        become_ready(d, v, asks_for_health(&head));
+    else if (ended) /* the rest will not come */
+        send_away(d, v);
+}
+
+static void on_visitor(struct door *d, struct visitor *v, uint32_t events)
+{
+    if (v->state == REFUSED)
+        drain(d, v);
+    else if (events & EPOLLERR)
+        send_away(d, v);
+    else if (v->state == ARRIVING)
+        look(d, v, (events & (EPOLLRDHUP | EPOLLHUP)) != 0);
+}
+
+/* ---- accepting ---- */
+
+static void pause_accepting(struct door *d, int paused)
+{
+    struct epoll_event event = {.events = paused ? 0 : EPOLLIN, .data.ptr = d};
+
+    if (d->paused != paused)
+        epoll_ctl(d->epoll, EPOLL_CTL_MOD, d->rules.fd, &event);
+    d->paused = paused;
+}
+
+/* -1: nobody could be sent away. */
+static int send_oldest_away(struct door *d)
+{
+    struct visitor *v = d->first;
+
+    while (v && v->state == READY)
+        v = v->after;
+    if (v)
+        send_away(d, v);
+    return v ? 0 : -1;
+}
+
+static void add_visitor(struct door *d, int fd, const union address *address, socklen_t size)
+{
+    struct visitor *v = calloc(1, sizeof(*v));
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = v};
+
+    if (!v || epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event)) {
+        free(v);
+        close(fd);
+        return;
+    }
+    v->fd = fd;
+    v->address = *address;
+    v->address_size = size;
+    v->until = clock_ns() + d->rules.nanoseconds;
+    v->before = d->last;
+    *(d->last ? &d->last->after : &d->first) = v;
+    d->last = v;
+    d->outside++;
+}
+
+static void accept_some(struct door *d)
+{
+    for (int i = 0; i < ACCEPTS; i++) {
+        union address address = {0};
+        socklen_t size = sizeof(address);
+        int fd;
+
+        /* Before accepting, so that no pointer of this round's events is freed: this comes last. */
+        while (d->outside >= d->rules.outside)
+            if (send_oldest_away(d))
+                return;
+        fd = accept4(d->rules.fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            add_visitor(d, fd, &address, size < sizeof(address) ? size : sizeof(address));
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_line("at the door: %s", strerror(errno));
+            if (send_oldest_away(d)) {
+                pause_accepting(d, 1);
+                return;
+            }
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            return;
+        }
+    }
+}
+
+/* ---- the thread ---- */
+
+/* The client has closed, and what it sent before has been read. */
+static int is_over(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    int unread = 0;
+
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) &&
+           ioctl(fd, FIONREAD, &unread) == 0 && !unread;
+}
+
+/* The library, woken by edges, overlooks an end that comes with the bytes before it.  Twice seen,
+ * since between the last byte and its answer a request looks the same. */
+static void look_for_leavers(struct door *d)
+{
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < d->seats; i++) {
+        struct seat *s = &d->seat[i];
+
+        if (s->fd < 0 || s->stage != DOOR_SENDING || !is_over(s->fd))
+            s->ended = 0;
+        else if (++s->ended == 2)
+            shutdown(s->fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+static void look_at_clocks(struct door *d)
+{
+    const int64_t now = clock_ns();
+    struct visitor *v, *after;
+
+    for (v = d->first; v; v = after) {
+        after = v->after;
+        if (now < v->until)
+            continue;
+        if (v->state == READY)
+            refuse_full(d, v);
+        else if (v->state == ARRIVING && v->began)
+            refuse_late(d, v);
+        else
+            send_away(d, v);
+    }
+    look_for_leavers(d);
+    pause_accepting(d, 0);
+}
+
+static void seat_the_ready(struct door *d)
+{
+    struct visitor *v, *after;
+
+    pthread_mutex_lock(&d->lock);
+    d->waited_for = 0;
+    pthread_mutex_unlock(&d->lock);
+    for (v = d->first; v && d->ready; v = after) {
+        after = v->after;
+        if (v->state == READY)
+            let_in(d, v);
+    }
+}
+
+static int is_stopping(struct door *d)
+{
+    int stopping;
+
+    pthread_mutex_lock(&d->lock);
+    stopping = d->stopping;
+    pthread_mutex_unlock(&d->lock);
+    return stopping;
+}
+
+static void *stand_at_the_door(void *user)
+{
+    struct door *d = user;
+    struct epoll_event events[EVENTS];
+    int64_t ticked = clock_ns();
+
+    while (!is_stopping(d)) {
+        const int n = epoll_wait(d->epoll, events, EVENTS, TICK_MS);
+        int accepting = 0;
+        uint64_t count;
+        ssize_t woken = 0;
+
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.ptr == d)
+                accepting = 1;
+            else if (events[i].data.ptr == &d->wake)
+                woken = read(d->wake, &count, sizeof(count));
+            else
+                on_visitor(d, events[i].data.ptr, events[i].events);
+        }
+        (void)woken; /* that it was is all that counts */
+        seat_the_ready(d);
+        if (accepting)
+            accept_some(d);
+        if (clock_ns() - ticked >= TICK_MS * (int64_t)1000000) {
+            look_at_clocks(d);
+            ticked = clock_ns();
+        }
+    }
+    while (d->first)
+        send_away(d, d->first);
+    return NULL;
+}
+
+static int add_own(struct door *d, int fd, void *tag)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = tag};
+
+    return epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+struct door *door_open(const struct door_rules *rules, struct error *err)
+{
+    struct door *d = calloc(1, sizeof(*d));
+
+    if (!d) {
+        error_set(err, 500, "no memory for the door");
+        return NULL;
+    }
+    d->rules = *rules;
+    d->epoll = epoll_create1(EPOLL_CLOEXEC);
+    d->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->seats = rules->places + DOOR_SPARE;
+    d->seat = calloc((size_t)d->seats, sizeof(*d->seat));
+    pthread_mutex_init(&d->lock, NULL);
+    for (int i = 0; d->seat && i < d->seats; i++)
+        d->seat[i].fd = -1;
+    if (d->seat && d->epoll >= 0 && d->wake >= 0 && !add_own(d, rules->fd, d) &&
+        !add_own(d, d->wake, &d->wake) && !pthread_create(&d->thread, NULL, stand_at_the_door, d))
+        return d;
+    error_set(err, 500, "the door does not open: %s", strerror(errno));
+    door_free(d);
+    return NULL;
+}
+
+void door_close(struct door *d)
+{
+    pthread_mutex_lock(&d->lock);
+    d->stopping = 1;
+    pthread_mutex_unlock(&d->lock);
+    wake(d);
+    pthread_join(d->thread, NULL);
+}
+
+void door_free(struct door *d)
+{
+    if (!d)
+        return;
+    if (d->epoll >= 0)
+        close(d->epoll);
+    if (d->wake >= 0)
+        close(d->wake);
+    pthread_mutex_destroy(&d->lock);
+    free(d->seat);
+    free(d);
+}
