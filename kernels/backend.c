@@ -11,7 +11,8 @@ static const int has_cuda = 1;
 #else
 static const int has_cuda = 0;
 
-struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)
+struct backend *backend_cuda_open(const char *device, const struct numerics *numerics,
+                                  struct error *err)
 {
     error_param(err, 400, "device",
                 "device \"%.40s\": this samebitd was built without CUDA: make CUDA=1", device);
@@ -21,8 +22,8 @@ struct backend *backend_cuda_open(const char *device, enum numerics numerics, st
 #endif
 
 /* What is given for the CPU must not be lost on a GPU. */
-static struct backend *open_cuda(const char *device, enum numerics numerics, const char *isa,
-                                 int threads, struct error *err)
+static struct backend *open_cuda(const char *device, const struct numerics *numerics,
+                                 const char *isa, int threads, struct error *err)
 {
     if (has_cuda && isa)
         error_param(err, 400, "isa", "isa \"%.40s\" is for the cpu; %.40s has its own", isa,
@@ -34,7 +35,7 @@ static struct backend *open_cuda(const char *device, enum numerics numerics, con
     return NULL;
 }
 
-struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
+struct backend *backend_open(const char *device, const struct numerics *numerics, const char *isa,
                              int threads, struct error *err)
 {
     if (strncmp(device, "cuda:", 5) == 0)
@@ -44,7 +45,7 @@ struct backend *backend_open(const char *device, enum numerics numerics, const c
                     device);
     else if (!numerics_runs_on(numerics, device))
         error_param(err, 400, "numerics", "numerics %s needs a device \"cuda:N\", not \"%s\"",
-                    numerics_name(numerics), device);
+                    numerics->name, device);
     else
         return backend_cpu_open(numerics, isa, threads, err);
     return NULL;

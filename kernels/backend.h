@@ -44,8 +44,8 @@ typedef int group_fn(const struct op_call *call, int steps, int parts);
  * On a GPU, copies and ops are done in the order in which they were asked for, after the call has
  * returned; only read, reader_wait and prepare wait for it. */
 struct backend {
-    const char *device; /* "cpu", "cuda:0" */
-    enum numerics numerics;
+    const char *device;              /* "cpu", "cuda:0" */
+    const struct numerics *numerics; /* a row of the table of numerics.c; never compared */
     const char *isa; /* which of the equal-bit versions runs: "avx512_bf16", "avx2", "plain", on
                         ARM "neon", "plain"; of a GPU its architecture: "sm_90" */
     const char *hardware; /* a GPU's name; NULL: the CPU of this machine */
@@ -101,7 +101,7 @@ struct backend {
  * isa: one of the names above (the bits are the same); NULL = the one that the environment's
  * SAMEBIT_ISA names, else the best this CPU has.  Both are the CPU's only.  Errors: 400, naming what
  * is known. */
-struct backend *backend_open(const char *device, enum numerics numerics, const char *isa,
+struct backend *backend_open(const char *device, const struct numerics *numerics, const char *isa,
                              int threads, struct error *err);
 void backend_close(struct backend *b);
 

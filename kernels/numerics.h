@@ -1,27 +1,78 @@
-/* numerics.h - the named arithmetics.  A result means nothing without the one that made it. */
+/* numerics.h - the named arithmetics.  A result means nothing without the one that made it.
+ *
+ * All that is known of one is its row in the table of numerics.c.  Kernels read the row's fields;
+ * nothing outside the table asks which numerics it is, so that a new one is a row, and kernels for
+ * what no other row has. */
 #ifndef SAMEBIT_NUMERICS_H
 #define SAMEBIT_NUMERICS_H
+
+#include <stdint.h>
+
+#include "kernels/base/tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum numerics {
-    NUMERICS_TORCH_CPU_AVX512_BF16, /* PyTorch 2.13 on a CPU with AVX512_BF16 (no AMX) */
-    NUMERICS_TORCH_CPU_AVX2,        /* PyTorch 2.13 on any CPU with AVX2, told to use no more */
-    NUMERICS_CPU_COUNT,             /* so many run on any device; those that follow on CUDA only */
-    NUMERICS_TORCH_CUDA = NUMERICS_CPU_COUNT, /* PyTorch 2.13.0+cu130 on the same GPU */
-    NUMERICS_COUNT
+/* Orders of a sum of products over k; "products" below. */
+enum product { PRODUCT_PAIRS, PRODUCT_DOT8, PRODUCT_FOUR, PRODUCT_CHAIN };
+enum { PRODUCT_KINDS = PRODUCT_CHAIN + 1 };
+
+/* The matrix products of a model. */
+enum product_use { PRODUCT_OF_LINEAR, PRODUCT_OF_QK, PRODUCT_OF_PV };
+enum { PRODUCT_USES = PRODUCT_OF_PV + 1 };
+
+/* A product as PyTorch's call has it: B matrices of M x K times K x N. */
+struct product_shape {
+    enum product_use use;
+    int64_t B, M, N, K;
 };
 
-/* "torch-cpu/avx512_bf16", ... */
-const char *numerics_name(enum numerics numerics);
-/* Returns the numerics of that name, or -1. */
-int numerics_find(const char *name);
-/* Whether a device ("cpu", "cuda:0") can have it. */
-int numerics_runs_on(enum numerics numerics, const char *device);
-/* That of what is computed on the host: itself, or for torch-cuda torch-cpu/avx512_bf16. */
-enum numerics numerics_of_host(enum numerics numerics);
+/* How each of its sums is made. */
+struct product_rule {
+    enum product kind;
+    int64_t block; /* PAIRS: elements of k in one chain */
+    int flush;     /* PAIRS: denormal inputs and results of each fma are zeros */
+};
+
+typedef struct product_rule product_rule_fn(const struct product_shape *shape);
+
+/* What the two products inside sdpa are computed by; ops.h, "sdpa". */
+enum sdpa_products {
+    SDPA_NONE,  /* this numerics has no sdpa */
+    SDPA_CHAINS /* MKL on an AMD CPU: chains of fma */
+};
+
+/* The kernels that a numerics needs.  A device has a table of operations for each set it can do. */
+enum kernel_set {
+    KERNELS_TORCH_CPU, /* IEEE operations in the orders that PyTorch has on a CPU */
+    KERNELS_TORCH_CUDA /* ATen's kernels for CUDA, and cuBLAS called as PyTorch calls it */
+};
+
+enum { DEVICE_CPU = 1, DEVICE_CUDA = 2 };
+
+struct numerics {
+    const char *name;  /* "torch-cpu/avx512_bf16" */
+    const char *about; /* whose bits, in a line */
+    enum kernel_set kernels;
+    unsigned devices;       /* that have those kernels: DEVICE_* */
+    enum dtype activations; /* of every value but positions and tokens */
+    product_rule_fn *rule;  /* NULL: a library chooses (torch-cuda) */
+    enum sdpa_products sdpa;
+    int lanes;        /* of softmax's and sdpa's sums: 8 or 16, "softmax" below */
+    int rotary_block; /* entries of inv_freq that ATen raises together, "inv_freq" below */
+    int whole_calls; /* 1: a row's bits may depend on which other rows are computed with it, so that
+                         all rows of PyTorch's call must be */
+    const char *host; /* whose bits are what the host computes for a device (lanes of log_softmax,
+                         rotary_block), where they have a name of their own; NULL: this one's */
+};
+
+/* The row of that name, or NULL. */
+const struct numerics *numerics_find(const char *name);
+/* Row i; NULL after the last.  Row 0 is the default. */
+const struct numerics *numerics_at(int i);
+/* Whether a device ("cpu", "cuda:0") has its kernels. */
+int numerics_runs_on(const struct numerics *numerics, const char *device);
 
 /* ---- torch-cuda ----
  *
@@ -41,19 +92,18 @@ enum numerics numerics_of_host(enum numerics numerics);
  *
  *   PAIRS  acc = fma(x[k], w[k], fma(x[k+1], w[k+1], acc)) for even k; an odd K ends in a pair
  *          whose second half is zero; each block's chain starts at +0; block sums are added in
- *          order.  Denormal inputs and results of each fma are flushed to zero (vdpbf16ps).
+ *          order.  flush: denormal inputs and results of each fma are zeros (vdpbf16ps).
  *   DOT8   one fma per k: element k into accumulator (k/8)%8, lane k%8, over K & ~63; accumulators
  *          r += r+4, r += r+2, r += r+1; lanes ((0+4)+(2+6))+((1+5)+(3+7)); the whole 16s left
  *          into one accumulator of 8 lanes, reduced alike and added; the last K%16 one by one
  *   FOUR   four chains by k%4, the last K%4 into chain 0, ((p0+p1)+p2)+p3
  *   CHAIN  one chain
  *
- * softmax: sum of e[0..L) with W lanes (avx512_bf16: 16, avx2: 8)
+ * softmax: sum of e[0..L) with W = `lanes` lanes
  *   L <  W  left to right
  *   L >= W  a[l] = e[l]; a[i % W] += e[i]; then a[l] += a[l ^ d] for d = W/2 .. 1
  *
- * inv_freq: pow() of whole blocks of 32 (avx512_bf16) or 16 (avx2) entries is SLEEF's, the rest
- *   libm's powf */
+ * inv_freq: pow() of whole blocks of `rotary_block` entries is SLEEF's, the rest libm's powf */
 
 #ifdef __cplusplus
 }

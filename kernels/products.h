@@ -1,4 +1,4 @@
-/* products.h - the four orders of a sum of products, one element at a time.  This spelling is the
+/* products.h - the orders of a sum of products, one element at a time.  This spelling is the
  * specification (numerics.h has it in words); the vector versions and the tiles of a GPU, whose
  * exact path calls it too, must give equal bits. */
 #ifndef SAMEBIT_PRODUCTS_H
@@ -11,31 +11,6 @@
 #include "kernels/backend.h"
 #include "kernels/base/bf16.h"
 
-enum product { PRODUCT_PAIRS, PRODUCT_DOT8, PRODUCT_FOUR, PRODUCT_CHAIN };
-
-struct product_rule {
-    enum product kind;
-    int64_t block; /* PAIRS: elements of k in one chain */
-};
-
-/* Which order B matrices of M x K times K x N take. */
-static inline struct product_rule product_rule_of(enum numerics numerics, enum op op, int64_t B,
-                                                  int64_t M, int64_t N, int64_t K)
-{
-    const double matrix = (double)M * (double)N * (double)K;
-    struct product_rule rule = {PRODUCT_PAIRS, M == 1 || K <= 1024 ? 512 : 1024};
-
-    if (numerics == NUMERICS_TORCH_CPU_AVX512_BF16 && (double)B * matrix > 4096)
-        return rule;
-    if (op == OP_linear)
-        rule.kind = PRODUCT_DOT8;
-    else if (matrix < 400)
-        rule.kind = PRODUCT_CHAIN;
-    else
-        rule.kind = op == OP_matmul_qk ? PRODUCT_DOT8 : PRODUCT_FOUR;
-    return rule;
-}
-
 static inline int64_t product_batch(const struct op_call *call)
 {
     return call->scope.batch > 1 ? call->scope.batch : 1;
@@ -45,21 +20,36 @@ static inline int64_t product_batch(const struct op_call *call)
 static inline struct product_rule product_rule_of_linear(const struct op_call *call)
 {
     const struct tensor *x = call->in[0], *w = &call->weight->plain;
-    int64_t M = product_batch(call) * call->scope.tokens;
+    struct product_shape shape = {PRODUCT_OF_LINEAR, 1, 0, w->shape[0], w->shape[1]};
 
+    shape.M = product_batch(call) * call->scope.tokens;
     for (int i = 1; i < x->rank - 1; i++)
-        M *= x->shape[i];
-    return product_rule_of(call->backend->numerics, OP_linear, 1, M, w->shape[0], w->shape[1]);
+        shape.M *= x->shape[i];
+    return call->backend->numerics->rule(&shape);
 }
 
-/* matmul_qk, matmul_pv: of T x K times K x N for each of H heads. */
-static inline struct product_rule product_rule_of_heads(const struct op_call *call, enum op op,
-                                                        int64_t N, int64_t K)
+/* For each of H heads: T x D times D x L, and T x L times L x D. */
+static inline struct product_rule product_rule_of_heads(const struct op_call *call,
+                                                        enum product_use use, int64_t N, int64_t K)
 {
     const struct tensor *x = call->in[0];
+    const struct product_shape shape = {use, product_batch(call) * x->shape[0], x->shape[1], N, K};
 
-    return product_rule_of(call->backend->numerics, op, product_batch(call) * x->shape[0],
-                           x->shape[1], N, K);
+    return call->backend->numerics->rule(&shape);
+}
+
+static inline struct product_rule product_rule_of_qk(const struct op_call *call)
+{
+    const struct tensor *k = call->in[1];
+
+    return product_rule_of_heads(call, PRODUCT_OF_QK, k->shape[1], k->shape[2]);
+}
+
+static inline struct product_rule product_rule_of_pv(const struct op_call *call)
+{
+    const struct tensor *v = call->in[1];
+
+    return product_rule_of_heads(call, PRODUCT_OF_PV, v->shape[2], v->shape[1]);
 }
 
 /* Whether |x * w + acc|, which fmaf has rounded up to FLT_MIN, is below it when rounded to 24 bits

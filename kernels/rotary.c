@@ -8,10 +8,9 @@
 #include "kernels/rotary_exceptions.h"
 
 /* theta ** (arange(0, dim, 2) / dim): ATen calls SLEEF for whole blocks, libm for what is left. */
-static void rotary_powers(double theta, int64_t dim, enum numerics numerics, float *power)
+static void rotary_powers(double theta, int64_t dim, int64_t block, float *power)
 {
-    const int wide = numerics_of_host(numerics) == NUMERICS_TORCH_CPU_AVX512_BF16;
-    const int64_t count = dim / 2, block = wide ? 32 : 16;
+    const int64_t count = dim / 2;
     const float base = (float)theta;
 
     for (int64_t i = 0; i < count; i++) {
@@ -35,10 +34,10 @@ static float rotary_llama3(const struct rope_config *rope, float inv)
     return !(wavelength < high) && !(wavelength > low) ? mixed : scaled;
 }
 
-void rotary_inv_freq(const struct rope_config *rope, int64_t dim, enum numerics numerics,
+void rotary_inv_freq(const struct rope_config *rope, int64_t dim, const struct numerics *numerics,
                      float *inv_freq)
 {
-    rotary_powers(rope->theta, dim, numerics, inv_freq);
+    rotary_powers(rope->theta, dim, numerics->rotary_block, inv_freq);
     for (int64_t i = 0; i < dim / 2; i++) {
         const float inv = 1.0f / inv_freq[i];
 

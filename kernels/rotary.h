@@ -24,7 +24,7 @@ struct rope_config {
 };
 
 /* inv_freq [dim/2] in f32 (transformers/modeling_rope_utils.py: ROPE_INIT_FUNCTIONS). */
-void rotary_inv_freq(const struct rope_config *rope, int64_t dim, enum numerics numerics,
+void rotary_inv_freq(const struct rope_config *rope, int64_t dim, const struct numerics *numerics,
                      float *inv_freq);
 
 /* torch.cos(x), torch.sin(x) of an f32, rounded to bf16, for 0 <= x <= 2^17. */

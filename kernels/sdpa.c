@@ -15,7 +15,7 @@ struct sdpa sdpa_of(const struct op_call *call)
     s.window = call->attrs->window;
     s.padding = padding > 0 ? padding : 0;
     s.masked = (s.window && L >= s.window) || padding > 0 || (T > 1 && L != T);
-    s.lanes = call->backend->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
+    s.lanes = call->backend->numerics->lanes;
     s.scale = (float)call->attrs->by;
     return s;
 }

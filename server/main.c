@@ -78,8 +78,8 @@ static void say_ready(const struct daemon *d, const struct engine *e)
         fprintf(stderr, "samebitd: notice: %s\n", e->notices.at[i]);
     printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
            "%s, threads %d)\n",
-           daemon_address(d), e->name, numerics_name(e->backend->numerics),
-           attention_name(e->attention), e->backend->device, e->backend->isa, e->backend->threads);
+           daemon_address(d), e->name, e->backend->numerics->name, attention_name(e->attention),
+           e->backend->device, e->backend->isa, e->backend->threads);
     fflush(stdout);
 }
 
@@ -150,7 +150,10 @@ int main(int argc, char **argv)
         return 2;
     }
     if (options.help || options.version) {
-        fputs(options.help ? options_help : "samebitd " SAMEBIT_VERSION "\n", stdout);
+        if (options.help)
+            options_help(stdout);
+        else
+            puts("samebitd " SAMEBIT_VERSION);
         return 0;
     }
     log_enable(options.verbose);

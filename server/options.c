@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char options_help[] =
+static const char help[] =
     "usage: samebitd --model FOLDER [option ...]\n"
     "\n"
     "Serves a Hugging Face folder over HTTP: text, logits, and any value inside the model, with\n"
@@ -20,9 +20,7 @@ const char options_help[] =
     "                       a loopback address must be given here, not in the configuration\n"
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
-    "  --numerics NAME      torch-cpu/avx512_bf16 (default) or torch-cpu/avx2: whose bits, on any "
-    "device;\n"
-    "                       torch-cuda: PyTorch's on the same GPU, with --device cuda:N\n"
+    "  --numerics NAME      whose bits (see below)\n"
     "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
     "none\n"
     "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
@@ -35,6 +33,19 @@ const char options_help[] =
     "  --threads N          the cpu's threads of one product (default: one per core)\n"
     "  --verbose            one line per request on stderr\n"
     "  --help, --version\n";
+
+void options_help(FILE *to)
+{
+    const struct numerics *n;
+
+    fputs(help, to);
+    fputs("\nnumerics:\n", to);
+    for (int i = 0; (n = numerics_at(i)); i++)
+        fprintf(to, "  %-22s %s%s\n", n->name, n->about,
+                i == 0                      ? " (default)"
+                : n->devices == DEVICE_CUDA ? "; --device cuda:N"
+                                            : "");
+}
 
 enum { CONFIG = 1, FAMILIES, LISTEN, THREADS, NUMERICS, ATTENTION, DEVICE, ISA, MODEL };
 
@@ -49,20 +60,18 @@ static int read_threads(const char *text, int *out, struct error *err)
     return 0;
 }
 
-static int read_numerics(const char *text, enum numerics *out, struct error *err)
+static int read_numerics(const char *text, const struct numerics **out, struct error *err)
 {
     char names[256] = "";
-    int found = numerics_find(text);
+    const struct numerics *row;
 
-    if (found >= 0) {
-        *out = (enum numerics)found;
+    *out = numerics_find(text);
+    if (*out)
         return 0;
-    }
-    for (int i = 0; i < NUMERICS_COUNT; i++) {
+    for (int i = 0; (row = numerics_at(i)); i++) {
         size_t n = strlen(names);
 
-        snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "",
-                 numerics_name((enum numerics)i));
+        snprintf(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", row->name);
     }
     return error_param(err, 400, "numerics", "--numerics '%.100s' is not known; known are: %s",
                        text, names);
@@ -148,6 +157,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
 
     memset(out, 0, sizeof(*out));
     out->engine.device = "cpu";
+    out->engine.numerics = numerics_at(0);
     out->engine.attention = ATTENTION_COUNT;
     opterr = 0;
     while ((which = getopt_long(argc, argv, ":", known, NULL)) != -1) {

@@ -2,6 +2,8 @@
 #ifndef SAMEBIT_OPTIONS_H
 #define SAMEBIT_OPTIONS_H
 
+#include <stdio.h>
+
 #include "kernels/base/error.h"
 #include "server/engine/engine.h"
 
@@ -19,6 +21,7 @@ struct options {
  * working directory, then beside the folders that the program lies in. */
 int options_parse(int argc, char **argv, struct options *out, struct error *err);
 
-extern const char options_help[];
+/* What --help says. */
+void options_help(FILE *to);
 
 #endif

@@ -1,5 +1,5 @@
 /* cache.c - appends this call's keys or values to the cache. */
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 
 #include <string.h>
 

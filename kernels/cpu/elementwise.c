@@ -1,5 +1,5 @@
 /* elementwise.c - operations that treat every element alike. */
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 
 /* One row of an operation: inputs, output, length. */
 typedef void row_fn(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y, int64_t n);

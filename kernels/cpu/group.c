@@ -1,5 +1,4 @@
 /* group.c - operations of several calls of the model at once, and several operations as one. */
-#include "kernels/cpu/backend_cpu.h"
 #include "kernels/cpu/panels.h"
 
 static int one(const struct op_call *call)
@@ -64,7 +63,7 @@ int cpu_group_each(const struct op_call *call, int steps, int parts)
 int cpu_group_same(const struct op_call *call, int steps, int parts)
 {
     (void)steps;
-    if (call->op == OP_linear && cpu_product(call, 1, parts, PRODUCT_STORE, NULL) == 0)
+    if (call->op == OP_linear && panels_linears(call, 1, parts, PRODUCT_STORE, NULL) == 0)
         return 0;
     return cpu_group_each(call, 1, parts);
 }
@@ -81,21 +80,21 @@ static int one_by_one(const struct op_call *call, int steps, int parts)
 
 int cpu_group_linears(const struct op_call *call, int steps, int parts)
 {
-    if (cpu_product(call, steps, parts, PRODUCT_STORE, NULL) == 0)
+    if (panels_linears(call, steps, parts, PRODUCT_STORE, NULL) == 0)
         return 0;
     return one_by_one(call, steps, parts);
 }
 
 int cpu_group_linear_add(const struct op_call *call, int steps, int parts)
 {
-    if (cpu_product(call, 1, parts, PRODUCT_ADD, call + parts) == 0)
+    if (panels_linears(call, 1, parts, PRODUCT_ADD, call + parts) == 0)
         return 0;
     return one_by_one(call, steps, parts);
 }
 
 int cpu_group_gated(const struct op_call *call, int steps, int parts)
 {
-    if (cpu_product(call, 2, parts, PRODUCT_GATED, call + 3 * parts) == 0)
+    if (panels_linears(call, 2, parts, PRODUCT_GATED, call + 3 * parts) == 0)
         return 0;
     return one_by_one(call, steps, parts);
 }

@@ -6,7 +6,7 @@
 #ifndef SAMEBIT_CPU_PANELS_H
 #define SAMEBIT_CPU_PANELS_H
 
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 
 enum { PANEL_COLUMNS = 64, PANEL_ROWS = 6 /* at a time */ };
 
@@ -58,7 +58,7 @@ void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64
 /* The K elements of row n, out of the panels. */
 void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row);
 
-op_fn cpu_linear_panels, cpu_matmul_qk_panels, cpu_matmul_pv_panels;
+product_fn cpu_linear_panels, cpu_qk_panels, cpu_pv_panels;
 
 /* What becomes of the sums of linears. */
 enum product_end {
@@ -70,7 +70,7 @@ enum product_end {
 /* Linears of one input, call[l * parts + k] linear l of part k, in one pass over their weights.
  * end: [parts] calls, whose outputs are written instead; no other may overlap what is read.
  * -1: not all are PAIRS against panels of this backend; nothing was done. */
-int cpu_product(const struct op_call *call, int linears, int parts, enum product_end how,
-                const struct op_call *end);
+int panels_linears(const struct op_call *call, int linears, int parts, enum product_end how,
+                   const struct op_call *end);
 
 #endif

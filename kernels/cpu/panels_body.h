@@ -1,7 +1,7 @@
 /* panels_body.h - the parts of struct panels that all instruction sets share, compiled once for
  * each of them.
  *
- * The file that includes it has defined pack_square:
+ * The file that includes it has defined one function, and no macro:
  *
  *     8 pairs of 8 columns, of which `columns` are there; panel: of the first pair and column
  *     static inline void pack_square(const bf16 *w, int64_t step, int64_t columns, uint32_t *panel) */

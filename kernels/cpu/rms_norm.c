@@ -1,5 +1,5 @@
 /* rms_norm.c - rows (or heads) scaled to a mean square of 1. */
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 
 /* With a width, a row of the input holds several norms. */
 static void rms_norm_piece(const void *work, int64_t piece)

@@ -1,5 +1,5 @@
 /* rope.c - the tables of cos and sin, and heads turned by them. */
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/rotary.h"
 
 /* A cos or sin costs about as much as this many elements of other operations. */

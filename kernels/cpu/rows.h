@@ -29,7 +29,7 @@ struct rows {
     int64_t (*argmax)(const bf16 *x, int64_t n);
 };
 
-/* Each is there where its instructions may be: backend_cpu.c has the table. */
+/* Each is there where its instructions may be: versions.c has the table. */
 extern const struct rows rows_plain, rows_avx2, rows_avx512, rows_neon;
 
 /* The widest that this CPU has. */

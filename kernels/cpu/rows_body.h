@@ -1,4 +1,5 @@
-/* rows_body.h - the row loops, compiled once for each instruction set.  See rows.h.
+/* rows_body.h - the row loops, compiled once for each instruction set.  See rows.h.  It needs no
+ * macro of the file that includes it, and gives it ROWS_TABLE.
  *
  * Loops are written so that a compiler can put them in vectors: no branches, no calls. */
 #include "kernels/cpu/finish.h"

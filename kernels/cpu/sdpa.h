@@ -3,7 +3,7 @@
 #ifndef SAMEBIT_CPU_SDPA_H
 #define SAMEBIT_CPU_SDPA_H
 
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/sdpa.h"
 
 /* ---- for those in vectors ---- */

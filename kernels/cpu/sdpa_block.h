@@ -1,8 +1,9 @@
 /* sdpa_block.h - a block of keys and values, paired and turned so that a pass over it reads one
  * vector after the other.  For sdpa_body.h.
  *
- * The file that includes it has included one of sdpa_pack_*.h: how eight keys, a key or a pair of keys
- * are turned by an instruction set, and the magnitudes seen on the way. */
+ * The file that includes it has included one of sdpa_pack_*.h: how eight keys (pack_square), a key
+ * (pack_halves) or a pair of keys (pack_two) are turned by an instruction set, and the magnitudes seen
+ * on the way (struct seen_sizes, no_sizes, extremes_of). */
 #ifndef SAMEBIT_CPU_SDPA_BLOCK_H
 #define SAMEBIT_CPU_SDPA_BLOCK_H
 

@@ -1,10 +1,22 @@
 /* sdpa_body.h - scaled_dot_product_attention in vectors, compiled once for each instruction set;
  * sdpa.c is what it must equal.
  *
- * The file that includes it has defined LANES, VECTOR, ROWS (of a register tile) and the
- * operations, DOT among them where there is vdpbf16ps.  A piece of work is some rows of one group, of some of the query heads that share a
- * key head.  It goes through the blocks of keys once; each is widened out of the way of the loops
- * ("packed") and then serves all of its rows, eight at a time.
+ * The file that includes it has included a sdpa_pack_*.h and defined:
+ *
+ *     LANES, ROWS       constants: f32 of a vector, a divisor of 16; rows of a register tile, 4 or 8
+ *     VECTOR            the type of a vector
+ *     ZERO, ALL(x)      all 0; all x
+ *     FOUR(from)        4 f32 at any address, repeated to fill a vector
+ *     FMA(a, b, c)      a * b + c, rounded once
+ *     STORE(to, x)      to any address
+ *     WIDEN_LOW(from)   the lower halves of LANES words, which are bf16, as f32
+ *     WIDEN_HIGH(from)  the upper ones
+ *     DOT(pair, words, sum)  only where there is vdpbf16ps: sum with both products of a pair, the
+ *                       lower half's first, denormals flushed; words: LANES pairs, aligned
+ *
+ * A piece of work is some rows of one group, of some of the query heads that share a key head.  It
+ * goes through the blocks of keys once; each is widened out of the way of the loops ("packed") and
+ * then serves all of its rows, eight at a time.
  *
  * Keys that no row of a tile sees are left out where that cannot change a bit:
  *   - scores: without a mask they become -inf whatever they were; with one they do if they are

@@ -36,8 +36,7 @@ static struct matmul heads_product(const struct op_call *call, int x_least)
 int cuda_matmul_qk(const struct op_call *call)
 {
     const struct tensor *k = call->in[1], *y = call->out;
-    const struct product_rule rule =
-        product_rule_of_heads(call, OP_matmul_qk, k->shape[1], k->shape[2]);
+    const struct product_rule rule = product_rule_of_qk(call);
     const int heads = (int)k->shape[0];
     cudaStream_t stream = cuda_of(call)->stream;
     struct matmul p;
@@ -49,20 +48,26 @@ int cuda_matmul_qk(const struct op_call *call)
     p.N = (int)k->shape[1];
     p.K = (int)k->shape[2];
     p.block = (int)rule.block;
-    if (rule.kind == PRODUCT_PAIRS)
+    switch (rule.kind) {
+    case PRODUCT_PAIRS:
         tile_launch<KEYS>(&p, heads, stream);
-    else if (rule.kind == PRODUCT_DOT8)
+        return cuda_launched();
+    case PRODUCT_DOT8:
         dot8_launch<KEYS>(&p, heads, stream);
-    else
+        return cuda_launched();
+    case PRODUCT_CHAIN:
         chain_launch<KEYS>(&p, heads, stream);
-    return cuda_launched();
+        return cuda_launched();
+    case PRODUCT_FOUR: /* of values only */
+        break;
+    }
+    return -1;
 }
 
 int cuda_matmul_pv(const struct op_call *call)
 {
     const struct tensor *v = call->in[1], *y = call->out;
-    const struct product_rule rule =
-        product_rule_of_heads(call, OP_matmul_pv, v->shape[2], v->shape[1]);
+    const struct product_rule rule = product_rule_of_pv(call);
     const int heads = (int)v->shape[0];
     cudaStream_t stream = cuda_of(call)->stream;
     struct matmul p;
@@ -74,15 +79,23 @@ int cuda_matmul_pv(const struct op_call *call)
     p.K = (int)v->shape[1];
     p.y = matrix{(bf16 *)y->data, call->in[0]->shape[0] / heads * p.N, p.N, y->stride[0]};
     p.block = (int)rule.block;
-    if (rule.kind == PRODUCT_FOUR)
+    switch (rule.kind) {
+    case PRODUCT_FOUR:
         four_launch(&p, heads, stream);
-    else if (rule.kind == PRODUCT_CHAIN)
+        return cuda_launched();
+    case PRODUCT_CHAIN:
         chain_launch<VALUES>(&p, heads, stream);
-    else if (p.rows <= HEADS_FEW)
-        few_launch<VALUES>(&p, heads, stream);
-    else
-        tile_launch<VALUES>(&p, heads, stream);
-    return cuda_launched();
+        return cuda_launched();
+    case PRODUCT_PAIRS:
+        if (p.rows <= HEADS_FEW)
+            few_launch<VALUES>(&p, heads, stream);
+        else
+            tile_launch<VALUES>(&p, heads, stream);
+        return cuda_launched();
+    case PRODUCT_DOT8: /* of what lies in the order of k only */
+        break;
+    }
+    return -1;
 }
 
 /* ---- the mask ---- */

@@ -123,7 +123,8 @@ static void cuda_weight_close(struct backend *b, struct weight *w)
 static int cuda_weight_open(struct backend *b, enum op op, const struct tensor *plain,
                             passed_fn *passed, void *user, struct weight *out, struct error *err)
 {
-    const int packs = op == OP_linear && plain->rank == 2 && b->numerics != NUMERICS_TORCH_CUDA;
+    const int packs =
+        op == OP_linear && plain->rank == 2 && b->numerics->kernels == KERNELS_TORCH_CPU;
     const int is_read = out->plain.data != NULL; /* by another op */
 
     (void)passed;
@@ -204,16 +205,16 @@ static int open_state(struct cuda *cuda)
 static int check_table(const struct backend *b, struct error *err)
 {
     for (int i = 0; i < OP_COUNT; i++)
-        if (!b->op[i] && !(i == OP_sdpa && b->numerics == NUMERICS_TORCH_CUDA))
+        if (!b->op[i] && !(i == OP_sdpa && b->numerics->sdpa == SDPA_NONE))
             return error_param(err, 400, "numerics", "numerics %s has no operation %s on %s",
-                               numerics_name(b->numerics), op_name((enum op)i), b->device);
+                               b->numerics->name, op_name((enum op)i), b->device);
     return 0;
 }
 
 static int fill_table(struct backend *b, struct error *err)
 {
     memcpy(b->op, ops, sizeof(ops));
-    if (b->numerics == NUMERICS_TORCH_CUDA) {
+    if (b->numerics->kernels == KERNELS_TORCH_CUDA) {
         b->prepare = aten_prepare;
         if (aten_open(b, err))
             return -1;
@@ -238,7 +239,8 @@ static void fill_functions(struct backend *b)
     b->reader_wait = cuda_reader_wait;
 }
 
-struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err)
+struct backend *backend_cuda_open(const char *device, const struct numerics *numerics,
+                                  struct error *err)
 {
     const int ordinal = read_ordinal(device, err);
     struct backend *b;

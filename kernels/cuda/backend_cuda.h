@@ -10,7 +10,8 @@ extern "C" {
 
 /* device: "cuda:0", "cuda:1", ...  See backend_open and backend_close.  Errors: 400 for a device
  * that is not there, or a numerics that lacks an operation, which is named. */
-struct backend *backend_cuda_open(const char *device, enum numerics numerics, struct error *err);
+struct backend *backend_cuda_open(const char *device, const struct numerics *numerics,
+                                  struct error *err);
 void backend_cuda_close(struct backend *b);
 
 /* ---- the operations; ops.h has their contracts ---- */

@@ -129,11 +129,19 @@ int cuda_linear(const struct op_call *call)
         return -1;
     if (tensor_count(y) == 0)
         return 0;
-    if (rule.kind != PRODUCT_PAIRS)
+    switch (rule.kind) {
+    case PRODUCT_DOT8:
         dot8_launch<PANELS>(&p, 1, stream);
-    else if (p.rows <= LINEAR_FEW)
-        few_launch<PANELS>(&p, 1, stream);
-    else
-        tile_launch<PANELS>(&p, 1, stream);
-    return cuda_launched();
+        return cuda_launched();
+    case PRODUCT_PAIRS:
+        if (p.rows <= LINEAR_FEW)
+            few_launch<PANELS>(&p, 1, stream);
+        else
+            tile_launch<PANELS>(&p, 1, stream);
+        return cuda_launched();
+    case PRODUCT_FOUR: /* of heads only */
+    case PRODUCT_CHAIN:
+        break;
+    }
+    return -1;
 }

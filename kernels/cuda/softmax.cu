@@ -141,7 +141,7 @@ int cuda_softmax(const struct op_call *call)
 {
     const int width = (int)rows_width(call->out);
     const struct softmax s = {rows_of(call->in[0]), rows_of(call->out), width,
-                              call->backend->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8};
+                              call->backend->numerics->lanes};
     const unsigned warps = blocks_for(width, WARP * 2), most = THREADS_MOST / WARP;
 
     if (tensor_count(call->out) == 0)

@@ -38,10 +38,9 @@ static int check_attention(const struct engine *e, enum attention attention, str
 {
     if (e->program[attention])
         return 0;
-    return error_param(err, 400, "attention",
-                       "attention '%s' is not there under numerics %s; %s is",
-                       attention_name(attention), numerics_name(e->backend->numerics),
-                       attention_name(ATTENTION_EAGER));
+    return error_param(
+        err, 400, "attention", "attention '%s' is not there under numerics %s; %s is",
+        attention_name(attention), e->backend->numerics->name, attention_name(ATTENTION_EAGER));
 }
 
 static int choose_attention(struct engine *e, enum attention wanted, struct error *err)

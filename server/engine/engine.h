@@ -14,7 +14,7 @@ struct engine_options {
     const char *folder;   /* Hugging Face folder, or an entry of the hub's cache */
     const char *families; /* configs/families */
     const char *device;   /* "cpu", "cuda:0" */
-    enum numerics numerics;
+    const struct numerics *numerics;
     enum attention attention; /* where a request names none; ATTENTION_COUNT: sdpa, or eager under
                                  numerics that have no sdpa */
     const char *isa;          /* NULL: the best of this CPU */

@@ -281,8 +281,7 @@ static int is_row_wise(const struct program *p, const struct step *s)
     return wise;
 }
 
-/* Which steps are by_rows, and which tail.  cuBLAS chooses by all rows of a call, so PyTorch's call
- * is made whole. */
+/* Which steps are by_rows, and which tail.  */
 static int find_rows(struct program *p, struct error *err)
 {
     enum { ALL_ROWS = 1, SOME_ROWS };
@@ -292,7 +291,7 @@ static int find_rows(struct program *p, struct error *err)
         return error_set(err, 500, "out of memory");
     for (int i = p->count - 1; i >= 0; i--) {
         struct step *s = &p->steps[i];
-        const int some = p->backend->numerics != NUMERICS_TORCH_CUDA && is_row_wise(p, s);
+        const int some = !p->backend->numerics->whole_calls && is_row_wise(p, s);
 
         s->by_rows = some && s->op == OP_linear && !read[s->out];
         s->tail = some && read[s->out] == SOME_ROWS;

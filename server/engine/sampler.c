@@ -9,14 +9,14 @@ int64_t sampler_argmax(const bf16 *logits, int64_t count)
     return rows_best()->argmax(logits, count);
 }
 
-void sampler_log_softmax(const bf16 *logits, int64_t count, enum numerics numerics, float *out)
+void sampler_log_softmax(const bf16 *logits, int64_t count, const struct numerics *numerics,
+                         float *out)
 {
-    const int lanes = numerics_of_host(numerics) == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
     float max, log_sum;
 
     if (count < 1)
         return;
-    log_sum = sleef_logf(rows_best()->exp_sum(logits, count, lanes, &max));
+    log_sum = sleef_logf(rows_best()->exp_sum(logits, count, numerics->lanes, &max));
     for (int64_t i = 0; i < count; i++)
         out[i] = (bf16_to_f32(logits[i]) - max) - log_sum;
 }

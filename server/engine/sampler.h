@@ -10,9 +10,10 @@
 /* torch.argmax: the lowest index among equal maxima; the first NaN wins. */
 int64_t sampler_argmax(const bf16 *logits, int64_t count);
 
-/* torch.log_softmax(logits.float(), dim=-1) of the bits of numerics_of_host(numerics).
+/* torch.log_softmax(logits.float(), dim=-1) with numerics->lanes, on the host.
  * out: [count]. */
-void sampler_log_softmax(const bf16 *logits, int64_t count, enum numerics numerics, float *out);
+void sampler_log_softmax(const bf16 *logits, int64_t count, const struct numerics *numerics,
+                         float *out);
 
 /* The k largest, largest first, lower index first among equals.  k <= count. */
 void sampler_top_k(const bf16 *logits, int64_t count, int64_t k, int64_t *index);

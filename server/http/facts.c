@@ -49,7 +49,7 @@ static void collect(const struct engine *e, enum attention attention, struct fac
            (struct fact[FACTS]){{"model", e->name},
                                 {"family", e->family[attention]->name},
                                 {"weights", e->digest},
-                                {"numerics", numerics_name(e->backend->numerics)},
+                                {"numerics", e->backend->numerics->name},
                                 {"attention", attention_name(attention)},
                                 {"device", e->backend->device},
                                 {"isa", e->backend->isa},

@@ -97,11 +97,10 @@ static void top_free(void *user)
 /* Log probabilities are computed on the host: said where that is another arithmetic. */
 static void put_logprob_numerics(struct work *w)
 {
-    const enum numerics numerics = w->engine->backend->numerics;
+    const char *host = w->engine->backend->numerics->host;
 
-    if (numerics_of_host(numerics) != numerics)
-        buffer_format(&w->out, ",\"logprob_numerics\":\"%s\"",
-                      numerics_name(numerics_of_host(numerics)));
+    if (host)
+        buffer_format(&w->out, ",\"logprob_numerics\":\"%s\"", host);
 }
 
 static int write_top(struct work *w, const struct write_spec *spec, int64_t k, struct error *err)

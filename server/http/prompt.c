@@ -29,7 +29,7 @@ int prompt_text(const struct settings *settings, const json_t *root, const char 
 static int read_arithmetic(const struct engine *e, const json_t *root, enum attention *attention,
                            struct error *err)
 {
-    const char *numerics = numerics_name(e->backend->numerics), *wanted = numerics;
+    const char *numerics = e->backend->numerics->name, *wanted = numerics;
 
     if (json_read_name(root, "numerics", &wanted, err))
         return -1;

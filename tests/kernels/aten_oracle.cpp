@@ -379,9 +379,7 @@ int main()
     struct error err = {};
     int shapes = 0, differing = 0;
 
-    const int numerics = numerics_find("torch-cuda");
-
-    backend = backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
+    backend = backend_cuda_open("cuda:0", numerics_find("torch-cuda"), &err);
     if (backend)
         aten_close(backend);
     if (!backend || aten_open(backend, &err)) {

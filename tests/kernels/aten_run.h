@@ -34,11 +34,10 @@ static inline int reopen_aten(void)
 
 static inline int open_backend(void **state)
 {
-    const int numerics = numerics_find("torch-cuda");
     struct error err = {0};
 
     (void)state;
-    backend = backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
+    backend = backend_cuda_open("cuda:0", numerics_find("torch-cuda"), &err);
     if (!backend)
         print_message("%s\n", err.text);
     return !backend || reopen_aten();

@@ -95,7 +95,7 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
         struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.past = past, .tokens = T}};
 
         assert_non_null(positions);
-        rotary_inv_freq(&rope, D, NUMERICS_TORCH_CPU_AVX2, inv_freq);
+        rotary_inv_freq(&rope, D, numerics_find("torch-cpu/avx2"), inv_freq);
         for (int64_t i = 0; i < T; i++)
             positions[i] = past + i;
         c.in[0] = tensor_make(DTYPE_I64, 1, &T, positions);

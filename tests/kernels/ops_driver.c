@@ -209,14 +209,14 @@ int main(int argc, char **argv)
     struct error err = {0};
     struct backend *b;
     struct request r;
-    int numerics;
+    const struct numerics *numerics;
 
-    if (argc < 4 || argc > 5 || (numerics = numerics_find(argv[1])) < 0)
+    if (argc < 4 || argc > 5 || !(numerics = numerics_find(argv[1])))
         die("usage: ops_driver NUMERICS ISA THREADS [DEVICE]");
     b = strcmp(device, "cpu")
-            ? backend_open(device, (enum numerics)numerics, NULL, 0, &err)
-            : backend_open(device, (enum numerics)numerics,
-                           strcmp(argv[2], "best") ? argv[2] : NULL, atoi(argv[3]), &err);
+            ? backend_open(device, numerics, NULL, 0, &err)
+            : backend_open(device, numerics, strcmp(argv[2], "best") ? argv[2] : NULL,
+                           atoi(argv[3]), &err);
     if (!b)
         die(err.text);
     if (b->enter && b->enter(b))

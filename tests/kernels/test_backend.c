@@ -13,7 +13,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/base/bf16.h"
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/versions.h"
 
 static struct backend *cpu;
 
@@ -23,7 +23,7 @@ static int open_cpu(void **state)
 
     (void)state;
     unsetenv("SAMEBIT_ISA");
-    cpu = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 0, &err);
+    cpu = backend_open("cpu", numerics_find("torch-cpu/avx2"), NULL, 0, &err);
     return cpu ? 0 : -1;
 }
 
@@ -39,18 +39,18 @@ static void test_names_what_is_known(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_null(backend_open("tpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err));
+    assert_null(backend_open("tpu", numerics_find("torch-cpu/avx2"), NULL, 1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "device");
     assert_non_null(strstr(err.text, "\"tpu\""));
     assert_non_null(strstr(err.text, "\"cpu\""));
     err = (struct error){0};
-    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "sse9", 1, &err));
+    assert_null(backend_open("cpu", numerics_find("torch-cpu/avx2"), "sse9", 1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "isa");
     assert_non_null(strstr(err.text, "\"plain\""));
     err = (struct error){0};
-    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "plain", -1, &err));
+    assert_null(backend_open("cpu", numerics_find("torch-cpu/avx2"), "plain", -1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "threads");
 }
@@ -63,21 +63,21 @@ static void test_version_of_the_environment(void **state)
 
     (void)state;
     setenv("SAMEBIT_ISA", "plain", 1);
-    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err);
+    b = backend_open("cpu", numerics_find("torch-cpu/avx2"), NULL, 1, &err);
     assert_non_null(b);
     assert_string_equal(b->isa, "plain");
     backend_close(b);
     setenv("SAMEBIT_ISA", "sse9", 1);
-    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, "plain", 1, &err);
+    b = backend_open("cpu", numerics_find("torch-cpu/avx2"), "plain", 1, &err);
     assert_non_null(b);
     backend_close(b);
-    assert_null(backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err));
+    assert_null(backend_open("cpu", numerics_find("torch-cpu/avx2"), NULL, 1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "isa");
     assert_non_null(strstr(err.text, "SAMEBIT_ISA \"sse9\""));
     assert_non_null(strstr(err.text, "\"plain\""));
     setenv("SAMEBIT_ISA", "", 1);
-    b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX2, NULL, 1, &err);
+    b = backend_open("cpu", numerics_find("torch-cpu/avx2"), NULL, 1, &err);
     assert_non_null(b);
     assert_string_equal(b->isa, cpu->isa);
     backend_close(b);
@@ -90,13 +90,13 @@ static void test_versions(void **state)
     int i = 0;
 
     (void)state;
-    while (!cpu_has(cpu_version_name(i)))
+    while (!version_runs(version_at(i)->name))
         i++;
-    assert_string_equal(cpu_version_name(i), cpu->isa);
-    while (cpu_version_name(i + 1))
+    assert_string_equal(version_at(i)->name, cpu->isa);
+    while (version_at(i + 1))
         i++;
-    assert_string_equal(cpu_version_name(i), "plain");
-    assert_false(cpu_has("sse9"));
+    assert_string_equal(version_at(i)->name, "plain");
+    assert_false(version_runs("sse9"));
 }
 
 static void test_refuses_what_needs_a_gpu(void **state)
@@ -104,13 +104,13 @@ static void test_refuses_what_needs_a_gpu(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_null(backend_open("cpu", NUMERICS_TORCH_CUDA, NULL, 1, &err));
+    assert_null(backend_open("cpu", numerics_find("torch-cuda"), NULL, 1, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "numerics");
     assert_non_null(strstr(err.text, "\"cuda:N\""));
 #ifndef SAMEBIT_CUDA
     err = (struct error){0};
-    assert_null(backend_open("cuda:0", NUMERICS_TORCH_CPU_AVX2, NULL, 0, &err));
+    assert_null(backend_open("cuda:0", numerics_find("torch-cpu/avx2"), NULL, 0, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, "device");
     assert_non_null(strstr(err.text, "built without CUDA: make CUDA=1"));
@@ -121,7 +121,7 @@ static void test_opened(void **state)
 {
     (void)state;
     assert_string_equal(cpu->device, "cpu");
-    assert_int_equal(cpu->numerics, NUMERICS_TORCH_CPU_AVX2);
+    assert_ptr_equal(cpu->numerics, numerics_find("torch-cpu/avx2"));
     assert_true(cpu->threads >= 1);
     assert_non_null(cpu->isa);
     for (int i = 0; i < OP_COUNT; i++)
@@ -218,7 +218,7 @@ static void assert_rows(struct backend *b, const struct weight *w, const bf16 *r
 static void table_case(int64_t count, int64_t width, enum op first, enum op second)
 {
     const int64_t shape[] = {count, width};
-    struct backend *b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 2, NULL);
+    struct backend *b = backend_open("cpu", numerics_find("torch-cpu/avx512_bf16"), NULL, 2, NULL);
     bf16 *rows = numbers(count * width), *copy = numbers(count * width);
     const struct tensor plain = tensor_make(DTYPE_BF16, 2, shape, rows);
     struct passed passed = {(const char *)rows, 0};
@@ -258,7 +258,7 @@ static void test_weights_are_not_shared(void **state)
 {
     enum { WEIGHTS = 40 };
     static const int64_t shape[] = {70, 900};
-    struct backend *b = backend_open("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 1, NULL);
+    struct backend *b = backend_open("cpu", numerics_find("torch-cpu/avx512_bf16"), NULL, 1, NULL);
     struct weight w[WEIGHTS] = {0};
     bf16 *rows = numbers(70 * 900 + WEIGHTS);
 

@@ -20,11 +20,11 @@ static int open_both(void)
 {
     struct error err = {0};
 
-    cuda = backend_open("cuda:0", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 0, &err);
+    cuda = backend_open("cuda:0", numerics_find("torch-cpu/avx512_bf16"), NULL, 0, &err);
     if (!cuda)
         printf("skip: %s\n", err.text);
     err = (struct error){0};
-    cpu = backend_open("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, NULL, 1, &err);
+    cpu = backend_open("cpu", numerics_find("torch-cpu/avx512_bf16"), NULL, 1, &err);
     return cpu && cuda;
 }
 
@@ -87,7 +87,7 @@ static void refuses(const char *device, const char *isa, int threads, const char
 {
     struct error err = {0};
 
-    assert_null(backend_open(device, NUMERICS_TORCH_CPU_AVX2, isa, threads, &err));
+    assert_null(backend_open(device, numerics_find("torch-cpu/avx2"), isa, threads, &err));
     assert_int_equal(err.code, 400);
     assert_string_equal(err.param, param);
     if (!strstr(err.text, says))
@@ -108,21 +108,23 @@ static void what_is_wrong_is_named(void **state)
 
 static void every_numerics_has_every_operation(void **state)
 {
+    const struct numerics *n;
+
     (void)state;
-    for (int n = 0; n < NUMERICS_COUNT; n++) {
+    for (int i = 0; (n = numerics_at(i)); i++) {
         struct error err = {0};
-        struct backend *b = backend_open("cuda:0", (enum numerics)n, NULL, 0, &err);
+        struct backend *b = backend_open("cuda:0", n, NULL, 0, &err);
 
         if (!b)
-            fail_msg("%s: %s", numerics_name((enum numerics)n), err.text);
+            fail_msg("%s: %s", n->name, err.text);
         assert_string_equal(b->device, "cuda:0");
-        assert_int_equal(b->numerics, n);
+        assert_ptr_equal(b->numerics, n);
         assert_memory_equal(b->isa, "sm_", 3);
         assert_true(strlen(b->hardware) > 0);
         assert_int_equal(b->threads, 0);
-        for (int i = 0; i < OP_COUNT; i++)
-            assert_true(b->op[i] || (i == OP_sdpa && n == NUMERICS_TORCH_CUDA));
-        assert_true((n == NUMERICS_TORCH_CUDA) == (b->op[OP_sdpa] == NULL));
+        for (int op = 0; op < OP_COUNT; op++)
+            assert_true(b->op[op] || op == OP_sdpa);
+        assert_true((n->sdpa == SDPA_NONE) == (b->op[OP_sdpa] == NULL));
         backend_close(b);
     }
 }
@@ -343,7 +345,7 @@ static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary
 
     for (int64_t t = 0; t < tokens; t++)
         position[t] = past + t;
-    rotary_inv_freq(&rope, width, NUMERICS_TORCH_CPU_AVX512_BF16, inv_freq);
+    rotary_inv_freq(&rope, width, numerics_find("torch-cpu/avx512_bf16"), inv_freq);
     call.attrs = &attrs;
     call.scope = (struct op_scope){.past = past, .tokens = tokens};
     assert_int_equal(cpu->op[OP_rotary](&call), 0);

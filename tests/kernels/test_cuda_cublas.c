@@ -218,10 +218,8 @@ static int compare_logs(const char *name, FILE *trace, FILE *log)
 
 static struct backend *open_recording(const char *path)
 {
-    const int numerics = numerics_find("torch-cuda");
     struct error err = {0};
-    struct backend *b =
-        backend_cuda_open("cuda:0", (enum numerics)(numerics < 0 ? 0 : numerics), &err);
+    struct backend *b = backend_cuda_open("cuda:0", numerics_find("torch-cuda"), &err);
 
     if (!b) {
         print_message("skip: %s\n", err.text);

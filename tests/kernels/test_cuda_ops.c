@@ -27,37 +27,45 @@ enum {
     LARGE = 1 << 16 /* elements read and written by a case that takes its turn in one order only */
 };
 
-static const enum numerics numerics[] = {NUMERICS_TORCH_CPU_AVX512_BF16, NUMERICS_TORCH_CPU_AVX2};
-
-enum { NUMERICS = sizeof(numerics) / sizeof(numerics[0]) };
+enum { NUMERICS_MOST = 16 };
 
 struct pair {
     struct backend *plain, *cuda; /* cuda: NULL without a device */
 };
 
-static struct pair pairs[NUMERICS];
+static struct pair pairs[NUMERICS_MOST]; /* of those that have the CPU's kernels */
+static int pair_count;
+
+static void open_pair(const struct numerics *numerics)
+{
+    struct pair *p = &pairs[pair_count++];
+    struct error err = {0};
+
+    assert_true(pair_count <= NUMERICS_MOST);
+    p->plain = backend_open("cpu", numerics, "plain", 1, &err);
+    assert_non_null(p->plain);
+    p->cuda = backend_open("cuda:0", numerics, NULL, 0, &err);
+    if (!p->cuda && emulated_set_order)
+        fail_msg("cuda:0: %s", err.text);
+    if (!p->cuda && pair_count == 1)
+        print_message("skip: no cuda:0 (%s)\n", err.text);
+}
 
 static int open_pairs(void **state)
 {
-    (void)state;
-    for (int n = 0; n < NUMERICS; n++) {
-        struct error err = {0};
+    const struct numerics *n;
 
-        pairs[n].plain = backend_open("cpu", numerics[n], "plain", 1, &err);
-        assert_non_null(pairs[n].plain);
-        pairs[n].cuda = backend_open("cuda:0", numerics[n], NULL, 0, &err);
-        if (!pairs[n].cuda && emulated_set_order)
-            fail_msg("cuda:0: %s", err.text);
-        if (!pairs[n].cuda && n == 0)
-            print_message("skip: no cuda:0 (%s)\n", err.text);
-    }
+    (void)state;
+    for (int i = 0; (n = numerics_at(i)); i++)
+        if (n->devices == (DEVICE_CPU | DEVICE_CUDA))
+            open_pair(n);
     return 0;
 }
 
 static int close_pairs(void **state)
 {
     (void)state;
-    for (int n = 0; n < NUMERICS; n++) {
+    for (int n = 0; n < pair_count; n++) {
         backend_close(pairs[n].plain);
         backend_close(pairs[n].cuda);
     }
@@ -164,8 +172,8 @@ static void compare_run(const struct op_case *c, int n, int order, const bf16 *w
     differing = bf16_differing(want, got, count);
     if (differing)
         fail_msg("%s %s: %s, order %d: %lld of %lld elements differ", op_name(c->op), c->label,
-                 numerics_name(numerics[n]), orders_are_ours() ? order : -1, (long long)differing,
-                 (long long)count);
+                 pairs[n].plain->numerics->name, orders_are_ours() ? order : -1,
+                 (long long)differing, (long long)count);
     tally->runs++;
     tally->elements += tensor_count(&c->out);
 }
@@ -186,7 +194,7 @@ static void compare(void *user, const struct op_case *c)
     bf16 *want = op_case_take(count), *got = op_case_take(count);
     const int all = orders_are_ours() && !is_large(c);
 
-    for (int n = 0; n < NUMERICS; n++) {
+    for (int n = 0; n < pair_count; n++) {
         memset(want, 0x5a, (size_t)count * sizeof(*want));
         run_plain(pairs[n].plain, c, want);
         for (int i = 0; i < (all ? ORDERS : 1); i++)
@@ -203,9 +211,9 @@ static void test_op(enum op op)
 
     if (!pairs[0].cuda)
         skip();
-    for (int n = 0; n < NUMERICS; n++)
+    for (int n = 0; n < pair_count; n++)
         if (!pairs[n].cuda->op[op])
-            fail_msg("%s: no kernel for %s", op_name(op), numerics_name(numerics[n]));
+            fail_msg("%s: no kernel for %s", op_name(op), pairs[n].plain->numerics->name);
     if (op_cases_walk(op, compare, &tally))
         fail_msg("%s: no cases", op_name(op));
     print_message("%s: %lld cases, %lld runs, %lld elements, 0 differing\n", op_name(op),

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/versions.h"
 #include "tests/kernels/op_cases.h"
 
 enum { PARTS_MOST = 9, VALUES_MOST = 12, HEADS = 6, SHARED = 3, WIDTH = 16 };
@@ -64,7 +64,7 @@ enum { VERSIONS_MOST = 16 };
 static struct backend *plain, *other[VERSIONS_MOST];
 static int others;
 
-static struct backend *open_version(enum numerics numerics, const char *isa, int threads)
+static struct backend *open_version(const struct numerics *numerics, const char *isa, int threads)
 {
     struct error err = {0};
     struct backend *b = backend_open("cpu", numerics, isa, threads, &err);
@@ -74,7 +74,7 @@ static struct backend *open_version(enum numerics numerics, const char *isa, int
     return b;
 }
 
-static int open_versions(enum numerics numerics)
+static int open_versions(const struct numerics *numerics)
 {
     static const char *const isas[] = {"avx512_bf16", "avx2", "neon", "plain"};
 
@@ -82,7 +82,7 @@ static int open_versions(enum numerics numerics)
     others = 0;
     for (int i = 0; i < 4; i++)
         for (int threads = 1; threads <= 3; threads++)
-            if (cpu_has(isas[i]))
+            if (version_runs(isas[i]))
                 other[others++] = open_version(numerics, isas[i], threads);
     return 0;
 }
@@ -90,13 +90,13 @@ static int open_versions(enum numerics numerics)
 static int open_avx512_bf16(void **state)
 {
     (void)state;
-    return open_versions(NUMERICS_TORCH_CPU_AVX512_BF16);
+    return open_versions(numerics_find("torch-cpu/avx512_bf16"));
 }
 
 static int open_avx2(void **state)
 {
     (void)state;
-    return open_versions(NUMERICS_TORCH_CPU_AVX2);
+    return open_versions(numerics_find("torch-cpu/avx2"));
 }
 
 static int close_versions(void **state)
@@ -442,7 +442,7 @@ static void test_which_there_are(void **state)
 {
     (void)state;
     for (int i = 0; i < others; i++) {
-        const int panels = other[i]->numerics == NUMERICS_TORCH_CPU_AVX512_BF16 &&
+        const int panels = strcmp(other[i]->numerics->name, "torch-cpu/avx512_bf16") == 0 &&
                            strcmp(other[i]->isa, "plain") != 0;
 
         for (int g = 0; g < GROUP_COUNT; g++)

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cpu/backend_cpu.h"
+#include "kernels/cpu/versions.h"
 #include "tests/kernels/op_cases.h"
 
 /* ---- the versions under test ---- */
@@ -24,9 +24,12 @@ struct versions {
     int count;
 };
 
-static struct versions versions[NUMERICS_CPU_COUNT];
+enum { NUMERICS_MOST = 16 };
 
-static struct backend *open_version(enum numerics numerics, const char *isa, int threads)
+static struct versions versions[NUMERICS_MOST]; /* of each numerics that the CPU can have */
+static int numerics_count;
+
+static struct backend *open_version(const struct numerics *numerics, const char *isa, int threads)
 {
     struct error err = {0};
     struct backend *b = backend_open("cpu", numerics, isa, threads, &err);
@@ -37,7 +40,7 @@ static struct backend *open_version(enum numerics numerics, const char *isa, int
 }
 
 /* One version on 1, 2 and 3 threads; emulated, the one that is not plain on 2. */
-static void open_threads(struct versions *v, enum numerics numerics, const char *isa)
+static void open_threads(struct versions *v, const struct numerics *numerics, const char *isa)
 {
     const int emulated = tests_are_emulated();
 
@@ -46,24 +49,35 @@ static void open_threads(struct versions *v, enum numerics numerics, const char 
             v->other[v->count++] = open_version(numerics, isa, threads);
 }
 
+static void open_numerics(const struct numerics *numerics)
+{
+    struct versions *v = &versions[numerics_count++];
+    const struct version *version;
+
+    assert_true(numerics_count <= NUMERICS_MOST);
+    v->plain = open_version(numerics, "plain", 1);
+    for (int i = 0; (version = version_at(i)); i++)
+        if (version_runs(version->name))
+            open_threads(v, numerics, version->name);
+        else if (numerics_count == 1)
+            print_message("skip: this CPU lacks %s\n", version->name);
+}
+
 static int open_versions(void **state)
 {
+    const struct numerics *numerics;
+
     (void)state;
-    for (int n = 0; n < NUMERICS_CPU_COUNT; n++) {
-        versions[n].plain = open_version((enum numerics)n, "plain", 1);
-        for (int i = 0; cpu_version_name(i); i++)
-            if (cpu_has(cpu_version_name(i)))
-                open_threads(&versions[n], (enum numerics)n, cpu_version_name(i));
-            else if (n == 0)
-                print_message("skip: this CPU lacks %s\n", cpu_version_name(i));
-    }
+    for (int n = 0; (numerics = numerics_at(n)); n++)
+        if (numerics_runs_on(numerics, "cpu"))
+            open_numerics(numerics);
     return 0;
 }
 
 static int close_versions(void **state)
 {
     (void)state;
-    for (int n = 0; n < NUMERICS_CPU_COUNT; n++) {
+    for (int n = 0; n < numerics_count; n++) {
         backend_close(versions[n].plain);
         for (int i = 0; i < versions[n].count; i++)
             backend_close(versions[n].other[i]);
@@ -107,7 +121,7 @@ static void compare(void *user, const struct op_case *c)
     struct tally *tally = user;
     const int64_t n = op_case_storage(&c->out);
     bf16 *want = op_case_take(n), *got = op_case_take(n);
-    for (int k = 0; k < NUMERICS_CPU_COUNT; k++) {
+    for (int k = 0; k < numerics_count; k++) {
         memset(want, 0x5a, (size_t)n * sizeof(*want));
         run_on(versions[k].plain, c, want);
         for (int v = 0; v < versions[k].count; v++) {
@@ -119,8 +133,8 @@ static void compare(void *user, const struct op_case *c)
             differing = bf16_differing(want, got, n);
             if (differing)
                 fail_msg("%s %s: %s, %s, %d threads: %lld of %lld elements differ", op_name(c->op),
-                         c->label, numerics_name((enum numerics)k), b->isa, b->threads,
-                         (long long)differing, (long long)n);
+                         c->label, b->numerics->name, b->isa, b->threads, (long long)differing,
+                         (long long)n);
             tally->cases++;
             tally->elements += tensor_count(&c->out);
         }

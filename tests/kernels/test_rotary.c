@@ -14,7 +14,7 @@
 struct recorded {
     struct rope_config rope;
     int64_t dim;
-    enum numerics numerics;
+    const char *numerics;
     int64_t at;
     uint32_t bits; /* of inv_freq[at] */
 };
@@ -32,7 +32,7 @@ static void test_inv_freq(void **state)
     for (size_t i = 0; i < sizeof(recorded) / sizeof(recorded[0]); i++) {
         const struct recorded *r = &recorded[i];
 
-        rotary_inv_freq(&r->rope, r->dim, r->numerics, inv_freq);
+        rotary_inv_freq(&r->rope, r->dim, numerics_find(r->numerics), inv_freq);
         if (f32_bits(inv_freq[r->at]) != r->bits)
             fail_msg("theta %g dim %lld type %d [%lld]: 0x%08x, PyTorch has 0x%08x", r->rope.theta,
                      (long long)r->dim, (int)r->rope.type, (long long)r->at,

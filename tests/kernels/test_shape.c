@@ -419,16 +419,37 @@ static void test_names(void **state)
     assert_int_equal(attr_word(spec, "sin"), ROTARY_SIN);
     assert_int_equal(attr_word(spec, "tan"), -1);
     assert_int_equal(attr_word(attr_find(OP_scale, "by"), "sin"), -1);
-    for (int i = 0; i < NUMERICS_COUNT; i++)
-        assert_int_equal(numerics_find(numerics_name((enum numerics)i)), i);
-    assert_int_equal(numerics_find("torch-cpu"), -1);
-    for (int i = 0; i < NUMERICS_COUNT; i++) {
-        assert_int_equal(numerics_runs_on((enum numerics)i, "cpu"), i < NUMERICS_CPU_COUNT);
-        assert_true(numerics_runs_on((enum numerics)i, "cuda:1"));
-        assert_true(numerics_runs_on(numerics_of_host((enum numerics)i), "cpu"));
-    }
-    assert_int_equal(numerics_find("torch-cuda"), NUMERICS_TORCH_CUDA);
-    assert_int_equal(numerics_of_host(NUMERICS_TORCH_CPU_AVX2), NUMERICS_TORCH_CPU_AVX2);
+}
+
+/* What must be true of every row. */
+static void check_numerics(const struct numerics *n)
+{
+    const int on_cpu = numerics_runs_on(n, "cpu"), on_cuda = numerics_runs_on(n, "cuda:1");
+
+    assert_ptr_equal(numerics_find(n->name), n);
+    assert_true(strlen(n->about) > 0);
+    assert_true(on_cpu || on_cuda);
+    assert_true(n->lanes == 8 || n->lanes == 16);
+    assert_true(n->rotary_block > 0);
+    assert_int_equal(n->kernels == KERNELS_TORCH_CPU, n->rule != NULL);
+    if (n->host)
+        assert_true(numerics_runs_on(numerics_find(n->host), "cpu"));
+}
+
+static void test_numerics(void **state)
+{
+    const struct numerics *n;
+    int count = 0;
+
+    (void)state;
+    for (; (n = numerics_at(count)); count++)
+        check_numerics(n);
+    assert_true(count >= 3);
+    assert_null(numerics_at(-1));
+    assert_null(numerics_find("torch-cpu"));
+    assert_ptr_equal(numerics_at(0), numerics_find("torch-cpu/avx512_bf16"));
+    assert_false(numerics_runs_on(numerics_find("torch-cuda"), "cpu"));
+    assert_string_equal(numerics_find("torch-cuda")->host, "torch-cpu/avx512_bf16");
 }
 
 int main(void)
@@ -437,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_rules),       cmocka_unit_test(test_extents),
         cmocka_unit_test(test_resolve),     cmocka_unit_test(test_token_axis),
         cmocka_unit_test(test_text_is_cut), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_numerics),
     };
 
     return cmocka_run_group_tests_name("kernels/shape", tests, NULL, NULL);

@@ -114,8 +114,8 @@ static inline void assert_same(const struct kept *a, const struct kept *b, int64
 
 /* ---- the models ---- */
 
-static inline struct engine *open_tiny_on(const char *device, enum numerics numerics, int threads,
-                                          struct error *err)
+static inline struct engine *open_tiny_on(const char *device, const struct numerics *numerics,
+                                          int threads, struct error *err)
 {
     const char *root = getenv("SAMEBIT_TINY");
     struct engine_options options = {.families = "configs/families",
@@ -137,7 +137,7 @@ static inline struct engine *open_tiny_on(const char *device, enum numerics nume
 static inline struct engine *open_tiny(int threads)
 {
     struct error err = {0};
-    struct engine *e = open_tiny_on("cpu", NUMERICS_TORCH_CPU_AVX512_BF16, threads, &err);
+    struct engine *e = open_tiny_on("cpu", numerics_find("torch-cpu/avx512_bf16"), threads, &err);
 
     if (!e)
         fprintf(stderr, "%s\n", err.text);

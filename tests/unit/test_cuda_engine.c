@@ -141,7 +141,7 @@ static void torch_cuda_has_eager_attention_only(void **state)
     enum attention found;
 
     (void)state;
-    e = open_tiny_on("cuda:0", NUMERICS_TORCH_CUDA, 0, &err);
+    e = open_tiny_on("cuda:0", numerics_find("torch-cuda"), 0, &err);
     if (!e)
         fail_msg("%s", err.text);
     assert_int_equal(e->attention, ATTENTION_EAGER);
@@ -169,7 +169,7 @@ int main(void)
     struct error err = {0};
     int rc;
 
-    cuda = open_tiny_on("cuda:0", NUMERICS_TORCH_CPU_AVX512_BF16, 0, &err);
+    cuda = open_tiny_on("cuda:0", numerics_find("torch-cpu/avx512_bf16"), 0, &err);
     if (!cuda)
         printf("skip: %s\n", err.text);
     rc = cuda ? cmocka_run_group_tests_name("unit/cuda_engine", tests, setup, teardown)

@@ -51,7 +51,7 @@ static int find_models(void **state)
     return getenv("SAMEBIT_TINY") ? 0 : -1;
 }
 
-static struct engine *open_model(const char *name, enum numerics numerics)
+static struct engine *open_model(const char *name, const struct numerics *numerics)
 {
     struct engine_options options = {.families = "configs/families",
                                      .device = "cpu",
@@ -72,7 +72,7 @@ static struct engine *open_model(const char *name, enum numerics numerics)
 
 typedef void model_fn(struct engine *e, const char *name);
 
-static void for_models(enum numerics numerics, model_fn *fn)
+static void for_models(const struct numerics *numerics, model_fn *fn)
 {
     for (int m = 0; m < MODELS; m++)
         for (int a = 0; a < ATTENTION_COUNT; a++) {
@@ -139,15 +139,15 @@ static void check_tail(struct engine *e, const char *name)
 static void the_tail_is_found(void **state)
 {
     (void)state;
-    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_tail);
-    for_models(NUMERICS_TORCH_CPU_AVX2, check_tail);
+    for_models(numerics_find("torch-cpu/avx512_bf16"), check_tail);
+    for_models(numerics_find("torch-cpu/avx2"), check_tail);
 }
 
 static void every_layer_has_its_groups(void **state)
 {
     (void)state;
-    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_plan);
-    for_models(NUMERICS_TORCH_CPU_AVX2, check_plan);
+    for_models(numerics_find("torch-cpu/avx512_bf16"), check_plan);
+    for_models(numerics_find("torch-cpu/avx2"), check_plan);
 }
 
 static void what_a_group_leaves(void **state)
@@ -235,8 +235,8 @@ static void observing_moves_no_bit(void **state)
 {
     (void)state;
     found = 0;
-    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_runs);
-    for_models(NUMERICS_TORCH_CPU_AVX2, check_runs);
+    for_models(numerics_find("torch-cpu/avx512_bf16"), check_runs);
+    for_models(numerics_find("torch-cpu/avx2"), check_runs);
     print_message("%d values of runs, 0 differing\n", found);
 }
 
@@ -270,7 +270,7 @@ static void check_replaced(struct engine *e, const char *model)
 static void replaced_values_keep_groups_apart(void **state)
 {
     (void)state;
-    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_replaced);
+    for_models(numerics_find("torch-cpu/avx512_bf16"), check_replaced);
 }
 
 static void check_asked(struct engine *e, const char *model)
@@ -305,7 +305,7 @@ static void check_asked(struct engine *e, const char *model)
 static void groups_run_unless_their_inside_is_observed(void **state)
 {
     (void)state;
-    for_models(NUMERICS_TORCH_CPU_AVX512_BF16, check_asked);
+    for_models(numerics_find("torch-cpu/avx512_bf16"), check_asked);
 }
 
 int main(void)

@@ -100,6 +100,77 @@ def test_kernels_name_their_types_once():
     assert places and {name: p for name, p in places.items() if len(p) > 1} == {}
 
 
+# ---- numerics: a row of the table of kernels/numerics.c, whose fields are read and nothing else ----
+
+NUMERICS_TABLE = ("kernels/numerics.c",)
+NUMERICS_COMPARED = re.compile(
+    r"\bnumerics(?:\(\))?(?:->(?:name|about))?\s*(?:==|!=)(?!=)|(?:==|!=)\s*(?:\w+(?:->|\.))*numerics\b(?!->)"
+    r"|\bstrcmp\([^;]*numerics(?:->name)?[^;]*\"torch-|\bNUMERICS_TORCH\w*|\bnumerics_find\(\"|\bswitch \([^)]*numerics(?:->name)?\)")
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
+
+
+def comparisons(path, text):
+    """Where a file asks which numerics it is."""
+    if path in NUMERICS_TABLE:
+        return []
+    return [f"{path}: {found[0]}" for found in NUMERICS_COMPARED.finditer(COMMENT.sub("", text))]
+
+
+def test_no_numerics_is_compared():
+    found = []
+    for path in sorted(sources()):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            found += comparisons(path, file.read())
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("line, is_one", [
+    ("if (b->numerics == avx2)", True), ("if (b->numerics != row)", True), ("x = row == call->backend->numerics;", True),
+    ('if (strcmp(b->numerics->name, "torch-cuda") == 0)', True), ("n = NUMERICS_TORCH_CPU_AVX2;", True),
+    ('if (numerics == numerics_find("torch-cuda"))', True), ("switch (b->numerics)", True), ("avx2 = numerics_find(\"torch-cpu/avx2\")", True),
+    ("lanes = b->numerics->lanes;", False), ("if (b->numerics->kernels == KERNELS_TORCH_CUDA)", False),
+    ("/* numerics == avx2 */", False), ("switch (b->numerics->kernels)", False), ("*out = numerics_find(text);", False),
+    ("wanted == b->numerics->lanes", False),
+])
+def test_a_comparison_of_numerics_is_found(line, is_one):
+    assert bool(comparisons("kernels/cpu/linear.c", line + "\n")) == is_one
+    assert comparisons("kernels/numerics.c", line) == []
+
+
+# ---- kernels/cpu: no module includes what includes it ----
+
+def circles(files):
+    """Names of modules that reach themselves; files: path -> text, a module is NAME.c and NAME.h."""
+    module = lambda path: os.path.splitext(path)[0]
+    edges = {}
+    for path, text in files.items():
+        found = {module(name) for kind, name in includes(text) if kind == '"'} - {module(path)}
+        edges.setdefault(module(path), set()).update(found)
+    def reached(start):
+        seen, left = set(), [start]
+        while left:
+            for name in edges.get(left.pop(), ()):
+                if name not in seen:
+                    seen.add(name)
+                    left.append(name)
+        return seen
+    return sorted(name for name in edges if name in reached(name))
+
+
+def test_kernels_of_the_cpu_have_no_circles():
+    files = {}
+    for path in sources():
+        if path.startswith("kernels/cpu/"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+                files[path] = file.read()
+    assert files and circles(files) == []
+
+
+def test_a_circle_is_found():
+    assert circles({"a.c": '#include "a.h"\n#include "b.h"', "a.h": "", "b.h": "", "b.c": '#include "c.h"'}) == []
+    assert circles({"a.c": '#include "b.h"', "a.h": "", "b.h": '#include "a.h"', "c.c": '#include "b.h"'}) == ["a", "b"]
+
+
 def test_top_level():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -1,13 +1,21 @@
-/* dots_body.h - DOT8 and FOUR products (numerics.h) in vectors of 8 lanes: linear, matmul_qk and
- * matmul_pv of numerics avx2.
+/* lanes_body.h - DOT8 and FOUR products (numerics.h) in vectors of 8 lanes: linear, matmul_qk and
+ * matmul_pv.  Compiled once for each instruction set.
  *
- * The file that includes it has defined `eight` and its operations, for one instruction set.
+ * The file that includes it has defined, all static inline:
+ *
+ *     eight                                a vector of 8 f32
+ *     eight_zero(), eight_all(float)       all 0; all alike
+ *     eight_load(const float *)            from 32 bytes' alignment
+ *     eight_store(float *, eight)          to any
+ *     eight_widen(const bf16 *)            8 bf16
+ *     eight_add(a, b), eight_fma(a, b, c)  a + b; a * b + c, rounded once
+ *     eight_sum(eight)                     float: ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
  * A few rows of x are widened to f32 once, a chunk of k at a time, and meet every column of the
- * piece; accumulators rest in memory between chunks.  What is too small goes to the plain version.
+ * piece; accumulators rest in memory between chunks.  Heads that are too wide go to the plain version.
  */
-#include "kernels/cpu/backend_cpu.h"
-#include "kernels/cpu/dots.h"
+#include "kernels/cpu/products.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/finish.h"
 #include "kernels/products.h"
 
@@ -182,28 +190,26 @@ static void dot8_piece(const void *work, int64_t piece)
     }
 }
 
-int cpu_linear_dots(const struct op_call *call)
+int cpu_linear_lanes(const struct op_call *call, const struct product_rule *rule)
 {
     const struct tensor *w = &call->weight->plain;
     const int64_t shape[] = {1, w->shape[0], w->shape[1]};
     struct dots d = dots_of(call, cpu_row_count(call->in[0]), w->shape[0], w->shape[1]);
 
-    if (product_rule_of_linear(call).kind != PRODUCT_DOT8)
-        return cpu_linear(call);
+    (void)rule;
     d.w = tensor_make(DTYPE_BF16, 3, shape, w->data);
     d.bias = call->bias ? call->bias->plain.data : NULL;
     cpu_run(call, dot8_piece, &d, d.columns * d.chunks);
     return 0;
 }
 
-int cpu_matmul_qk_dots(const struct op_call *call)
+int cpu_qk_lanes(const struct op_call *call, const struct product_rule *rule)
 {
     const struct tensor *q = call->in[0], *k = call->in[1];
     const int64_t H = q->shape[0], T = q->shape[1], G = k->shape[0];
     struct dots d = dots_of(call, H / G * T, k->shape[1], k->shape[2]);
 
-    if (product_rule_of_heads(call, OP_matmul_qk, d.N, d.K).kind != PRODUCT_DOT8)
-        return cpu_matmul_qk(call);
+    (void)rule;
     d.w = *k;
     cpu_run(call, dot8_piece, &d, G * d.columns * d.chunks);
     return 0;
@@ -301,15 +307,14 @@ static void four_piece(const void *work, int64_t piece)
     }
 }
 
-int cpu_matmul_pv_dots(const struct op_call *call)
+int cpu_pv_lanes(const struct op_call *call, const struct product_rule *rule)
 {
     const struct tensor *p = call->in[0], *v = call->in[1];
     const int64_t H = p->shape[0], T = p->shape[1], G = v->shape[0];
     struct dots d = dots_of(call, H / G * T, v->shape[2], v->shape[1]);
 
-    if (product_rule_of_heads(call, OP_matmul_pv, d.N, d.K).kind != PRODUCT_FOUR || d.N % 8 ||
-        d.N > HEAD_MOST)
-        return cpu_matmul_pv(call);
+    if (d.N % 8 || d.N > HEAD_MOST)
+        return cpu_pv_plain(call, rule);
     d.w = *v;
     cpu_run(call, four_piece, &d, G * d.chunks);
     return 0;

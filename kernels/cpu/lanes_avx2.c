@@ -1,4 +1,4 @@
-/* dots_avx2.c - DOT8 and FOUR in registers of 8 lanes; see dots_body.h. */
+/* lanes_avx2.c - DOT8 and FOUR in registers of 8 lanes; see lanes_body.h. */
 #include <immintrin.h>
 
 #include "kernels/base/bf16.h"
@@ -53,4 +53,4 @@ static inline float eight_sum(eight v)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-#include "kernels/cpu/dots_body.h"
+#include "kernels/cpu/lanes_body.h"

@@ -1,6 +1,7 @@
-/* linear_panels.c - linears against packed weights: one or several of one input, for one call of
+/* panels_linear.c - linears against packed weights: one or several of one input, for one call of
  * the model or several, and what becomes of their sums.  See panels.h. */
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/products.h"
 #include "kernels/products.h"
 
 enum {
@@ -19,7 +20,7 @@ static int64_t least(int64_t a, int64_t b)
  * against the rows of all parts, one after the other.  A unit is a half of a panel, or some of the
  * rows of a whole one. */
 struct linears {
-    const struct op_call *call, *end; /* as cpu_product has them */
+    const struct op_call *call, *end; /* as panels_linears has them */
     enum product_end how;
     int linears, parts;
     const struct panels *panels;
@@ -300,8 +301,8 @@ static struct pool_soon soon_of(const struct op_call *call)
     return soon;
 }
 
-int cpu_product(const struct op_call *call, int linears, int parts, enum product_end how,
-                const struct op_call *end)
+int panels_linears(const struct op_call *call, int linears, int parts, enum product_end how,
+                   const struct op_call *end)
 {
     struct linears p = {.call = call,
                         .end = end,
@@ -321,7 +322,7 @@ int cpu_product(const struct op_call *call, int linears, int parts, enum product
     return 0;
 }
 
-int cpu_linear_panels(const struct op_call *call)
+int cpu_linear_panels(const struct op_call *call, const struct product_rule *rule)
 {
-    return cpu_product(call, 1, 1, PRODUCT_STORE, NULL) ? cpu_linear(call) : 0;
+    return panels_linears(call, 1, 1, PRODUCT_STORE, NULL) ? cpu_linear_plain(call, rule) : 0;
 }

@@ -1,4 +1,4 @@
-/* dots_neon.c - DOT8 and FOUR in pairs of registers of 4 lanes; see dots_body.h. */
+/* lanes_neon.c - DOT8 and FOUR in pairs of registers of 4 lanes; see lanes_body.h. */
 #include <arm_neon.h>
 
 #include "kernels/base/bf16.h"
@@ -56,4 +56,4 @@ static inline float eight_sum(eight v)
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
 
-#include "kernels/cpu/dots_body.h"
+#include "kernels/cpu/lanes_body.h"
