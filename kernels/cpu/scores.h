@@ -5,7 +5,8 @@
 #include "kernels/cpu/cpu.h"
 
 /* Rows [*first, *end) of a piece. */
-static inline void scores_rows(const struct op_call *call, int64_t piece, int64_t *first, int64_t *end)
+static inline void scores_rows(const struct op_call *call, int64_t piece, int64_t *first,
+                               int64_t *end)
 {
     const int64_t rows = cpu_row_count(call->out);
     const int64_t per_piece = cpu_rows_of_piece(call->out->shape[call->out->rank - 1]);
