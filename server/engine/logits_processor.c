@@ -21,7 +21,7 @@ struct logits_processor {
 
 struct logits_processor *logits_processor_create(const struct generation_config *config,
                                                  int64_t prompt, int64_t max_new_tokens,
-                                                 uint64_t seed, enum numerics numerics,
+                                                 uint64_t seed, const struct numerics *numerics,
                                                  struct error *err)
 {
     const size_t n = (size_t)config->vocab_size;
@@ -32,7 +32,7 @@ struct logits_processor *logits_processor_create(const struct generation_config 
         p->prompt = prompt;
         p->max_length = prompt + max_new_tokens;
         p->state = seed;
-        p->lanes = numerics_of_host(numerics) == NUMERICS_TORCH_CPU_AVX512_BF16 ? 16 : 8;
+        p->lanes = numerics->lanes;
         p->scores = malloc(n * sizeof(*p->scores));
         p->other = malloc(n * sizeof(*p->other));
         p->order = config->do_sample ? malloc(n * sizeof(*p->order)) : NULL;

@@ -16,7 +16,7 @@ struct logits_processor; /* of one text; used by one thread at a time */
  * the draws where do_sample is set. */
 struct logits_processor *logits_processor_create(const struct generation_config *config,
                                                  int64_t prompt, int64_t max_new_tokens,
-                                                 uint64_t seed, enum numerics numerics,
+                                                 uint64_t seed, const struct numerics *numerics,
                                                  struct error *err);
 void logits_processor_free(struct logits_processor *p);
 

@@ -26,7 +26,7 @@ static int64_t *numbers(const json_t *list, int64_t *count)
     return out;
 }
 
-static int answer(const json_t *request, enum numerics numerics, struct error *err)
+static int answer(const json_t *request, const struct numerics *numerics, struct error *err)
 {
     struct generation_config config;
     struct logits_processor *p = NULL;
@@ -55,14 +55,14 @@ static int answer(const json_t *request, enum numerics numerics, struct error *e
 
 int main(int argc, char **argv)
 {
-    const int numerics = argc == 2 ? numerics_find(argv[1]) : -1;
+    const struct numerics *numerics = argc == 2 ? numerics_find(argv[1]) : NULL;
     char *line = NULL;
     size_t room = 0;
     struct error err = {0};
 
-    while (numerics >= 0 && getline(&line, &room, stdin) > 0) {
+    while (numerics && getline(&line, &room, stdin) > 0) {
         json_t *request = json_loads(line, 0, NULL);
-        const int rc = answer(request, (enum numerics)numerics, &err);
+        const int rc = answer(request, numerics, &err);
 
         json_decref(request);
         if (rc) {
@@ -71,5 +71,5 @@ int main(int argc, char **argv)
         }
     }
     free(line);
-    return numerics < 0 || err.code;
+    return !numerics || err.code;
 }
