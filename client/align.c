@@ -54,7 +54,7 @@ static void squeeze(struct tensor *t)
     t->rank = rank;
 }
 
-/* Whether axes in this order, some merged with their neighbour, have other's shape. */
+/* Returns whether axes in this order, some merged with their neighbour, give other's shape. */
 static int shape_fits(const struct tensor *other, const int64_t *axes, int count)
 {
     struct tensor have = *other;
@@ -83,7 +83,7 @@ static int order_is_of(const int *order, int count)
     return 1;
 }
 
-/* The other as a tensor whose axes are the atoms, in their order. */
+/* Returns a view of the other whose axes are the atoms, in the reference's order. */
 static struct tensor view_of(const struct tensor *other, const struct atoms *a, const int *order)
 {
     struct tensor v = {.dtype = other->dtype, .rank = a->count, .data = other->data};
@@ -100,7 +100,8 @@ static struct tensor view_of(const struct tensor *other, const struct atoms *a, 
     return v;
 }
 
-/* [.., D/2, 2] as [.., 2, D/2]: the pairs that a rotation turns, side by side. */
+/* Returns a view of [.., D/2, 2] as [.., 2, D/2]: undoes a layout where the two elements that rotary
+ * embedding rotates together lie side by side. */
 static struct tensor unpaired(const struct tensor *v)
 {
     struct tensor t = *v;
@@ -142,7 +143,8 @@ struct choice {
     int plain; /* what was found is the plain order */
 };
 
-/* The plain layout is left only for one that is near where it is far. */
+/* Returns whether a layout is clearly nearer than the best so far: the plain one is given up only for
+ * one that is near where the plain one is far. */
 static int is_better(const struct choice *c, double distance)
 {
     if (!c->found)
@@ -243,7 +245,7 @@ static void with_other_rows(struct choice *c, struct atoms *a, int64_t rows, int
     try_atoms(c, &b, heads);
 }
 
-/* Rows that are padding, the last row alone, a vocabulary that was rounded up. */
+/* Tries shapes with more or fewer rows: padding rows, the last row alone, a padded vocabulary. */
 static void padded(struct choice *c, struct atoms *a, int heads)
 {
     for (int i = 0; i < c->other->rank; i++) {

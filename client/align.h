@@ -21,12 +21,12 @@ struct alignment {
     char layout[96];     /* what was done, in words; "" for nothing */
 };
 
-/* Root of sum (a - b)^2 / sum b^2 over elements that both hold as numbers below 1e30 (masked scores
- * are not); a and b of equal count, any strides. */
+/* Returns sqrt(sum (a - b)^2 / sum b^2) over the elements that are numbers below 1e30 in both (masked
+ * scores are not).  a and b have equal counts and any strides. */
 double align_distance(const struct tensor *a, const struct tensor *b);
 
-/* Finds the layout under which other is nearest to reference (contiguous).  A layout other than the
- * plain one is taken where the plain one does not fit the shape, or the numbers say so clearly.
+/* Finds the layout in which other is nearest to reference (contiguous).  One other than the plain
+ * layout is chosen only if the plain one does not fit the shape, or is clearly farther.
  * Returns 0, or -1 when none fits. */
 int align_find(const struct align_model *m, const struct tensor *other,
                const struct tensor *reference, struct alignment *out);

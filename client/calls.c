@@ -20,7 +20,7 @@ json_t *client_logits(struct client *c, const json_t *request, struct error *err
     return client_post(c, "/v1/logits", request, err);
 }
 
-/* Takes the member out of a reply that must have it, of that type; frees the reply. */
+/* Returns the member of a reply, which must have it and of that type; frees the reply. */
 static json_t *member_take(struct client *c, json_t *reply, const char *path, const char *key,
                            json_type type, struct error *err)
 {

@@ -61,7 +61,7 @@ static int run_command(const struct cli_command *c, int argc, char **argv)
     return rc;
 }
 
-/* Names are shown as they are where the terminal's locale can; UTF-8 is what JSON brings. */
+/* JSON brings UTF-8: it is shown as it is if the terminal's locale is UTF-8, else escaped. */
 static void set_locale(void)
 {
     if (!setlocale(LC_CTYPE, "") || strcmp(setlocale(LC_CTYPE, NULL), "C") == 0)

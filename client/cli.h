@@ -7,7 +7,7 @@
 #include "client/client.h"
 #include "client/table.h"
 
-/* What every command ends with; only compare gives DIFFERENT. */
+/* Exit statuses.  Only compare gives DIFFERENT. */
 enum { CLI_OK = 0, CLI_DIFFERENT = 1, CLI_TROUBLE = 2 };
 
 #define CLI_DEFAULT_URL "http://127.0.0.1:8642"
@@ -69,8 +69,8 @@ json_t *cli_said(const struct cli_ask *ask, struct error *err);
 json_t *cli_numbers(const char *what, const char *text, struct error *err);
 void cli_ask_clear(struct cli_ask *ask);
 
-/* Receives a trace into path (see receive.h), with a progress bar; the file is given out, opened,
- * where file is not NULL. */
+/* Receives a trace into path (see receive.h), with a progress bar.  If file is not NULL, it is set to
+ * the opened file. */
 int cli_receive_trace(struct client *c, const json_t *request, const struct client_replace *replace,
                       int replace_count, const char *path, struct safetensors **file,
                       uint64_t *bytes, struct error *err);
@@ -83,7 +83,7 @@ int cli_print_json(const json_t *value, struct error *err);
 int cli_flush(struct error *err);
 /* Prints and frees the table. */
 int cli_print_table(struct table *t, struct error *err);
-/* The text with control characters escaped (newlines kept where lines is not 0), to a stream. */
+/* Writes a text with control characters escaped, newlines and tabs as they are. */
 void cli_put_text(FILE *stream, const char *text);
 /* "[2, 3]" or "[14, T, L]" from a JSON array or string; returns out. */
 char *cli_shape(const json_t *shape, char *out, size_t size);

@@ -60,7 +60,7 @@ static int set_option(const struct cli_option *o, const char *value, struct erro
     return 0;
 }
 
-/* One option at argv[*at]; steps on where it takes the next word. */
+/* Reads the option at argv[*at]; moves *at on if its value is the next word. */
 static int parse_one(const struct cli_option *options, int argc, char **argv, int *at,
                      struct error *err)
 {
@@ -338,7 +338,7 @@ void cli_put_text(FILE *stream, const char *text)
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
 
-        /* A model may write anything; escape sequences are for the terminal's owner. */
+        /* A model may write anything: escape sequences must not reach the terminal. */
         if ((c < 32 && c != '\n' && c != '\t') || c == 127)
             fprintf(stream, "\\x%02x", c);
         else

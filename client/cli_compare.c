@@ -48,13 +48,13 @@ static int open_daemons(struct sides *s, const struct options *o, struct error *
     return 0;
 }
 
-/* Whether something is said that only means something beside a prompt. */
+/* Returns whether an option is given that needs a prompt. */
 static int about_prompt(const struct cli_ask *ask)
 {
     return ask->positions || ask->steps >= 0 || ask->padding || ask->batch || ask->chunks;
 }
 
-/* Which is the dump: of two files one that samebit has not written. */
+/* Returns which of two files is somebody's dump: one that samebit has not written. */
 static int dump_of(const struct sides *s)
 {
     if (s->file[0] && s->file[1])
@@ -69,7 +69,7 @@ static void take_hunt(struct sides *s, int dump)
     s->hunt.theirs = s->hunt.ours = NULL;
 }
 
-/* The part of a dump that is row `row` of its batch, or the dump itself. */
+/* Returns the part of a dump that is row `row` of its batch, or the dump itself. */
 static struct safetensors *row_of(struct sides *s, int dump, int64_t row, struct error *err)
 {
     struct safetensors *file = s->file[dump];
@@ -80,7 +80,7 @@ static struct safetensors *row_of(struct sides *s, int dump, int64_t row, struct
     return file;
 }
 
-/* One is a file: what it holds is asked of the daemon. */
+/* One side is a file: asks the daemon for the values that it holds. */
 static int open_mixed(struct sides *s, char **from, const struct options *o, int64_t row,
                       struct error *err)
 {
@@ -179,7 +179,7 @@ static int show(void *user, const char *name, uint64_t done, uint64_t all)
     return 0;
 }
 
-/* The ids of the prompt, of two daemons: where they differ, no float is worth its transfer. */
+/* Returns whether two daemons have the same ids for the prompt.  If not, comparing values is useless. */
 static int same_prompt(const struct compare *c)
 {
     const struct compare_row *r = c->rows;
@@ -254,7 +254,7 @@ out:
     return rc;
 }
 
-/* Rows of the file's batch, where one is a file. */
+/* Returns the rows of the file's batch, 1 if neither side is a file. */
 static int64_t rows_of(const struct sides *s)
 {
     if ((s->client[0] != NULL) == (s->client[1] != NULL))
@@ -293,7 +293,7 @@ out:
     return rc;
 }
 
-/* --values a,b as patterns of what is compared.  Points into text, which it cuts. */
+/* Splits --values a,b into patterns.  They point into *text, the caller's to free. */
 static int split_globs(const struct cli_list *list, struct cli_list *out, char **text,
                        struct error *err)
 {

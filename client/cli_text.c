@@ -104,7 +104,7 @@ const struct cli_command cli_generate = {
 
 /* ---- logits ---- */
 
-/* A number of the daemon's, whose "NaN" and infinities are strings.  decimals 0: all digits. */
+/* Adds a number from the daemon's JSON, where NaN and infinities are strings.  decimals 0: all. */
 static void number_cell(struct table *t, const json_t *value, int decimals)
 {
     char text[64];

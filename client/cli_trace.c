@@ -12,7 +12,7 @@ struct options {
     int digest, json;
 };
 
-/* The tensors to put in, and the files they are mapped from. */
+/* The values that replace computed ones, and the files that they are in. */
 struct replacements {
     struct client_replace *at;
     struct safetensors **files;
@@ -31,8 +31,8 @@ static void replacements_clear(struct replacements *r)
     free(r->names);
 }
 
-/* The entry called so, or the only one of a file that has one tensor, or the one of the value's
- * name. */
+/* Returns the tensor of that name; if none is given, the only one in the file, or the one named like
+ * the value. */
 static const struct safetensors_entry *pick(const struct safetensors *f, const char *tensor,
                                             const char *name)
 {
@@ -41,7 +41,7 @@ static const struct safetensors_entry *pick(const struct safetensors *f, const c
     return e || tensor || f->count != 1 ? e : &f->entries[0];
 }
 
-/* text: "name=file" or "name=file:tensor"; a file whose own name has a colon is tried first. */
+/* text: "name=file" or "name=file:tensor".  A file whose name has the colon in it comes first. */
 static int replacement_open(struct replacements *r, const char *text, struct error *err)
 {
     const char *equals = strchr(text, '='), *tensor = NULL;

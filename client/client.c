@@ -175,7 +175,7 @@ static void set_options(struct client *c, struct call *call, const char *url,
     curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
     curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_reply);
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, call);
-    if (is_loopback(c->url)) /* a proxy of the environment leads away from this machine */
+    if (is_loopback(c->url)) /* $http_proxy must not take the request to another machine */
         curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
     c->curl_error[0] = '\0';
     if (!call->body)
@@ -212,7 +212,7 @@ static int fail_transfer(struct client *c, CURLcode code, struct error *err)
     }
 }
 
-/* The daemon's message, or the first line of what something else answered. */
+/* Sets the error to the daemon's message, or to the first line of what another server answered. */
 static int fail_status(struct client *c, const char *path, long status, struct buffer *body,
                        struct error *err)
 {

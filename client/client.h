@@ -20,10 +20,11 @@ struct client *client_open(const char *url, struct error *err);
 void client_close(struct client *c);
 const char *client_url(const struct client *c);
 
-/* A daemon that sends nothing for so many seconds is given up; 0 waits for ever.  Default 600. */
+/* A call fails when the daemon sends nothing for so many seconds; 0 waits for ever.  Default 600. */
 void client_set_patience(struct client *c, long seconds);
 
-/* Asked several times a second while a call waits; not 0 ends the call with an error (code 499). */
+/* poll is called several times a second while a call waits; if it does not return 0, the call ends
+ * with an error (code 499). */
 void client_set_poll(struct client *c, int (*poll)(void *user), void *user);
 
 /* ---- JSON calls ---- */
@@ -31,7 +32,7 @@ void client_set_poll(struct client *c, int (*poll)(void *user), void *user);
 json_t *client_get(struct client *c, const char *path, struct error *err);
 /* request is borrowed. */
 json_t *client_post(struct client *c, const char *path, const json_t *request, struct error *err);
-/* text as a part of a query; the caller's to free. */
+/* Returns text escaped for the query of a URL; the caller's to free. */
 char *client_escape(struct client *c, const char *text, struct error *err);
 
 json_t *client_health(struct client *c, struct error *err); /* code 503 while it loads */
@@ -46,26 +47,29 @@ json_t *client_tokenize(struct client *c, const char *text, json_t **pieces, str
 char *client_detokenize(struct client *c, const json_t *ids, struct error *err);
 json_t *client_logits(struct client *c, const json_t *request, struct error *err);
 
-/* One line of a generation: {"token", "text"}, at last {"done": true, ...}.  Not 0 ends it. */
+/* Is given each line of a generation: {"token", "text"}, at last {"done": true, ...}.  Returns 0, or
+ * something else to end it. */
 typedef int client_line(void *user, const json_t *line, struct error *err);
-/* Fails when the last line does not come.  request: "stream": true is added. */
+/* Generates; "stream": true is added to the request.  It is an error if the last line is missing. */
 int client_generate(struct client *c, const json_t *request, client_line *line, void *user,
                     struct error *err);
 
 /* ---- streams ---- */
 
-/* A piece of the reply as it comes.  Not 0 ends the call; set err. */
+/* Is given each piece of a reply as it comes.  Returns 0, or something else with err set to end the
+ * call. */
 typedef int client_sink(void *user, const void *bytes, size_t size, struct error *err);
 /* A client_sink that appends to a buffer: user is the struct buffer. */
 client_sink client_into_buffer;
 
-/* A body in pieces that stay the caller's. */
+/* Part of a request's body; the bytes stay the caller's. */
 struct client_piece {
     const void *data;
     size_t size;
 };
 
-/* Sends the pieces and gives the reply's body to sink when its status is 200. */
+/* Sends a request whose body is the pieces in order, and gives the reply's body to sink if its status
+ * is 200.  Another status is an error. */
 int client_stream(struct client *c, const char *path, const char *content_type,
                   const struct client_piece *body, int pieces, const char *accept,
                   client_sink *sink, void *user, struct error *err);

@@ -60,7 +60,7 @@ static int computable(const struct side_value *v, enum dtype *dtype)
     return v->rank >= 0 && dtype_parse(v->dtype, dtype) == 0;
 }
 
-/* Bytes of a dtype that is not computed with: equal or not is all that can be said. */
+/* Compares the bytes of a dtype that is not computed with: all it can say is whether they are equal. */
 static enum compare_verdict decide_bytes(const struct side_value *a, const struct side_value *b,
                                          const struct side *sa, const struct side *sb)
 {
@@ -152,8 +152,8 @@ static int position(const struct side *s, const struct side_value *v)
     return (int)(v - s->values);
 }
 
-/* Values only in the follower stand behind their predecessor where its order means something,
- * else at the end. */
+/* Makes the rows.  They are in the order of `lead`.  A value that only `follow` has comes after its
+ * predecessor there if follow is in order of execution, else at the end. */
 static void pair_all(struct pairing *p, const int *match)
 {
     if (p->follow->ordered)
@@ -295,7 +295,8 @@ static uint64_t row_bytes(const struct compare_row *r)
     return (uint64_t)row_elements(r->a) * dtype_size(dtype);
 }
 
-/* The prompt's ids come before everything; the id that step i was fed comes before step i. */
+/* Finds the first divergence.  A wrong id of the prompt comes before every value, and a wrong id that
+ * step i was fed before the values of step i. */
 static void find_first(struct compare *c)
 {
     int token_step = 0;

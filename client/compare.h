@@ -1,8 +1,8 @@
-/* compare.h - pairs the values of two sides and says where they part.
+/* compare.h - pairs the values of two sides and finds where they first differ.
  *
- * Three passes, so that a caller can fetch numbers only where they are needed: compare_create pairs
- * and decides what names, shapes and digests decide; the caller attaches entries to the rows that
- * are COMPARE_OPEN; compare_run reads the numbers and names the first divergence. */
+ * In three passes, so that numbers are fetched only where they are needed: compare_create pairs the
+ * values and decides what it can by names, shapes and digests; the caller fetches the numbers of the
+ * rows that are still COMPARE_OPEN; compare_run compares these and finds the first divergence. */
 #ifndef SAMEBIT_COMPARE_H
 #define SAMEBIT_COMPARE_H
 

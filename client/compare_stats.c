@@ -54,7 +54,7 @@ static int is_nan(uint32_t u)
     return (u & 0x7fffffffu) > 0x7f800000u;
 }
 
-/* As bf16_from_f32 for what is no NaN, without a branch, as the high half. */
+/* Rounds as bf16_from_f32 does, for what is not a NaN, without a branch; the result is the high half. */
 static uint32_t round_to_bf16(uint32_t u)
 {
     return (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
@@ -68,7 +68,7 @@ static int32_t ordered(uint32_t u)
     return ((int32_t)(u & 0x7fffffffu) ^ sign) - sign;
 }
 
-/* The elements' places among all numbers of the dtype; of a NaN, anything. */
+/* Sets out to each element's rank among all numbers of the dtype; for a NaN it may be anything. */
 static void place(enum dtype dtype, const float *f, int32_t *out)
 {
     if (dtype == DTYPE_F32)

@@ -58,7 +58,7 @@ static int is_tokens(const char *name)
     return is_one_of(name, names);
 }
 
-/* Whether it can be made a tensor of ours; axes of one that are too many are taken off. */
+/* Returns whether an array can become a tensor; leading axes of one beyond the fourth are removed. */
 static int usable(struct npy *a)
 {
     while (a->rank > TENSOR_MAX_RANK && a->shape[0] == 1)
@@ -367,7 +367,7 @@ out:
 
 /* ---- opening ---- */
 
-/* Whether a safetensors file is understood as it is. */
+/* Returns whether a safetensors file needs no rewriting. */
 static int is_plain(const struct safetensors *f)
 {
     for (int i = 0; i < f->count; i++) {

@@ -1,8 +1,8 @@
 /* names.c - see names.h.
  *
- * A name is taken apart into lower-case words; the layer's number is taken out; what only says where
- * in a program something stands is dropped; and the rest is looked up, with ever fewer words in
- * front. */
+ * A name is split into lower-case words.  The layer's number is taken out, and words such as "model" or
+ * "module", which say nothing about the value, are dropped.  The rest is looked up in a table, then
+ * again without its first word, and so on. */
 #include "client/names.h"
 
 #include <ctype.h>

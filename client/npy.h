@@ -21,7 +21,7 @@ struct npy {
     const unsigned char *data; /* into the bytes given */
 };
 
-/* Whether bytes begin as such a file does. */
+/* Returns whether the bytes begin as such a file does. */
 int npy_is(const void *bytes, size_t size);
 /* bytes: a whole file, borrowed; label stands for its name in errors (400). */
 int npy_read(const char *label, const void *bytes, size_t size, struct npy *out, struct error *err);

@@ -34,8 +34,8 @@ static json_t *known_names(struct client *c, const char *attention, struct error
     return names;
 }
 
-/* A value of the first call is asked for by its name, which means every call too; one that only
- * later ones have, by call. */
+/* Lists the names to ask the daemon for.  A value of the first call is asked for by its plain name,
+ * which also means all later calls; one that only later calls have, with its "step_i/". */
 static json_t *names_to_ask(const struct side *file, const json_t *known)
 {
     json_t *asked = json_object(), *list = json_array();
@@ -74,7 +74,8 @@ static int steps_of(const struct side *file)
     return steps;
 }
 
-/* From the metadata, else from the value `tokens` less what the steps were fed. */
+/* Returns the prompt's ids: from the metadata, else the value `tokens` without what the steps were
+ * fed. */
 static json_t *ids_of(const struct side *file, struct error *err)
 {
     json_t *ids = side_prompt_tokens(file);

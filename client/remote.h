@@ -5,26 +5,27 @@
 #include "client/client.h"
 #include "client/compare.h"
 
-/* 1 when text is the address of a daemon and not a path. */
+/* Returns whether text is the address of a daemon, not a path. */
 int remote_is_url(const char *text);
 
-/* The request that gives what a file holds: its attention, its steps and the values that the daemon
- * knows; and its prompt's ids with positions, padding, batch and chunks.  asked: what is to be
- * asked in place of these, borrowed; with a prompt of its own nothing of the file's prompt is
- * taken.  The caller decrefs. */
+/* Returns the request for the same run that a file comes from: its attention, its steps, the values
+ * that the daemon knows; its prompt's ids with positions, padding, batch and chunks.  The members of
+ * `asked` (borrowed) take precedence; if it has a prompt, nothing of the file's prompt is used.  The
+ * caller decrefs. */
 json_t *remote_request_like(struct client *c, const struct side *file, const json_t *asked,
                             struct error *err);
 
-/* 0 where the file says which ids it was made of, else -1 and a 400. */
+/* Returns 0 if the file says which ids it was computed from, else -1 with a 400. */
 int remote_has_ids(const struct side *file, struct error *err);
 
-/* The digests of everything in request. */
+/* Asks for the digests of everything in request. */
 struct side *remote_digests(struct client *c, const json_t *request, struct error *err);
 
-/* Everything in request, in an unnamed file. */
+/* Fetches everything in request into an unnamed file. */
 struct side *remote_fetch(struct client *c, const json_t *request, struct error *err);
 
-/* Fetches the numbers that the open rows lack on side s (A where is_a).  request: as digested. */
+/* Fetches the numbers that the open rows lack on side s (A if is_a).  request: the one that was asked
+ * for digests. */
 int remote_complete(struct client *c, struct side *s, const struct compare *rows, int is_a,
                     const json_t *request, struct error *err);
 

@@ -6,7 +6,7 @@
 
 #include "client/cli.h"
 
-enum { FOLD_FROM = 4 }; /* so many rows that say the same become one line */
+enum { FOLD_FROM = 4 }; /* that many rows in a run with the same verdict become one line */
 
 enum { VALUE, VERDICT, DIFFERING, MAX_ABS, MEAN_ABS, MAX_ULP, COSINE, FIRST, SIDE_A, SIDE_B };
 
@@ -52,7 +52,7 @@ static enum color verdict_color(enum compare_verdict verdict)
     return verdict == COMPARE_ONLY_A || verdict == COMPARE_ONLY_B ? COLOR_WARN : COLOR_BAD;
 }
 
-/* Near 1 what matters is the distance from it. */
+/* Writes a cosine; near 1, as its distance from 1. */
 static char *cosine_text(double c, char *out, size_t size)
 {
     if (c == 1 || isnan(c))
@@ -80,7 +80,7 @@ static void add_numbers(struct table *t, const struct compare_row *r)
     table_cell(t, "%s", compare_stats_text(&r->b->entry->tensor, s->first, text, sizeof(text)));
 }
 
-/* Elements of an equal row; of what could not be compared, why. */
+/* Adds the cells of a row without numbers: how many elements are equal, or why it was not compared. */
 static void add_words(struct table *t, const struct compare_row *r)
 {
     char a[64], b[64];
@@ -120,7 +120,7 @@ static void add_row(struct table *t, const struct compare_row *r)
         add_words(t, r);
 }
 
-/* Rows from here on that say the same and nothing more: equal, or missing on one side. */
+/* Returns how many rows from here on have the same verdict and no numbers: equal, or missing. */
 static int run_of(const struct compare *c, int from)
 {
     enum compare_verdict verdict = c->rows[from].verdict;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Number i of "<kind>i/...", 0 where the name begins in another way. */
+/* Returns the number i of a name "<kind>i/...", 0 for a name that begins in another way. */
 static int call_of(const char *name, const char *kind)
 {
     const size_t n = strlen(kind);
@@ -75,8 +75,8 @@ json_t *side_prompt_tokens(const struct side *s)
     return ids;
 }
 
-/* alias -> path, of the aliases that stand for one value: {"alias": ["path"]} or {"alias": "path"},
- * or a string holding that. */
+/* Returns the aliases of the metadata that stand for one value, as {"alias": "path"}.  The metadata
+ * has {"alias": ["path"]} or {"alias": "path"}, or a string with that JSON. */
 static json_t *read_aliases(json_t *metadata)
 {
     json_t *value = json_object_get(metadata, "aliases"), *parsed = NULL, *map = json_object();

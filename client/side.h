@@ -1,8 +1,8 @@
 /* side.h - one side of a comparison: a list of named values, from a trace file or from the digests
  * a daemon gave.
  *
- * Values are in the order of execution where `ordered`: files written by samebit are, others are
- * taken as they lie.  A value has an entry (numbers), a digest, or both. */
+ * If `ordered`, values are in the order of execution: those of files written by samebit are, others
+ * are in the order of the file.  A value has an entry (numbers), a digest, or both. */
 #ifndef SAMEBIT_SIDE_H
 #define SAMEBIT_SIDE_H
 
@@ -48,25 +48,25 @@ void side_free(struct side *s);
 /* The value of that name, canonical name or alias, or NULL. */
 struct side_value *side_find(const struct side *s, const char *name);
 
-/* Gives the values of file (taken) to those of the same name that have no entry. */
+/* Sets the entries of values that have none to those of the same name in file, which it takes. */
 int side_attach_take(struct side *s, struct safetensors *file, struct error *err);
 
 /* A string of the metadata, or NULL. */
 const char *side_text(const struct side *s, const char *key);
 
-/* What the metadata holds under key as JSON ("[1,2]", "5"; a word is a string): a new reference, or
- * NULL when there is nothing. */
+/* Returns what the metadata has under key, read as JSON ("[1,2]", "5"; a word is a string): a new
+ * reference, or NULL when there is nothing. */
 json_t *side_fact(const struct side *s, const char *key);
 
 /* The ids of the prompt from the metadata's prompt_tokens ("[1,2,3]", "1,2,3", or an array): a new
  * array, or NULL when there are none. */
 json_t *side_prompt_tokens(const struct side *s);
 
-/* Number i of "step_i/...", 0 outside the decode steps. */
+/* Returns the i of "step_i/...", 0 outside the decode steps. */
 int side_step_of(const char *name);
-/* Number i of "chunk_i/...", 0 where a prompt was not fed in chunks. */
+/* Returns the i of "chunk_i/...", 0 where a prompt was not fed in chunks. */
 int side_chunk_of(const char *name);
-/* The name without "step_i/" or "chunk_i/". */
+/* Returns the name without "step_i/" or "chunk_i/". */
 const char *side_base_name(const char *name);
 
 #endif

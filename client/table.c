@@ -75,7 +75,7 @@ int text_width(const char *text)
         size_t n = mbrtowc(&c, text, left, &state);
         int w = n == (size_t)-1 || n == (size_t)-2 ? -1 : wcwidth(c);
 
-        if (w < 0) { /* no character of this locale: one column a byte */
+        if (w < 0) { /* not a character of this locale: counts one column for each byte */
             memset(&state, 0, sizeof(state));
             n = 1;
             w = 1;
@@ -128,7 +128,7 @@ void table_row(struct table *t, enum color color)
     t->rows[t->size++] = (struct row){.color = color};
 }
 
-/* Control characters, of which terminals understand too much, as escapes. */
+/* Returns a copy of text with control characters escaped, since terminals would obey them. */
 static char *visible(const char *text)
 {
     struct buffer out = {0};
@@ -214,7 +214,7 @@ static int terminal_width(FILE *stream)
     return size.ws_col;
 }
 
-/* Sets widths, and leaves out (width -1) the columns that can be spared until it all fits. */
+/* Sets the widths.  Columns that can be spared are left out (width -1) until the table fits. */
 static void lay_out(const struct table *t, int room, int *width)
 {
     int total = -GAP;
@@ -281,7 +281,7 @@ static void print_titles(const struct table *t, const int *width, FILE *stream)
     print_row(t, &titles, width, stream);
 }
 
-/* Lines across need no titles above them. */
+/* Returns whether the table has rows besides lines across: only these need titles. */
 static int has_rows(const struct table *t)
 {
     for (size_t i = 0; i < t->size; i++)

@@ -10,7 +10,7 @@
 enum color { COLOR_NONE, COLOR_BOLD, COLOR_DIM, COLOR_GOOD, COLOR_BAD, COLOR_WARN };
 
 int color_on(FILE *stream);
-/* The text in that colour where color_on(stream). */
+/* Prints text, in that colour if color_on(stream). */
 void color_print(FILE *stream, enum color color, const char *text);
 
 /* ---- tables ---- */
@@ -18,7 +18,7 @@ void color_print(FILE *stream, enum color color, const char *text);
 struct table_column {
     const char *title;
     int right; /* numbers: set flush right */
-    int spare; /* not 0: left out where the terminal is too narrow, the highest first */
+    int spare; /* if not 0: left out when the terminal is too narrow, the highest number first */
 };
 
 struct table;
@@ -29,7 +29,7 @@ void table_free(struct table *t);
 /* A new row; its cells are added from the left, copied.  Control characters show as \n, \x1b. */
 void table_row(struct table *t, enum color color);
 void table_cell(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* As the last cell, in a colour of its own. */
+/* Sets the colour of the last cell that was added. */
 void table_cell_color(struct table *t, enum color color);
 /* A line across the columns, in place of a row. */
 void table_line(struct table *t, enum color color, const char *format, ...)
@@ -37,7 +37,7 @@ void table_line(struct table *t, enum color color, const char *format, ...)
 /* -1 when memory was out or the stream took less. */
 int table_print(const struct table *t, FILE *stream);
 
-/* Columns that text takes on a terminal. */
+/* Returns how many columns text takes on a terminal. */
 int text_width(const char *text);
 
 /* ---- numbers ---- */

@@ -8,10 +8,11 @@
  * A request is a line
  *     OP past tokens padding eps by width window part tensors
  * and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
- * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are inv_freq
- * past=TYPE tokens=dim eps=theta by=factor   in: F32 [3] low, high, original length log_softmax in:
- * BF16 [rows, n]; out: F32 [rows, n], both the host's on any device.  A request that makes no sense
- * ends the program with 2 and a line on stderr. */
+ * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are two, both the
+ * host's on any device:
+ *     inv_freq     past=TYPE tokens=dim eps=theta by=factor;  in: F32 [3] low, high, original length
+ *     log_softmax  in: BF16 [rows, n];  out: F32 [rows, n]
+ * A request that makes no sense ends the program with 2 and a line on stderr. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -13,32 +13,21 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-NUMERICS = {
-    "torch-cpu/avx512_bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "ATEN_CPU_CAPABILITY": "avx512"},
-    "torch-cpu/avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-}
-NEEDS = {"torch-cpu/avx512_bf16": "avx512_bf16", "torch-cpu/avx2": "avx2"}
-
-
-def cpu_flags():
-    with open("/proc/cpuinfo") as f:
-        for line in f:
-            if line.startswith("flags"):
-                return set(line.split(":", 1)[1].split())
-    return set()
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "parity"))
+import reference  # noqa: E402
 
 
 def run_both(args):
     """Each numerics in a child; returns the exit status."""
-    flags, totals, status = cpu_flags(), [0, 0, 0], 0
-    for numerics, environment in NUMERICS.items():
-        if NEEDS[numerics] not in flags:
-            print(f"skip: this CPU lacks {NEEDS[numerics]}", flush=True)
+    totals = [0, 0, 0]
+    for numerics in reference.NUMERICS:
+        if reference.why_not(numerics):
+            print(f"skip: {numerics}: {reference.why_not(numerics)}", flush=True)
             totals[2] += 1
             continue
         command = [sys.executable, __file__, args.driver, "--numerics", numerics,
                    "--seed", str(args.seed), "--isa", args.isa, "--only", args.only] + ["--quick"] * args.quick
-        child = subprocess.Popen(command, env={**os.environ, **environment},
+        child = subprocess.Popen(command, env=reference.environment(numerics),
                                  stdout=subprocess.PIPE, text=True)
         last = ""
         for line in child.stdout:
@@ -57,7 +46,7 @@ def run_both(args):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("driver")
-parser.add_argument("--numerics", choices=NUMERICS)
+parser.add_argument("--numerics", choices=reference.NUMERICS)
 parser.add_argument("--quick", action="store_true")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--isa", default="best")
