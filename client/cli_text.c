@@ -31,6 +31,8 @@ static int take_line(void *user, const json_t *line, struct error *err)
         putchar('\n');
     } else if (!json_is_true(json_object_get(line, "done")) && text) {
         cli_put_text(stdout, text);
+    } else if (!text && json_is_integer(json_object_get(line, "token"))) { /* no tokenizer there */
+        printf("%lld ", json_integer_value(json_object_get(line, "token")));
     }
     return cli_flush(err);
 }

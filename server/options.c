@@ -23,6 +23,8 @@ static const char help[] =
     "  --numerics NAME      whose bits (see below)\n"
     "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
     "none\n"
+    "  --tokenizer NAME     file (default): the ids of tokenizer.json; auto: of transformers' "
+    "AutoTokenizer\n"
     "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
     "  --isa NAME           avx512_bf16, avx2 or plain (ARM: neon or plain): by which of the "
     "cpu's\n"
@@ -47,7 +49,7 @@ void options_help(FILE *to)
                                             : "");
 }
 
-enum { CONFIG = 1, FAMILIES, LISTEN, THREADS, NUMERICS, ATTENTION, DEVICE, ISA, MODEL };
+enum { CONFIG = 1, FAMILIES, LISTEN, THREADS, NUMERICS, ATTENTION, TOKENIZER, DEVICE, ISA, MODEL };
 
 static int read_threads(const char *text, int *out, struct error *err)
 {
@@ -77,6 +79,15 @@ static int read_numerics(const char *text, const struct numerics **out, struct e
                        text, names);
 }
 
+static int read_tokenizer(const char *text, enum tokenizer_ids *out, struct error *err)
+{
+    *out = strcmp(text, "auto") ? TOKENIZER_FILE : TOKENIZER_AUTO;
+    if (*out == TOKENIZER_AUTO || !strcmp(text, "file"))
+        return 0;
+    return error_param(err, 400, "tokenizer",
+                       "--tokenizer '%.100s' is not known; known are: file, auto", text);
+}
+
 static int read_option(int which, const char *text, struct options *out, struct error *err)
 {
     switch (which) {
@@ -100,6 +111,8 @@ static int read_option(int which, const char *text, struct options *out, struct 
         return 0;
     case THREADS:
         return read_threads(text, &out->engine.threads, err);
+    case TOKENIZER:
+        return read_tokenizer(text, &out->engine.tokenizer, err);
     case NUMERICS:
         return read_numerics(text, &out->engine.numerics, err);
     default:
@@ -147,6 +160,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
                                    {"threads", required_argument, NULL, THREADS},
                                    {"numerics", required_argument, NULL, NUMERICS},
                                    {"attention", required_argument, NULL, ATTENTION},
+                                   {"tokenizer", required_argument, NULL, TOKENIZER},
                                    {"device", required_argument, NULL, DEVICE},
                                    {"isa", required_argument, NULL, ISA},
                                    {"verbose", no_argument, &out->verbose, 1},

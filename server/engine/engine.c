@@ -93,19 +93,31 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct e
     return e->weights ? 0 : -1;
 }
 
-static int open_tokenizer(struct engine *e, struct error *err)
+/* A model without a tokenizer that can be read serves ids.  Ids that only the tokenizer has (a pad
+ * token added without a row for it) matter to the request that uses one. */
+static int open_tokenizer(struct engine *e, const struct engine_options *o, struct error *err)
 {
+    struct error why = {0};
     int64_t count;
 
-    e->tokenizer = tokenizer_open(e->folder, err);
+    e->tokenizer_ids = o->tokenizer;
+    e->tokenizer = tokenizer_open(e->folder, o->tokenizer, &why);
     malloc_trim(0); /* reading it took several times of what it keeps */
-    if (!e->tokenizer)
-        return -1;
+    if (!e->tokenizer && why.code != 400)
+        return error_set(err, why.code, "%s", why.text);
+    if (!e->tokenizer) {
+        snprintf(e->tokenizer_missing, sizeof(e->tokenizer_missing), "%s", why.text);
+        notices_add(&e->notices, "without a tokenizer, only token ids are served: %s", why.text);
+        return 0;
+    }
+    for (int i = 0; tokenizer_notice(e->tokenizer, i); i++)
+        notices_add(&e->notices, "%s", tokenizer_notice(e->tokenizer, i));
     count = tokenizer_vocab_size(e->tokenizer);
     if (count > e->vocab_size)
-        return error_set(err, 400,
-                         "%s: tokenizer.json has ids up to %lld, config.json's vocab_size is %lld",
-                         e->folder, (long long)count - 1, (long long)e->vocab_size);
+        notices_add(&e->notices,
+                    "the tokenizer has ids up to %lld, the model 0 to %lld: a prompt that uses one "
+                    "beyond is refused",
+                    (long long)count - 1, (long long)e->vocab_size - 1);
     return 0;
 }
 
@@ -123,7 +135,8 @@ static void *open_rest(void *user)
     struct rest *r = user;
 
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
-    r->rc = open_tokenizer(r->engine, &r->err) || open_programs(r->engine, r->options, &r->err);
+    r->rc = open_tokenizer(r->engine, r->options, &r->err) ||
+            open_programs(r->engine, r->options, &r->err);
     return NULL;
 }
 

@@ -17,9 +17,10 @@ struct engine_options {
     const struct numerics *numerics;
     enum attention attention; /* where a request names none; ATTENTION_COUNT: sdpa, or eager under
                                  numerics that have no sdpa */
-    const char *isa;          /* NULL: the best of this CPU */
-    int threads;              /* 0: one per core */
-    uint64_t reuse_bytes;     /* of caches kept for runs that begin alike; 0: none are */
+    enum tokenizer_ids tokenizer; /* whose ids */
+    const char *isa;              /* NULL: the best of this CPU */
+    int threads;                  /* 0: one per core */
+    uint64_t reuse_bytes;         /* of caches kept for runs that begin alike; 0: none are */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
     progress_fn *progress;
     void *user;
@@ -34,7 +35,9 @@ struct engine {
     struct hf_config *config;
     struct family *family[ATTENTION_COUNT];
     struct weights *weights;
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer; /* NULL: there is none that can be read; ids are served */
+    char tokenizer_missing[512]; /* then: why, and how to make one */
+    enum tokenizer_ids tokenizer_ids;
     struct backend *backend;
     struct parameters *parameters;
     struct program *program[ATTENTION_COUNT]; /* one for each attention, of the same parameters;

@@ -31,12 +31,21 @@ static int is_eos(const struct generation *g, int64_t id)
     return 0;
 }
 
+/* The text from a byte on; null without a tokenizer. */
+static void put_text(struct work *w, size_t from)
+{
+    const struct generation *g = w->state;
+
+    if (w->engine->tokenizer)
+        json_put_text(&w->out, g->text.data ? g->text.data + from : "", g->text.size - from);
+    else
+        buffer_text(&w->out, "null");
+}
+
 static int put_line(struct work *w, int64_t id, size_t from, struct error *err)
 {
-    struct generation *g = w->state;
-
     buffer_format(&w->out, "{\"token\":%" PRId64 ",\"text\":", id);
-    json_put_text(&w->out, g->text.data ? g->text.data + from : "", g->text.size - from);
+    put_text(w, from);
     buffer_text(&w->out, "}\n");
     if (work_send(w, 1, err))
         return -1;
@@ -51,13 +60,13 @@ static int on_token(struct work *w, int64_t call, int64_t id, struct error *err)
 
     (void)call;
     g->tokens[g->count++] = id;
-    /* A model may have more rows than its tokenizer has ids; such a row decodes to nothing. */
-    if (tokenizer_token(w->engine->tokenizer, id) &&
+    if (w->engine->tokenizer &&
         tokenizer_stream_push(w->engine->tokenizer, &g->decoder, id, 1, &g->text, err))
         return -1;
     g->stopped = is_eos(g, id);
-    if (g->stopped || g->count == w->run->steps + 1)
-        tokenizer_stream_finish(&g->decoder, &g->text);
+    if ((g->stopped || g->count == w->run->steps + 1) &&
+        tokenizer_stream_finish(&g->decoder, &g->text, err))
+        return -1;
     if (g->text.failed)
         return error_set(err, 500, "no memory for the text");
     if (g->by_line && put_line(w, id, from, err))
@@ -74,7 +83,7 @@ static int on_close(struct work *w, struct error *err)
     if (g->by_line)
         buffer_text(&w->out, "\"done\":true,");
     buffer_text(&w->out, "\"text\":");
-    json_put_text(&w->out, g->text.data ? g->text.data : "", g->text.size);
+    put_text(w, 0);
     buffer_text(&w->out, ",\"tokens\":");
     json_put_ints(&w->out, g->tokens, g->count);
     buffer_format(&w->out, ",\"reason\":\"%s\",\"prompt_tokens\":", g->stopped ? "eos" : "length");
@@ -89,6 +98,7 @@ static void on_free(void *user)
 {
     struct generation *g = user;
 
+    tokenizer_stream_close(&g->decoder);
     buffer_clear(&g->text);
     free(g->tokens);
     free(g);

@@ -1,5 +1,6 @@
 /* model.c - GET /v1/model: what is served, and its limits. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "server/http/facts.h"
 #include "server/http/json.h"
@@ -16,17 +17,20 @@ static void put_limits(const struct settings *s, struct buffer *out)
     buffer_text(out, "}");
 }
 
+/* Without a tokenizer "ids" is "none" and a notice says why. */
 static void put_tokenizer(const struct engine *e, struct buffer *out)
 {
+    const struct tokenizer *t = e->tokenizer;
     int64_t eos[16];
     int count = hf_config_eos(e->config, eos, 16);
 
-    buffer_format(out, ",\"tokenizer\":{\"vocab_size\":%" PRId64 ",\"eos\":",
-                  tokenizer_vocab_size(e->tokenizer));
+    buffer_format(out, ",\"tokenizer\":{\"ids\":\"%s\",\"vocab_size\":%" PRId64 ",\"eos\":",
+                  t ? tokenizer_ids_name(e->tokenizer_ids) : "none",
+                  t ? tokenizer_vocab_size(t) : 0);
     json_put_ints(out, eos, count);
     buffer_text(out, ",\"eos_pieces\":[");
-    for (int i = 0; i < count; i++) {
-        const char *piece = tokenizer_token(e->tokenizer, eos[i]);
+    for (int i = 0; t && i < count; i++) {
+        const char *piece = tokenizer_token(t, eos[i]);
 
         buffer_text(out, i ? "," : "");
         json_put_name(out, piece ? piece : "");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "server/http/json.h"
+#include "server/http/token_text.h"
 
 int prompt_text(const struct settings *settings, const json_t *root, const char *key,
                 const char **text, size_t *size, struct error *err)
@@ -49,7 +50,8 @@ static int encode(const struct engine *e, const struct settings *settings, const
     const char *text;
     size_t size, n;
 
-    if (prompt_text(settings, root, "prompt", &text, &size, err))
+    if (prompt_text(settings, root, "prompt", &text, &size, err) ||
+        token_text_needed(e, "prompt", err))
         return -1;
     if (tokenizer_encode(e->tokenizer, text, size, special, tokens, &n, err)) {
         if (err && !*err->param)
@@ -62,7 +64,18 @@ static int encode(const struct engine *e, const struct settings *settings, const
     return 0;
 }
 
-static int check_tokens(const struct engine *e, const int64_t *tokens, int64_t count,
+/* An id of the tokenizer that the model has no row for. */
+static int refuse_beyond(const struct engine *e, int64_t id, struct error *err)
+{
+    const char *token = tokenizer_token(e->tokenizer, id);
+
+    return error_param(err, 400, "prompt",
+                       "prompt has \"%.60s\", id %" PRId64
+                       "; the model's token ids are 0 to %" PRId64,
+                       token ? token : "", id, e->vocab_size - 1);
+}
+
+static int check_tokens(const struct engine *e, int text, const int64_t *tokens, int64_t count,
                         struct error *err)
 {
     char param[48];
@@ -71,6 +84,8 @@ static int check_tokens(const struct engine *e, const int64_t *tokens, int64_t c
         return error_param(err, 400, "tokens", "tokens is empty; at least one id is needed");
     for (int64_t i = 0; i < count; i++)
         if (tokens[i] < 0 || tokens[i] >= e->vocab_size) {
+            if (text)
+                return refuse_beyond(e, tokens[i], err);
             snprintf(param, sizeof(param), "tokens[%" PRId64 "]", i);
             return error_param(err, 400, param,
                                "%s is %" PRId64 "; the model's token ids are 0 to %" PRId64, param,
@@ -94,7 +109,7 @@ static int read_tokens(const struct engine *e, const struct settings *settings, 
     const json_t *text = json_object_get(root, "prompt"), *ids = json_object_get(root, "tokens");
     int special = 1;
 
-    if (json_read_bool(root, "special", &special, err))
+    if (token_text_flag(root, "special", &special, err))
         return -1;
     if (text && ids)
         return error_param(err, 400, "tokens", "prompt and tokens are both given; one is needed");
@@ -133,7 +148,7 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
         check_count(settings, json_object_get(root, "prompt") ? "prompt" : "tokens", out->count,
                     err))
         return -1;
-    if (check_tokens(e, out->tokens, out->count, err) ||
+    if (check_tokens(e, json_object_get(root, "prompt") != NULL, out->tokens, out->count, err) ||
         json_read_int(root, "padding", 0, out->count - 1, &out->padding, err) ||
         json_read_int(root, "batch", 1, PROMPT_BATCH_MOST, &out->batch, err))
         return -1;

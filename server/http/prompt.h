@@ -11,7 +11,7 @@
 #include "server/http/settings.h"
 
 /* For the lists of known fields. */
-#define PROMPT_FIELDS "prompt", "tokens", "special", "numerics", "attention"
+#define PROMPT_FIELDS "prompt", "tokens", "special", "add_special_tokens", "numerics", "attention"
 #define PROMPT_CALL_FIELDS "padding", "batch", "chunks"
 
 enum { PROMPT_BATCH_MOST = 1 << 20 };

@@ -17,10 +17,14 @@ static void put_bytes(struct buffer *out, const struct buffer *bytes)
 
 void token_put(struct buffer *out, const struct tokenizer *t, int64_t id)
 {
-    const char *token = tokenizer_token(t, id);
+    const char *token = t ? tokenizer_token(t, id) : NULL;
     struct buffer text = {0}, bytes = {0};
     size_t at;
 
+    if (!t) {
+        buffer_text(out, "\"token\":null");
+        return;
+    }
     /* An id that the model has and the tokenizer has not decodes to nothing. */
     if (token && tokenizer_decode(t, &id, 1, 0, &text, NULL) == 0)
         byte_level_decode(token, strlen(token), &bytes);
@@ -31,4 +35,30 @@ void token_put(struct buffer *out, const struct tokenizer *t, int64_t id)
     out->failed |= text.failed | bytes.failed;
     buffer_clear(&text);
     buffer_clear(&bytes);
+}
+
+int token_text_needed(const struct engine *e, const char *field, struct error *err)
+{
+    if (e->tokenizer)
+        return 0;
+    return error_param(err, 400, field,
+                       "%s: this model is served without a tokenizer, so only token ids are taken; "
+                       "%s",
+                       field, e->tokenizer_missing);
+}
+
+int token_text_flag(const json_t *root, const char *name, int *value, struct error *err)
+{
+    const char *other = strcmp(name, "special") ? "skip_special_tokens" : "add_special_tokens";
+    int second;
+
+    if (json_read_bool(root, name, value, err))
+        return -1;
+    second = *value;
+    if (json_read_bool(root, other, &second, err))
+        return -1;
+    if (json_object_get(root, name) && json_object_get(root, other) && second != *value)
+        return error_param(err, 400, other, "%s and %s are the same and differ", name, other);
+    *value = second;
+    return 0;
 }

@@ -7,6 +7,7 @@
 #include "server/http/json.h"
 #include "server/http/prompt.h"
 #include "server/http/routes.h"
+#include "server/http/token_text.h"
 
 static void name_field(struct error *err, const char *field)
 {
@@ -41,7 +42,8 @@ static int encode(const struct request *r, const json_t *root, struct reply *rep
     int special = 1;
 
     if (prompt_text(&r->server->settings, root, "text", &text, &size, err) ||
-        json_read_bool(root, "special", &special, err))
+        token_text_flag(root, "special", &special, err) ||
+        token_text_needed(r->engine, "text", err))
         return -1;
     if (tokenizer_encode(r->engine->tokenizer, text, size, special, &ids, &count, err)) {
         name_field(err, "text");
@@ -55,7 +57,7 @@ static int encode(const struct request *r, const json_t *root, struct reply *rep
 
 int tokenize_post(const struct request *r, struct reply *reply, struct error *err)
 {
-    static const char *const fields[] = {"text", "special", NULL};
+    static const char *const fields[] = {"text", "special", "add_special_tokens", NULL};
     json_t *root = request_json(r, err);
     int rc = -1;
 
@@ -68,22 +70,27 @@ int tokenize_post(const struct request *r, struct reply *reply, struct error *er
 static int decode(const struct request *r, const json_t *root, struct reply *reply,
                   struct error *err)
 {
-    const int64_t most = tokenizer_vocab_size(r->engine->tokenizer) - 1;
+    const struct engine *e = r->engine;
     const json_t *list = json_object_get(root, "tokens");
     struct buffer text = {0};
     int64_t *ids = NULL, count;
+    int64_t most = e->vocab_size - 1; /* what /v1/generate may give, and what /v1/tokenize may */
     int skip = 0, rc = -1;
 
+    if (token_text_needed(e, "tokens", err))
+        return -1;
+    if (tokenizer_vocab_size(e->tokenizer) > e->vocab_size)
+        most = tokenizer_vocab_size(e->tokenizer) - 1;
     if (!list)
         return error_param(err, 400, "tokens", "tokens is missing; a list of ids is expected");
     if ((int64_t)json_array_size(list) > r->server->settings.text_bytes / 8)
         return error_param(err, 413, "tokens",
                            "%zu ids; the limit is %" PRId64 " (an eighth of \"text_bytes\")",
                            json_array_size(list), r->server->settings.text_bytes / 8);
-    if (json_read_bool(root, "skip_special", &skip, err) ||
+    if (token_text_flag(root, "skip_special", &skip, err) ||
         json_read_ints(list, "tokens", 0, most, &ids, &count, err))
         return -1;
-    if (tokenizer_decode(r->engine->tokenizer, ids, (size_t)count, skip, &text, err)) {
+    if (tokenizer_decode(e->tokenizer, ids, (size_t)count, skip, &text, err)) {
         name_field(err, "tokens");
         goto out;
     }
@@ -103,7 +110,7 @@ out:
 
 int detokenize_post(const struct request *r, struct reply *reply, struct error *err)
 {
-    static const char *const fields[] = {"tokens", "skip_special", NULL};
+    static const char *const fields[] = {"tokens", "skip_special", "skip_special_tokens", NULL};
     json_t *root = request_json(r, err);
     int rc = -1;
 

@@ -1,6 +1,7 @@
 /* added_tokens.c - see added_tokens.h. */
 #include "server/tokenizer/added_tokens.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct added_tokens {
     size_t count;
     int32_t *index;          /* of an id in list, or -1; map.ids long */
     struct trie raw, normal; /* values are indices of list */
+    char moved[192];         /* the first token whose id is not the file's; "" when there is none */
 };
 
 static int flag(const json_t *item, const char *key, size_t i, int *value, struct error *err)
@@ -33,68 +35,56 @@ static int flag(const json_t *item, const char *key, size_t i, int *value, struc
     return 0;
 }
 
-/* Checks that the id in the file is the one that the `tokenizers` package would give. */
-static int check_id(const struct added_tokens *a, const struct token_map *vocabulary,
-                    const json_t *item, size_t i, uint32_t *next, uint32_t *id, struct error *err)
+/* The id that the `tokenizers` package gives a token: its id in the vocabulary, or the next free one.
+ * What the file says is not asked. */
+static int choose_id(struct added_tokens *a, const struct token_map *vocabulary, const json_t *item,
+                     size_t i, uint32_t *next, uint32_t *id, struct error *err)
 {
     const json_t *content = json_object_get(item, "content"), *number = json_object_get(item, "id");
     const char *text = json_string_value(content);
-    int64_t known, stated = json_integer_value(number);
+    int64_t known = token_map_find(&a->map, text, json_string_length(content));
 
-    if (!json_is_integer(number) || stated < 0 || stated >= TOKEN_MAP_MOST)
+    if (number && (!json_is_integer(number) || json_integer_value(number) < 0 ||
+                   json_integer_value(number) >= TOKEN_MAP_MOST))
         return error_param(err, 400, "id",
                            "added_tokens[%zu]: \"id\" is not an integer from 0 to %d", i,
                            TOKEN_MAP_MOST - 1);
-    known = token_map_find(vocabulary, text, json_string_length(content));
-    if (known >= 0 && known != stated)
-        return error_param(err, 400, "id",
-                           "added_tokens[%zu]: \"%.60s\" has id %lld here and %lld in the "
-                           "vocabulary",
-                           i, text, (long long)stated, (long long)known);
-    if (known < 0 && token_map_text(vocabulary, stated, NULL))
-        return error_param(err, 400, "id",
-                           "added_tokens[%zu]: id %lld of \"%.60s\" is \"%.60s\" in the vocabulary",
-                           i, (long long)stated, text, token_map_text(vocabulary, stated, NULL));
-    if (known < 0 && token_map_text(&a->map, stated, NULL))
-        return error_param(err, 400, "id", "added_tokens[%zu]: id %lld is taken by \"%.60s\"", i,
-                           (long long)stated, token_map_text(&a->map, stated, NULL));
-    if (known < 0 && stated != *next)
-        return error_param(err, 400, "id",
-                           "added_tokens[%zu]: \"%.60s\" has id %lld, the next free one is %u", i,
-                           text, (long long)stated, *next);
-    *next += known < 0;
-    *id = (uint32_t)stated;
+    if (known < 0)
+        known = token_map_find(vocabulary, text, json_string_length(content));
+    *id = known >= 0 ? (uint32_t)known : (*next)++;
+    if (*id >= TOKEN_MAP_MOST)
+        return error_param(err, 400, "id", "added_tokens[%zu]: too many tokens", i);
+    if (number && json_integer_value(number) != *id && !a->moved[0])
+        snprintf(a->moved, sizeof(a->moved),
+                 "added token \"%.60s\" has id %lld in the file and %u here and in the "
+                 "tokenizers package",
+                 text, (long long)json_integer_value(number), *id);
     return 0;
 }
 
-static int enter(struct added_tokens *a, const json_t *content, size_t i,
-                 const struct normalizer *normalizer, struct error *err)
+/* Enters a token's content, as normalizing leaves it, into the trie that will find it. */
+static int enter(struct added_tokens *a, size_t index, const struct normalizer *normalizer,
+                 struct error *err)
 {
-    const char *text = json_string_value(content);
-    size_t size = json_string_length(content);
-    struct token *token = &a->list[a->count];
+    struct token *token = &a->list[index];
+    const char *text = token_map_text(&a->map, token->id, NULL);
+    size_t size = 0;
     struct buffer shown = {0};
-    int rc = token_map_add(&a->map, text, size, token->id);
+    int rc;
 
-    if (rc == TOKEN_MAP_SAME_TEXT || rc == TOKEN_MAP_SAME_ID)
-        return error_param(err, 400, "content", "added_tokens[%zu]: \"%.60s\" comes twice", i,
-                           text);
-    if (rc)
-        return error_set(err, 500, "added_tokens: out of memory");
-    if (token->normalized && normalizer_run(normalizer, text, size, &shown, err))
+    token_map_text(&a->map, token->id, &size);
+    if (token->normalized && normalizer_run(normalizer, text, size, NULL, &shown, err))
         goto failed;
     if (!token->normalized)
         buffer_append(&shown, text, size);
     if (!shown.size) {
-        error_param(err, 400, "content", "added_tokens[%zu]: nothing is left of \"%.60s\"", i,
-                    text);
+        error_param(err, 400, "content", "added_tokens: nothing is left of \"%.60s\"", text);
         goto failed;
     }
-    rc = trie_add(token->normalized ? &a->normal : &a->raw, shown.data, shown.size,
-                  (int32_t)a->count);
+    rc = trie_add(token->normalized ? &a->normal : &a->raw, shown.data, shown.size, (int32_t)index);
     if (rc > 0)
         error_param(err, 400, "content",
-                    "added_tokens[%zu]: \"%.60s\" is equal to another after normalizing", i, text);
+                    "added_tokens: \"%.60s\" is equal to another after normalizing", text);
     if (rc)
         goto failed;
     token->shown = a->shown.size;
@@ -102,7 +92,6 @@ static int enter(struct added_tokens *a, const json_t *content, size_t i,
     buffer_append(&a->shown, shown.data, shown.size + 1);
     if (a->shown.failed)
         goto failed;
-    a->count++;
     buffer_clear(&shown);
     return 0;
 failed:
@@ -110,26 +99,49 @@ failed:
     return error_set(err, 500, "added_tokens: out of memory");
 }
 
+/* Adds a token, or when its content came before, only its flags. */
+static int add(struct added_tokens *a, const json_t *content, const struct token *token, size_t i,
+               struct error *err)
+{
+    const char *text = json_string_value(content);
+    size_t k;
+
+    switch (token_map_add(&a->map, text, json_string_length(content), token->id)) {
+    case TOKEN_MAP_ADDED:
+        a->list[a->count++] = *token;
+        return 0;
+    case TOKEN_MAP_SAME_TEXT:
+        for (k = 0; a->list[k].id != token->id; k++)
+            ;
+        a->list[k] = *token;
+        return 0;
+    case TOKEN_MAP_SAME_ID:
+        return error_param(err, 400, "content", "added_tokens[%zu]: id %u of \"%.60s\" is taken", i,
+                           token->id, text);
+    default:
+        return error_set(err, 500, "added_tokens: out of memory");
+    }
+}
+
 static int read_token(struct added_tokens *a, const json_t *item, size_t i,
-                      const struct token_map *vocabulary, const struct normalizer *normalizer,
-                      uint32_t *next, struct error *err)
+                      const struct token_map *vocabulary, uint32_t *next, struct error *err)
 {
     const json_t *content = json_object_get(item, "content");
-    struct token *token = &a->list[a->count];
+    struct token token = {0};
 
     if (!json_is_string(content))
         return error_param(err, 400, "content", "added_tokens[%zu]: \"content\" is not a string",
                            i);
     if (!json_string_length(content)) /* the package passes over it */
         return 0;
-    if (flag(item, "single_word", i, &token->single_word, err) ||
-        flag(item, "lstrip", i, &token->lstrip, err) ||
-        flag(item, "rstrip", i, &token->rstrip, err) ||
-        flag(item, "normalized", i, &token->normalized, err) ||
-        flag(item, "special", i, &token->special, err) ||
-        check_id(a, vocabulary, item, i, next, &token->id, err))
+    if (flag(item, "single_word", i, &token.single_word, err) ||
+        flag(item, "lstrip", i, &token.lstrip, err) ||
+        flag(item, "rstrip", i, &token.rstrip, err) ||
+        flag(item, "normalized", i, &token.normalized, err) ||
+        flag(item, "special", i, &token.special, err) ||
+        choose_id(a, vocabulary, item, i, next, &token.id, err))
         return -1;
-    return enter(a, content, i, normalizer, err);
+    return add(a, content, &token, i, err);
 }
 
 static int build_index(struct added_tokens *a, struct error *err)
@@ -177,9 +189,12 @@ struct added_tokens *added_tokens_open(const json_t *json, const struct token_ma
         goto failed;
     }
     json_array_foreach (json, i, item) {
-        if (read_token(a, item, i, vocabulary, normalizer, &next, err))
+        if (read_token(a, item, i, vocabulary, &next, err))
             goto failed;
     }
+    for (i = 0; i < a->count; i++)
+        if (enter(a, i, normalizer, err))
+            goto failed;
     if (build_index(a, err))
         goto failed;
     return a;
@@ -292,6 +307,11 @@ void added_tokens_split(const struct added_tokens *a, int raw, const char *text,
     if (done != size)
         pieces_add(out, base + done, size - done, -1);
     pieces_drop_empty(out, first);
+}
+
+const char *added_tokens_moved(const struct added_tokens *a)
+{
+    return a->moved;
 }
 
 const struct token_map *added_tokens_map(const struct added_tokens *a)

@@ -12,9 +12,9 @@
 
 struct added_tokens; /* opaque, immutable */
 
-/* Reads the value of "added_tokens" (missing: none).  An id in the file must be the one that the
- * vocabulary has for the token, or else the next free one: the `tokenizers` package numbers them
- * so, whatever the file says.  Any other id is a 400. */
+/* Reads the value of "added_tokens" (missing: none).  A token has the id that the vocabulary has for
+ * it, or else the next free one: the `tokenizers` package numbers them so, whatever the file says.
+ * Of equal contents the last one's flags count. */
 struct added_tokens *added_tokens_open(const json_t *json, const struct token_map *vocabulary,
                                        const struct normalizer *normalizer, struct error *err);
 void added_tokens_close(struct added_tokens *a);
@@ -29,5 +29,8 @@ const struct token_map *added_tokens_map(const struct added_tokens *a);
 /* Returns the text that an added token decodes to: its content, normalized if "normalized" is true.
  * NULL when the id is no added token.  *special: whether "skip special tokens" leaves it out. */
 const char *added_tokens_text(const struct added_tokens *a, int64_t id, size_t *size, int *special);
+
+/* Returns a sentence about the first token whose id is not the one in the file, or "". */
+const char *added_tokens_moved(const struct added_tokens *a);
 
 #endif

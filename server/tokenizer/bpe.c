@@ -66,19 +66,11 @@ static int room(void *array, size_t *capacity, size_t count, size_t element)
     return 0;
 }
 
-int bpe_append(struct bpe_work *w, int64_t id, struct error *err)
-{
-    if (room(&w->ids, &w->capacity, w->count, sizeof(*w->ids)))
-        return error_set(err, 500, "tokenizer: out of memory");
-    w->ids[w->count++] = id;
-    return 0;
-}
-
 void bpe_work_close(struct bpe_work *w)
 {
     free(w->symbols);
     free(w->heap);
-    free(w->ids);
+    buffer_clear(&w->dressed);
     memset(w, 0, sizeof(*w));
 }
 
@@ -173,6 +165,22 @@ static int add_symbol(struct bpe_work *w, uint32_t id)
     return 0;
 }
 
+/* Id of a character, dressed (w->dressed) with the prefix of those inside a word and the suffix of its
+ * last; or -1. */
+static int64_t dressed_id(const struct bpe *b, struct bpe_work *w, const char *text, size_t size,
+                          int first, int last)
+{
+    w->dressed.size = 0;
+    if (!first && b->prefix)
+        buffer_text(&w->dressed, b->prefix);
+    buffer_append(&w->dressed, text, size);
+    if (last && b->suffix)
+        buffer_text(&w->dressed, b->suffix);
+    if (w->dressed.failed)
+        return -1;
+    return token_map_find(&b->vocabulary, w->dressed.data, w->dressed.size);
+}
+
 static int64_t character_id(const struct bpe *b, const char *text, size_t size, uint32_t point)
 {
     if (point < BPE_DIRECT)
@@ -180,32 +188,77 @@ static int64_t character_id(const struct bpe *b, const char *text, size_t size, 
     return token_map_find(&b->vocabulary, text, size);
 }
 
-/* Makes a symbol of every character of a word.  With fuse_unk, unknown characters in a row become
- * one symbol. */
+/* Symbols for each byte; 0 when one of them has no token, and nothing is added. */
+static int spell_bytes(const struct bpe *b, struct bpe_work *w, const char *text, size_t size)
+{
+    size_t i;
+
+    for (i = 0; i < size; i++)
+        if (b->bytes[(unsigned char)text[i]] < 0)
+            return 0;
+    for (i = 0; i < size; i++)
+        if (add_symbol(w, (uint32_t)b->bytes[(unsigned char)text[i]]))
+            return -1;
+    return 1;
+}
+
+/* An unknown character: *pending tells of one before it whose symbol is still to be added. */
+static int spell_unknown(const struct bpe *b, struct bpe_work *w, int *pending)
+{
+    if (b->unknown < 0)
+        return 0;
+    if (*pending && !b->fuse_unknown && add_symbol(w, (uint32_t)b->unknown))
+        return -1;
+    *pending = 1;
+    return 0;
+}
+
+/* The symbol of a character at word[at..at+n).  The package adds an unknown one only when a known
+ * character or the end follows, so bytes of a fallback overtake it; they do here too. */
+static int spell_character(const struct bpe *b, struct bpe_work *w, const char *word, size_t at,
+                           size_t n, size_t size, int *pending, struct error *err)
+{
+    const char *text = word + at;
+    uint32_t point;
+    int64_t id;
+    int rc;
+
+    utf8_get(text, &point);
+    if (b->prefix || b->suffix) {
+        id = dressed_id(b, w, text, n, at == 0, at + n == size);
+        text = w->dressed.data;
+        n = w->dressed.size;
+    } else {
+        id = character_id(b, text, n, point);
+    }
+    if (id >= 0) {
+        rc = *pending && add_symbol(w, (uint32_t)b->unknown) ? -1 : add_symbol(w, (uint32_t)id);
+        *pending = 0;
+        return rc;
+    }
+    if (b->byte_fallback && (rc = spell_bytes(b, w, text, n)))
+        return rc < 0 ? -1 : 0;
+    if (b->unknown_missing)
+        return error_set(err, 400, "tokenizer: U+%04X has no token and the vocabulary no unk_token",
+                         (unsigned)point);
+    return spell_unknown(b, w, pending);
+}
+
 static int spell(const struct bpe *b, struct bpe_work *w, const char *word, size_t size,
                  struct error *err)
 {
     size_t at = 0, n;
-    int unknown = 0;
+    int pending = 0, rc = 0;
     uint32_t point;
-    int64_t id;
 
     w->symbol_count = 0;
-    while (at < size) {
+    for (; at < size && !rc; at += n) {
         n = (size_t)utf8_get(word + at, &point);
-        id = character_id(b, word + at, n, point);
-        at += n;
-        if (id < 0 && b->unknown_missing)
-            return error_set(err, 400,
-                             "tokenizer: U+%04X has no token and the vocabulary no unk_token",
-                             (unsigned)point);
-        if (id < 0 && (b->unknown < 0 || (unknown && b->fuse_unknown)))
-            continue;
-        unknown = id < 0;
-        if (add_symbol(w, (uint32_t)(unknown ? b->unknown : id)))
-            return error_set(err, 500, "tokenizer: out of memory");
+        rc = spell_character(b, w, word, at, n, size, &pending, err);
     }
-    return 0;
+    if (!rc && pending)
+        rc = add_symbol(w, (uint32_t)b->unknown);
+    return rc || w->dressed.failed ? error_set(err, 500, "tokenizer: out of memory") : 0;
 }
 
 static int merge_all(const struct bpe *b, struct bpe_work *w)
@@ -226,19 +279,20 @@ static int merge_all(const struct bpe *b, struct bpe_work *w)
 }
 
 int bpe_encode(const struct bpe *b, struct bpe_work *w, const char *word, size_t size,
-               struct error *err)
+               struct id_list *ids, struct error *err)
 {
     int64_t whole;
     int32_t i;
 
-    if (b->ignore_merges && (whole = token_map_find(&b->vocabulary, word, size)) >= 0)
-        return bpe_append(w, whole, err);
+    if (b->ignore_merges && (whole = token_map_find(&b->vocabulary, word, size)) >= 0) {
+        id_list_append(ids, whole);
+        return 0;
+    }
     if (spell(b, w, word, size, err))
         return -1;
     if (merge_all(b, w))
         return error_set(err, 500, "tokenizer: out of memory");
     for (i = w->symbol_count ? 0 : -1; i >= 0; i = w->symbols[i].next)
-        if (bpe_append(w, w->symbols[i].id, err))
-            return -1;
+        id_list_append(ids, w->symbols[i].id);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* bpe_json.c - reads the "model" of tokenizer.json. */
 #include "server/tokenizer/bpe_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,7 +93,8 @@ static int read_merge(struct bpe *b, const json_t *item, size_t i, uint32_t rank
         return -1;
     joined->size = 0;
     buffer_append(joined, text[0], size[0]);
-    buffer_append(joined, text[1], size[1]);
+    if (size[1] > b->prefix_size)
+        buffer_append(joined, text[1] + b->prefix_size, size[1] - b->prefix_size);
     if (joined->failed)
         return error_set(err, 500, "model: out of memory");
     text[2] = joined->data;
@@ -143,18 +145,21 @@ static int is_unset(const json_t *value)
            (json_is_number(value) && !(json_number_value(value) != 0));
 }
 
-static int read_options(struct bpe *b, const json_t *json, struct error *err)
+/* A string that is null, missing or empty: NULL. */
+static int read_text(const json_t *json, const char *key, char **out, struct error *err)
 {
-    static const char *const refused[] = {"dropout", "continuing_subword_prefix",
-                                          "end_of_word_suffix", "byte_fallback"};
-    const json_t *unknown = json_object_get(json, "unk_token");
-    size_t i;
+    const json_t *value = json_object_get(json, key);
 
-    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-        if (!is_unset(json_object_get(json, refused[i])))
-            return error_param(err, 400, refused[i], "model: \"%s\" is not supported", refused[i]);
-    b->fuse_unknown = json_is_true(json_object_get(json, "fuse_unk"));
-    b->ignore_merges = json_is_true(json_object_get(json, "ignore_merges"));
+    if (!value || json_is_null(value) || (json_is_string(value) && !json_string_length(value)))
+        return 0;
+    if (!json_is_string(value))
+        return error_param(err, 400, key, "model: \"%s\" is not a string", key);
+    *out = strdup(json_string_value(value));
+    return *out ? 0 : error_set(err, 500, "model: out of memory");
+}
+
+static int read_unknown(struct bpe *b, const json_t *unknown, struct error *err)
+{
     b->unknown = -1;
     if (!unknown || json_is_null(unknown))
         return 0;
@@ -165,6 +170,38 @@ static int read_options(struct bpe *b, const json_t *json, struct error *err)
     /* A byte-level vocabulary never needs the unknown token, so that the vocabulary lacks it becomes
      * an error only when a text needs it. */
     b->unknown_missing = b->unknown < 0;
+    return 0;
+}
+
+static void read_bytes(struct bpe *b)
+{
+    char name[8];
+    int i;
+
+    for (i = 0; i < 256; i++) {
+        snprintf(name, sizeof(name), "<0x%02X>", (unsigned)i);
+        b->bytes[i] = token_map_find(&b->vocabulary, name, 6);
+    }
+}
+
+static int read_options(struct bpe *b, const json_t *json, struct error *err)
+{
+    const char *at;
+
+    if (!is_unset(json_object_get(json, "dropout")))
+        return error_param(err, 400, "dropout",
+                           "model: \"dropout\" makes ids random, which is not supported");
+    if (read_text(json, "continuing_subword_prefix", &b->prefix, err) ||
+        read_text(json, "end_of_word_suffix", &b->suffix, err) ||
+        read_unknown(b, json_object_get(json, "unk_token"), err))
+        return -1;
+    /* the package counts characters here and then cuts bytes */
+    for (at = b->prefix; at && *at; at++)
+        b->prefix_size += ((unsigned char)*at & 0xC0) != 0x80;
+    b->fuse_unknown = json_is_true(json_object_get(json, "fuse_unk"));
+    b->ignore_merges = json_is_true(json_object_get(json, "ignore_merges"));
+    b->byte_fallback = json_is_true(json_object_get(json, "byte_fallback"));
+    read_bytes(b);
     return 0;
 }
 
@@ -191,7 +228,7 @@ struct bpe *bpe_open(const json_t *json, struct error *err)
         goto failed;
     }
     if (type && strcmp(type, "BPE")) {
-        error_param(err, 400, "type", "model: \"%.40s\" is not supported, only BPE", type);
+        error_param(err, 400, "type", "model: \"%.40s\" is not BPE", type);
         goto failed;
     }
     if (read_vocabulary(b, json_object_get(json, "vocab"), err) || read_options(b, json, err) ||
@@ -210,6 +247,8 @@ void bpe_close(struct bpe *b)
         return;
     token_map_clear(&b->vocabulary);
     free(b->pairs);
+    free(b->prefix);
+    free(b->suffix);
     free(b);
 }
 

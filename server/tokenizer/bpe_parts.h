@@ -19,6 +19,10 @@ struct bpe {
     int64_t unknown;        /* id of the unknown token, or -1 */
     int unknown_missing;    /* "unk_token" names a token that the vocabulary lacks */
     int fuse_unknown, ignore_merges;
+    int byte_fallback;
+    int64_t bytes[256];    /* with byte_fallback: ids of <0x00> to <0xFF>, or -1 */
+    char *prefix, *suffix; /* of characters inside a word, of its last; NULL: none */
+    size_t prefix_size;
     int32_t direct[BPE_DIRECT]; /* id of the token that is this one character, or -1 */
 };
 

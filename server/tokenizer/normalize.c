@@ -1,26 +1,27 @@
-/* normalize.c - see normalize.h.
- *
- * The `tokenizers` package normalizes with older Unicode data than utf8proc.  A character that its
- * data does not know has combining class 0 and no mapping: it stays as it is, and nothing before it
- * is reordered or composed with anything after it.  So such characters are copied, and only the
- * stretches of text between them go through utf8proc. */
+/* normalize.c - see normalize.h. */
 #include "server/tokenizer/normalize.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-#include "server/tokenizer/unicode_class.h"
 #include "kernels/base/utf8.h"
-
-enum kind { FORM, LOWERCASE, STRIP, PREPEND, REPLACE };
+#include "server/tokenizer/aligned.h"
+#include "server/tokenizer/byte_level.h"
+#include "server/tokenizer/charsmap.h"
+#include "server/tokenizer/replace.h"
+#include "server/tokenizer/unicode_class.h"
+#include "server/tokenizer/unicode_form.h"
 
 struct step {
-    enum kind kind;
-    utf8proc_option_t form;  /* FORM */
-    int left, right;         /* STRIP */
-    char *pattern, *content; /* REPLACE; PREPEND has only content */
-    size_t pattern_size, content_size;
+    int (*run)(const struct step *s, const char *text, size_t size, struct aligned *out,
+               struct error *err);
+    int form;        /* of run_form */
+    int left, right; /* of run_strip */
+    char *content;   /* of run_prepend */
+    size_t content_size;
+    struct replace *replace;
+    struct charsmap *charsmap;
 };
 
 struct normalizer {
@@ -28,75 +29,212 @@ struct normalizer {
     size_t count;
 };
 
-static const struct {
-    const char *name;
-    int form;
-} forms[] = {
-    {"NFC", UTF8PROC_COMPOSE},
-    {"NFD", UTF8PROC_DECOMPOSE},
-    {"NFKC", UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
-    {"NFKD", UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
-};
+/* ---- what they do ---- */
 
-static int copy_string(const json_t *json, const char *key, char **copy, size_t *size,
+/* The package composes with the first character's place and decomposes into it. */
+static int run_form(const struct step *s, const char *text, size_t size, struct aligned *out,
+                    struct error *err)
+{
+    struct buffer first = {0};
+    int rc = 0;
+
+    if (out->zero)
+        rc = unicode_form_run(s->form, text, out->zero, &first, err);
+    out->zero_out = first.size;
+    if (!rc)
+        rc = unicode_form_run(s->form, text, size, out->out, err);
+    rc = first.failed ? error_set(err, 500, "normalizer: out of memory") : rc;
+    buffer_clear(&first);
+    return rc;
+}
+
+static int run_lowercase(const struct step *s, const char *text, size_t size, struct aligned *out,
+                         struct error *err)
+{
+    uint32_t point, lower[2];
+    size_t at = 0, start;
+    char bytes[4];
+    int i, n;
+
+    (void)s, (void)err;
+    while (at < size) {
+        start = at;
+        at += (size_t)utf8_get(text + at, &point);
+        n = unicode_lower_of(point, lower);
+        for (i = 0; i < n; i++)
+            aligned_put(out, bytes, (size_t)utf8_put(lower[i], bytes), start);
+    }
+    return 0;
+}
+
+static int run_strip(const struct step *s, const char *text, size_t size, struct aligned *out,
+                     struct error *err)
+{
+    size_t first = 0, last = size, at = 0, n;
+    uint32_t point;
+    int inside = 0;
+
+    (void)err;
+    if (s->right)
+        last = 0;
+    while (at < size) {
+        n = (size_t)utf8_get(text + at, &point);
+        if (!unicode_is_space(point)) {
+            if (!inside && s->left)
+                first = at;
+            inside = 1;
+            if (s->right)
+                last = at + n;
+        }
+        at += n;
+    }
+    if (inside || !(s->left || s->right))
+        aligned_copy(out, text, first, last - first);
+    return 0;
+}
+
+static int run_strip_accents(const struct step *s, const char *text, size_t size,
+                             struct aligned *out, struct error *err)
+{
+    size_t at, n;
+    uint32_t point;
+
+    (void)s, (void)err;
+    for (at = 0; at < size; at += n) {
+        n = (size_t)utf8_get(text + at, &point);
+        if (!unicode_is_mark(point))
+            aligned_copy(out, text, at, n);
+    }
+    return 0;
+}
+
+static int run_prepend(const struct step *s, const char *text, size_t size, struct aligned *out,
                        struct error *err)
 {
-    const json_t *value = json_object_get(json, key);
+    (void)err;
+    if (size)
+        aligned_put(out, s->content, s->content_size, 0);
+    aligned_copy(out, text, 0, size);
+    return 0;
+}
+
+static int run_replace(const struct step *s, const char *text, size_t size, struct aligned *out,
+                       struct error *err)
+{
+    return replace_run(s->replace, text, size, out, err);
+}
+
+/* What Google's neural machine translation took out, and took for a space. */
+static int nmt_drops(uint32_t c)
+{
+    return (c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F ||
+           c == 0x9F;
+}
+
+static int nmt_is_space(uint32_t c)
+{
+    return c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 ||
+           (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+           c == 0xFEFF || c == 0xFFFD;
+}
+
+static int run_nmt(const struct step *s, const char *text, size_t size, struct aligned *out,
+                   struct error *err)
+{
+    size_t at, n;
+    uint32_t point;
+
+    (void)s, (void)err;
+    for (at = 0; at < size; at += n) {
+        n = (size_t)utf8_get(text + at, &point);
+        if (nmt_is_space(point))
+            aligned_put(out, " ", 1, at);
+        else if (!nmt_drops(point))
+            aligned_copy(out, text, at, n);
+    }
+    return 0;
+}
+
+static int run_byte_level(const struct step *s, const char *text, size_t size, struct aligned *out,
+                          struct error *err)
+{
+    (void)s, (void)err;
+    byte_level_encode(text, out->zero, out->out);
+    out->zero_out = out->out->size - out->from;
+    byte_level_encode(text + out->zero, size - out->zero, out->out);
+    return 0;
+}
+
+static int run_precompiled(const struct step *s, const char *text, size_t size, struct aligned *out,
+                           struct error *err)
+{
+    (void)err;
+    charsmap_run(s->charsmap, text, size, out);
+    return 0;
+}
+
+/* ---- how they are written ---- */
+
+static int parse_strip(const json_t *json, struct step *s, struct error *err)
+{
+    (void)err;
+    s->left = json_is_true(json_object_get(json, "strip_left"));
+    s->right = json_is_true(json_object_get(json, "strip_right"));
+    return 0;
+}
+
+static int parse_prepend(const json_t *json, struct step *s, struct error *err)
+{
+    const json_t *value = json_object_get(json, "prepend");
 
     if (!json_is_string(value))
-        return error_param(err, 400, key, "normalizer: \"%s\" is not a string", key);
-    *size = json_string_length(value);
-    *copy = malloc(*size + 1);
-    if (!*copy)
+        return error_param(err, 400, "prepend", "normalizer: \"prepend\" is not a string");
+    s->content_size = json_string_length(value);
+    s->content = malloc(s->content_size + 1);
+    if (!s->content)
         return error_set(err, 500, "normalizer: out of memory");
-    memcpy(*copy, json_string_value(value), *size + 1);
+    memcpy(s->content, json_string_value(value), s->content_size + 1);
     return 0;
 }
 
 static int parse_replace(const json_t *json, struct step *s, struct error *err)
 {
-    const json_t *pattern = json_object_get(json, "pattern");
-
-    if (!json_object_get(pattern, "String"))
-        return error_param(err, 400, "pattern",
-                           "normalizer: Replace with a pattern that is not a String is not "
-                           "supported");
-    if (copy_string(pattern, "String", &s->pattern, &s->pattern_size, err) ||
-        copy_string(json, "content", &s->content, &s->content_size, err))
-        return -1;
-    if (!s->pattern_size)
-        return error_param(err, 400, "pattern", "normalizer: Replace of an empty string");
-    return 0;
+    s->replace = replace_open(json, err);
+    return s->replace ? 0 : error_prefix(err, "normalizer: ");
 }
+
+static int parse_precompiled(const json_t *json, struct step *s, struct error *err)
+{
+    s->charsmap = charsmap_open(json_object_get(json, "precompiled_charsmap"), err);
+    return s->charsmap ? 0 : error_prefix(err, "normalizer: ");
+}
+
+static const struct {
+    const char *type;
+    int (*run)(const struct step *s, const char *text, size_t size, struct aligned *out,
+               struct error *err);
+    int (*parse)(const json_t *json, struct step *s, struct error *err);
+} types[] = {
+    {"Lowercase", run_lowercase, NULL},        {"Strip", run_strip, parse_strip},
+    {"StripAccents", run_strip_accents, NULL}, {"Prepend", run_prepend, parse_prepend},
+    {"Replace", run_replace, parse_replace},   {"Nmt", run_nmt, NULL},
+    {"ByteLevel", run_byte_level, NULL},       {"Precompiled", run_precompiled, parse_precompiled},
+};
 
 static int parse_step(const json_t *json, const char *type, struct step *s, struct error *err)
 {
     size_t i;
 
-    for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        if (!strcmp(type, forms[i].name)) {
-            s->kind = FORM;
-            s->form = (utf8proc_option_t)(forms[i].form | UTF8PROC_STABLE);
-            return 0;
-        }
-    }
-    if (!strcmp(type, "Lowercase")) {
-        s->kind = LOWERCASE;
+    s->form = unicode_form_find(type);
+    if (s->form >= 0) {
+        s->run = run_form;
         return 0;
     }
-    if (!strcmp(type, "Strip")) {
-        s->kind = STRIP;
-        s->left = json_is_true(json_object_get(json, "strip_left"));
-        s->right = json_is_true(json_object_get(json, "strip_right"));
-        return 0;
-    }
-    if (!strcmp(type, "Prepend")) {
-        s->kind = PREPEND;
-        return copy_string(json, "prepend", &s->content, &s->content_size, err);
-    }
-    if (!strcmp(type, "Replace")) {
-        s->kind = REPLACE;
-        return parse_replace(json, s, err);
+    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (strcmp(type, types[i].type))
+            continue;
+        s->run = types[i].run;
+        return types[i].parse ? types[i].parse(json, s, err) : 0;
     }
     return error_param(err, 400, "normalizer", "normalizer: \"%s\" is not supported", type);
 }
@@ -149,260 +287,37 @@ void normalizer_close(struct normalizer *n)
     if (!n)
         return;
     for (i = 0; i < n->count; i++) {
-        free(n->steps[i].pattern);
         free(n->steps[i].content);
+        replace_close(n->steps[i].replace);
+        charsmap_close(n->steps[i].charsmap);
     }
     free(n->steps);
     free(n);
 }
 
-/* The code points of one stretch of text between two characters that are copied. */
-struct points {
-    utf8proc_int32_t *data;
-    size_t count, capacity;
-};
-
-static int points_room(struct points *p, size_t more)
-{
-    size_t capacity = p->capacity ? p->capacity : 256;
-    utf8proc_int32_t *data;
-
-    if (p->count + more <= p->capacity)
-        return 0;
-    while (capacity < p->count + more)
-        capacity *= 2;
-    data = realloc(p->data, capacity * sizeof(*data));
-    if (!data)
-        return -1;
-    p->data = data;
-    p->capacity = capacity;
-    return 0;
-}
-
-/* Appends the full decomposition of every character, not yet in canonical order. */
-static int decompose(utf8proc_option_t form, const char *text, size_t size, struct points *p)
-{
-    utf8proc_ssize_t n;
-    uint32_t point;
-    size_t at = 0;
-    int boundary = 0;
-
-    while (at < size) {
-        at += (size_t)utf8_get(text + at, &point);
-        if (points_room(p, 32)) /* the longest decomposition has 18 */
-            return -1;
-        n = utf8proc_decompose_char((utf8proc_int32_t)point, p->data + p->count, 32, form,
-                                    &boundary);
-        if (n < 0 || n > 32)
-            return -1;
-        p->count += (size_t)n;
-    }
-    return 0;
-}
-
-static unsigned combining_class(utf8proc_int32_t point)
-{
-    return (unsigned)utf8proc_get_property(point)->combining_class & 0xFFu;
-}
-
-/* Sorts a run of combining marks by class: a stable counting sort, linear in the run's length. */
-static int order_run(utf8proc_int32_t *run, size_t count)
-{
-    utf8proc_int32_t *sorted = malloc(count * sizeof(*sorted));
-    size_t start[257] = {0}, i;
-
-    if (!sorted)
-        return -1;
-    for (i = 0; i < count; i++)
-        start[combining_class(run[i]) + 1]++;
-    for (i = 1; i < 257; i++)
-        start[i] += start[i - 1];
-    for (i = 0; i < count; i++)
-        sorted[start[combining_class(run[i])]++] = run[i];
-    memcpy(run, sorted, count * sizeof(*sorted));
-    free(sorted);
-    return 0;
-}
-
-/* Brings code points into canonical order: each run with classes other than 0 is sorted by class. */
-static int order(struct points *p)
-{
-    size_t i = 0, start;
-    int sorted;
-
-    while (i < p->count) {
-        if (!combining_class(p->data[i])) {
-            i++;
-            continue;
-        }
-        sorted = 1;
-        for (start = i++; i < p->count && combining_class(p->data[i]); i++)
-            if (combining_class(p->data[i]) < combining_class(p->data[i - 1]))
-                sorted = 0;
-        if (!sorted && order_run(p->data + start, i - start))
-            return -1;
-    }
-    return 0;
-}
-
-/* Normalizes one stretch of text.  (utf8proc_map would order its marks in quadratic time.) */
-static int stretch(utf8proc_option_t form, const char *text, size_t size, struct buffer *out,
-                   struct error *err)
-{
-    struct points p = {0};
-    utf8proc_ssize_t count;
-    char bytes[4];
-    int result = 0;
-    size_t i;
-
-    if (!size)
-        return 0;
-    if (decompose(form, text, size, &p) || order(&p)) {
-        result = error_set(err, 500, "normalizer: out of memory");
-        goto done;
-    }
-    if (form & UTF8PROC_COMPOSE) {
-        count = utf8proc_normalize_utf32(p.data, (utf8proc_ssize_t)p.count, form);
-        if (count < 0) {
-            result = error_set(err, 500, "normalizer: %s", utf8proc_errmsg(count));
-            goto done;
-        }
-        p.count = (size_t)count;
-    }
-    for (i = 0; i < p.count; i++)
-        buffer_append(out, bytes, (size_t)utf8_put((uint32_t)p.data[i], bytes));
-done:
-    free(p.data);
-    return result;
-}
-
-static int ascii(const char *text, size_t size)
-{
-    size_t i;
-
-    for (i = 0; i < size; i++)
-        if ((unsigned char)text[i] >= 0x80)
-            return 0;
-    return 1;
-}
-
-static int run_form(const struct step *s, const char *text, size_t size, struct buffer *out,
-                    struct error *err)
-{
-    size_t at = 0, start = 0;
-    uint32_t point;
-    int n;
-
-    if (ascii(text, size)) {
-        buffer_append(out, text, size);
-        return 0;
-    }
-    while (at < size) {
-        n = utf8_get(text + at, &point);
-        if (point >= 0x300 && unicode_is_plain(point)) {
-            if (stretch(s->form, text + start, at - start, out, err))
-                return -1;
-            buffer_append(out, text + at, (size_t)n);
-            start = at + (size_t)n;
-        }
-        at += (size_t)n;
-    }
-    return stretch(s->form, text + start, size - start, out, err);
-}
-
-static void run_lowercase(const char *text, size_t size, struct buffer *out)
-{
-    uint32_t point, lower[2];
-    size_t at = 0;
-    char bytes[4];
-    int i, n;
-
-    while (at < size) {
-        at += (size_t)utf8_get(text + at, &point);
-        n = unicode_lower_of(point, lower);
-        for (i = 0; i < n; i++)
-            buffer_append(out, bytes, (size_t)utf8_put(lower[i], bytes));
-    }
-}
-
-static void run_strip(const struct step *s, const char *text, size_t size, struct buffer *out)
-{
-    size_t first = 0, last = size, at = 0, n;
-    uint32_t point;
-    int inside = 0;
-
-    if (s->right)
-        last = 0;
-    while (at < size) {
-        n = (size_t)utf8_get(text + at, &point);
-        if (!unicode_is_space(point)) {
-            if (!inside && s->left)
-                first = at;
-            inside = 1;
-            if (s->right)
-                last = at + n;
-        }
-        at += n;
-    }
-    if (!inside && (s->left || s->right))
-        return;
-    buffer_append(out, text + first, last - first);
-}
-
-static void run_replace(const struct step *s, const char *text, size_t size, struct buffer *out)
-{
-    const char *end = text + size, *hit;
-
-    while ((hit = memmem(text, (size_t)(end - text), s->pattern, s->pattern_size))) {
-        buffer_append(out, text, (size_t)(hit - text));
-        buffer_append(out, s->content, s->content_size);
-        text = hit + s->pattern_size;
-    }
-    buffer_append(out, text, (size_t)(end - text));
-}
-
-static int run_step(const struct step *s, const char *text, size_t size, struct buffer *out,
-                    struct error *err)
-{
-    switch (s->kind) {
-    case FORM:
-        return run_form(s, text, size, out, err);
-    case LOWERCASE:
-        run_lowercase(text, size, out);
-        return 0;
-    case STRIP:
-        run_strip(s, text, size, out);
-        return 0;
-    case PREPEND:
-        if (size)
-            buffer_append(out, s->content, s->content_size);
-        buffer_append(out, text, size);
-        return 0;
-    case REPLACE:
-        run_replace(s, text, size, out);
-        return 0;
-    }
-    return error_set(err, 500, "normalizer: unknown step");
-}
-
-int normalizer_run(const struct normalizer *n, const char *text, size_t size, struct buffer *out,
-                   struct error *err)
+int normalizer_run(const struct normalizer *n, const char *text, size_t size, size_t *zero,
+                   struct buffer *out, struct error *err)
 {
     struct buffer now = {0}, next = {0};
+    struct aligned aligned;
+    size_t i, first = zero ? *zero : 0;
     int result = 0;
-    size_t i;
 
     buffer_append(&now, text, size);
     for (i = 0; i < n->count && !result; i++) {
-        result = run_step(&n->steps[i], now.data ? now.data : "", now.size, &next, err);
+        aligned = aligned_begin(&next, first < now.size ? first : now.size);
+        result = n->steps[i].run(&n->steps[i], now.data ? now.data : "", now.size, &aligned, err);
+        first = aligned.zero_out;
         buffer_clear(&now);
         now = next;
         memset(&next, 0, sizeof(next));
     }
     if (!result)
         buffer_append(out, now.data, now.size);
-    if (now.failed || out->failed)
+    if (!result && (now.failed || out->failed))
         result = error_set(err, 500, "normalizer: out of memory");
+    if (zero)
+        *zero = first < now.size ? first : now.size;
     buffer_clear(&now);
     return result;
 }

@@ -18,7 +18,7 @@ void pieces_add(struct pieces *p, size_t start, size_t size, int64_t id)
         p->list = list;
         p->capacity = capacity;
     }
-    p->list[p->count++] = (struct piece){start, size, id};
+    p->list[p->count++] = (struct piece){start, size, id, 0};
 }
 
 void pieces_drop_empty(struct pieces *p, size_t first)
@@ -29,6 +29,20 @@ void pieces_drop_empty(struct pieces *p, size_t first)
         if (p->list[i].size || p->list[i].id >= 0)
             p->list[kept++] = p->list[i];
     p->count = kept;
+}
+
+void pieces_align(struct pieces *p, size_t first, size_t start, size_t zero)
+{
+    struct piece *piece;
+    size_t i, offset;
+
+    for (i = first; i < p->count; i++) {
+        piece = &p->list[i];
+        offset = piece->start - start;
+        piece->zero = zero > offset ? zero - offset : 0;
+        if (piece->zero > piece->size)
+            piece->zero = piece->size;
+    }
 }
 
 void pieces_append(struct pieces *p, const char *text, size_t size, int64_t id)

@@ -9,10 +9,11 @@
 
 struct piece {
     size_t start, size; /* bytes of text */
-    int64_t id;         /* of the token that it is, or -1: still to be split and merged */
+    int64_t id;         /* the token it is, or -1: still to be cut and looked up */
+    size_t zero; /* leading bytes that stem from the very beginning of all text (aligned.h) */
 };
 
-/* Initialize with zeros.  As in struct buffer, a failed allocation only sets `failed`. */
+/* All zero is empty.  As with buffers, a failed allocation is remembered in `failed`. */
 struct pieces {
     struct buffer text;
     struct piece *list;
@@ -20,14 +21,17 @@ struct pieces {
     int failed;
 };
 
-/* Adds a piece that is bytes start .. start+size-1 of `text`. */
+/* Adds a piece of the text. */
 void pieces_add(struct pieces *p, size_t start, size_t size, int64_t id);
-/* Appends these bytes to `text` and adds them as a piece. */
+/* The same with its text, which is appended. */
 void pieces_append(struct pieces *p, const char *text, size_t size, int64_t id);
-/* Removes pieces that are empty and no tokens, from number `first` on. */
+/* Sets `zero` of the pieces from `first` on, which lie in a stretch of text that begins at `start` and
+ * has `zero` such bytes. */
+void pieces_align(struct pieces *p, size_t first, size_t start, size_t zero);
+/* Removes pieces from `first` on that are empty and no tokens. */
 void pieces_drop_empty(struct pieces *p, size_t first);
 void pieces_clear(struct pieces *p);
-/* Moves *from to *to, whose old content is freed; *from is empty afterwards. */
+/* *to takes over *from, which is empty afterwards; what *to had is freed. */
 void pieces_move(struct pieces *to, struct pieces *from);
 const char *pieces_text(const struct pieces *p, size_t index); /* never NULL */
 

@@ -4,20 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/tokenizer/byte_level.h"
-#include "server/tokenizer/pattern.h"
-#include "server/tokenizer/unicode_class.h"
 #include "kernels/base/utf8.h"
+#include "server/tokenizer/aligned.h"
+#include "server/tokenizer/byte_level.h"
+#include "server/tokenizer/cut.h"
+#include "server/tokenizer/unicode_class.h"
 
-enum behavior { ISOLATED, REMOVED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
+enum prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS };
 
+/* One of: rewriting before cutting (a prefix, spaces as `meta`), cutting, spelling bytes. */
 struct step {
-    struct pattern *pattern; /* NULL: does not split, or Digits does */
-    enum behavior behavior;
-    int invert;
-    int digits;       /* splits at numeric characters instead */
-    int byte_level;   /* then spells bytes as characters */
-    int prefix_space; /* before splitting */
+    char meta[5];       /* the character that stands for a space; "": spaces stay */
+    enum prefix prefix; /* `meta` or a space before a piece that does not begin with it */
+    int cuts;
+    struct cut cut;
+    int byte_level; /* then spells bytes as characters */
 };
 
 struct pretokenizer {
@@ -29,11 +30,13 @@ struct pretokenizer {
 static const char byte_level_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* ---- how they are written ---- */
+
 static int flag(const json_t *json, const char *key, int missing, int *value, struct error *err)
 {
     const json_t *found = json_object_get(json, key);
 
-    if (!found && missing >= 0) {
+    if ((!found || json_is_null(found)) && missing >= 0) {
         *value = missing;
         return 0;
     }
@@ -43,35 +46,37 @@ static int flag(const json_t *json, const char *key, int missing, int *value, st
     return 0;
 }
 
-static int parse_byte_level(const json_t *json, struct step *s, struct error *err)
+static int set_pattern(struct step *s, const char *text, size_t size, int literal,
+                       struct error *err)
 {
-    int regex;
-
-    s->byte_level = 1;
-    if (flag(json, "add_prefix_space", -1, &s->prefix_space, err) ||
-        flag(json, "use_regex", 1, &regex, err))
-        return -1;
-    if (!regex)
-        return 0;
-    s->pattern = pattern_open(byte_level_pattern, sizeof(byte_level_pattern) - 1, 0, err);
-    return s->pattern ? 0 : -1;
+    s->cuts = 1;
+    s->cut.pattern = pattern_open(text, size, literal, err);
+    return s->cut.pattern ? 0 : error_prefix(err, "pre_tokenizer: ");
 }
 
-static int parse_behavior(const json_t *json, struct step *s, struct error *err)
+static int parse_byte_level(const json_t *json, struct step *s, struct error *err)
 {
-    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious",
-                                        "MergedWithNext", "Contiguous"};
-    const char *name = json_string_value(json_object_get(json, "behavior"));
-    size_t i;
+    int regex = 0, space = 0;
 
-    for (i = 0; name && i < sizeof(names) / sizeof(names[0]); i++) {
-        if (!strcmp(name, names[i])) {
-            s->behavior = (enum behavior)i;
-            return 0;
-        }
-    }
-    return error_param(err, 400, "behavior", "pre_tokenizer: behavior \"%s\" is not known",
-                       name ? name : "(none)");
+    s->byte_level = 1;
+    if (flag(json, "add_prefix_space", -1, &space, err) || flag(json, "use_regex", 1, &regex, err))
+        return -1;
+    s->prefix = space ? PREFIX_ALWAYS : PREFIX_NEVER;
+    return regex ? set_pattern(s, byte_level_pattern, sizeof(byte_level_pattern) - 1, 0, err) : 0;
+}
+
+static int parse_behavior(const json_t *json, const char *missing, struct step *s,
+                          struct error *err)
+{
+    const json_t *value = json_object_get(json, "behavior");
+    const char *name = value ? json_string_value(value) : missing;
+    int found = name ? cut_behavior_find(name) : -1;
+
+    if (found < 0)
+        return error_param(err, 400, "behavior", "pre_tokenizer: behavior \"%s\" is not known",
+                           name ? name : "(none)");
+    s->cut.behavior = (enum cut_behavior)found;
+    return 0;
 }
 
 static int parse_split(const json_t *json, struct step *s, struct error *err)
@@ -85,60 +90,193 @@ static int parse_split(const json_t *json, struct step *s, struct error *err)
         return error_param(err, 400, "pattern",
                            "pre_tokenizer: \"pattern\" is neither {\"Regex\": ..} nor "
                            "{\"String\": ..}");
-    if (parse_behavior(json, s, err) || flag(json, "invert", -1, &s->invert, err))
+    if (parse_behavior(json, NULL, s, err) || flag(json, "invert", -1, &s->cut.invert, err))
         return -1;
-    s->pattern = pattern_open(json_string_value(text), json_string_length(text), !regex, err);
-    return s->pattern ? 0 : error_prefix(err, "pre_tokenizer: ");
+    return set_pattern(s, json_string_value(text), json_string_length(text), !regex, err);
 }
 
 static int parse_digits(const json_t *json, struct step *s, struct error *err)
 {
-    int individual;
+    int individual = 0;
 
+    s->cuts = 1;
+    s->cut.matches = unicode_is_numeric;
     if (flag(json, "individual_digits", -1, &individual, err))
         return -1;
-    s->digits = 1;
-    s->behavior = individual ? ISOLATED : CONTIGUOUS;
+    s->cut.behavior = individual ? CUT_ISOLATED : CUT_CONTIGUOUS;
     return 0;
 }
 
-static int parse_step(const json_t *json, const char *type, struct step *s, struct error *err)
+static int parse_punctuation(const json_t *json, struct step *s, struct error *err)
 {
-    if (!strcmp(type, "ByteLevel"))
-        return parse_byte_level(json, s, err);
-    if (!strcmp(type, "Split"))
-        return parse_split(json, s, err);
-    if (!strcmp(type, "Digits"))
-        return parse_digits(json, s, err);
-    return error_param(err, 400, "pre_tokenizer", "pre_tokenizer: \"%s\" is not supported", type);
+    s->cuts = 1;
+    s->cut.matches = unicode_is_punctuation;
+    return parse_behavior(json, "Isolated", s, err);
+}
+
+static int parse_spaces(const json_t *json, struct step *s, struct error *err)
+{
+    (void)json, (void)err;
+    s->cuts = 1;
+    s->cut.matches = unicode_is_space;
+    s->cut.behavior = CUT_REMOVED;
+    return 0;
+}
+
+static int parse_bert_punctuation(const json_t *json, struct step *s, struct error *err)
+{
+    (void)json, (void)err;
+    s->cuts = 1;
+    s->cut.matches = unicode_is_punctuation;
+    s->cut.behavior = CUT_ISOLATED;
+    return 0;
+}
+
+static int parse_words(const json_t *json, struct step *s, struct error *err)
+{
+    (void)json, (void)err;
+    s->cuts = 1;
+    return 0;
+}
+
+static int parse_length(const json_t *json, struct step *s, struct error *err)
+{
+    const json_t *length = json_object_get(json, "length");
+
+    s->cuts = 1;
+    s->cut.length = length ? (size_t)json_integer_value(length) : 5;
+    if (length && (!json_is_integer(length) || json_integer_value(length) < 1))
+        return error_param(err, 400, "length", "pre_tokenizer: \"length\" is not 1 or more");
+    return 0;
+}
+
+/* A key whose value is one character. */
+static int read_character(const json_t *json, const char *key, const char **text, struct error *err)
+{
+    const json_t *value = json_object_get(json, key);
+    uint32_t point;
+
+    *text = json_string_value(value);
+    if (!json_string_length(value) ||
+        (size_t)utf8_get(*text, &point) != json_string_length(value) || !point)
+        return error_param(err, 400, key, "pre_tokenizer: \"%s\" is not one character", key);
+    return 0;
+}
+
+static int parse_delimiter(const json_t *json, struct step *s, struct error *err)
+{
+    const char *text;
+
+    if (read_character(json, "delimiter", &text, err))
+        return -1;
+    s->cut.behavior = CUT_REMOVED;
+    return set_pattern(s, text, strlen(text), 1, err);
+}
+
+static int parse_scheme(const json_t *json, struct step *s, struct error *err)
+{
+    static const char *const names[] = {"never", "first", "always"};
+    const json_t *value = json_object_get(json, "prepend_scheme");
+    const char *name = value ? json_string_value(value) : "always";
+    int i, old = 1;
+
+    for (i = 0; i < 3 && !(name && !strcmp(name, names[i])); i++)
+        ;
+    if (i == 3)
+        return error_param(err, 400, "prepend_scheme",
+                           "pre_tokenizer: \"prepend_scheme\" is not always, first or never");
+    s->prefix = (enum prefix)i;
+    if (flag(json, "add_prefix_space", 1, &old, err))
+        return -1;
+    if (!old && s->prefix != PREFIX_NEVER)
+        return error_param(err, 400, "add_prefix_space",
+                           "pre_tokenizer: \"add_prefix_space\" is false and "
+                           "\"prepend_scheme\" not \"never\"");
+    return 0;
+}
+
+static int parse_metaspace(const json_t *json, struct step *s, struct error *err)
+{
+    const char *text;
+    int splits = 1;
+
+    if (read_character(json, "replacement", &text, err) || parse_scheme(json, s, err) ||
+        flag(json, "split", 1, &splits, err))
+        return -1;
+    memcpy(s->meta, text, strlen(text) + 1);
+    s->cut.behavior = CUT_MERGED_WITH_NEXT;
+    return splits ? set_pattern(s, text, strlen(text), 1, err) : 0;
+}
+
+static const struct {
+    const char *type;
+    int (*parse)(const json_t *json, struct step *s, struct error *err);
+} types[] = {
+    {"ByteLevel", parse_byte_level},
+    {"Split", parse_split},
+    {"Digits", parse_digits},
+    {"Punctuation", parse_punctuation},
+    {"Metaspace", parse_metaspace},
+    {"WhitespaceSplit", parse_spaces},
+    {"Whitespace", parse_words},
+    {"CharDelimiterSplit", parse_delimiter},
+    {"FixedLength", parse_length},
+    {"BertPreTokenizer", parse_spaces}, /* which is two steps */
+    {"BertPreTokenizer", parse_bert_punctuation},
+};
+
+static struct step *add_step(struct pretokenizer *p, struct error *err)
+{
+    struct step *grown = realloc(p->steps, (p->count + 1) * sizeof(*grown));
+
+    if (!grown) {
+        error_set(err, 500, "pre_tokenizer: out of memory");
+        return NULL;
+    }
+    p->steps = grown;
+    memset(&grown[p->count], 0, sizeof(*grown));
+    return &grown[p->count++];
+}
+
+static int parse_type(const json_t *json, const char *type, struct pretokenizer *p,
+                      struct error *err)
+{
+    struct step *step;
+    size_t i;
+    int known = 0;
+
+    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (strcmp(type, types[i].type))
+            continue;
+        known = 1;
+        step = add_step(p, err);
+        if (!step || types[i].parse(json, step, err))
+            return -1;
+    }
+    return known ? 0
+                 : error_param(err, 400, "pre_tokenizer", "pre_tokenizer: \"%s\" is not supported",
+                               type);
 }
 
 static int parse(const json_t *json, int depth, struct pretokenizer *p, struct error *err)
 {
     const char *type = json_string_value(json_object_get(json, "type"));
     const json_t *list, *item;
-    struct step *grown;
     size_t i;
 
     if (!type || depth > 8)
         return error_param(err, 400, "pre_tokenizer",
                            "pre_tokenizer: no \"type\", or nested too deep");
-    if (!strcmp(type, "Sequence")) {
-        list = json_object_get(json, "pretokenizers");
-        if (!json_is_array(list))
-            return error_param(err, 400, "pretokenizers",
-                               "pre_tokenizer: \"pretokenizers\" is no list");
-        json_array_foreach (list, i, item)
-            if (parse(item, depth + 1, p, err))
-                return -1;
-        return 0;
-    }
-    grown = realloc(p->steps, (p->count + 1) * sizeof(*grown));
-    if (!grown)
-        return error_set(err, 500, "pre_tokenizer: out of memory");
-    p->steps = grown;
-    memset(&grown[p->count], 0, sizeof(*grown));
-    return parse_step(json, type, &grown[p->count++], err);
+    if (strcmp(type, "Sequence") != 0)
+        return parse_type(json, type, p, err);
+    list = json_object_get(json, "pretokenizers");
+    if (!json_is_array(list))
+        return error_param(err, 400, "pretokenizers",
+                           "pre_tokenizer: \"pretokenizers\" is no list");
+    json_array_foreach (list, i, item)
+        if (parse(item, depth + 1, p, err))
+            return -1;
+    return 0;
 }
 
 struct pretokenizer *pretokenizer_open(const json_t *json, struct error *err)
@@ -163,143 +301,58 @@ void pretokenizer_close(struct pretokenizer *p)
     if (!p)
         return;
     for (i = 0; i < p->count; i++)
-        pattern_close(p->steps[i].pattern);
+        pattern_close(p->steps[i].cut.pattern);
     free(p->steps);
     free(p);
 }
 
-/* Cuts one piece into new ones.  It is given the piece's matches, and the stretches of text between
- * them, from left to right. */
-struct cutter {
-    struct pieces *out;
-    enum behavior behavior;
-    int invert;
-    size_t base;     /* where the piece begins in the text */
-    size_t previous; /* where the last match ended, from `base` */
-    size_t first;    /* how many pieces `out` had before */
-    int last_match;  /* whether the last stretch was a match */
-};
+/* ---- what they do ---- */
 
-/* Makes the newest piece end at `end`.  Returns whether there is one. */
-static int extend(struct cutter *c, size_t end)
+/* Appends a piece anew, with spaces as `meta`. */
+static void put_spaces(const char *meta, const char *text, size_t size, struct aligned *out)
 {
-    struct piece *last;
+    const char *hit;
+    size_t at = 0;
 
-    if (c->out->count == c->first)
-        return 0;
-    last = &c->out->list[c->out->count - 1];
-    last->size = c->base + end - last->start;
-    return 1;
-}
-
-static void stretch(struct cutter *c, size_t start, size_t end, int is_match)
-{
-    int joined = 0;
-
-    is_match ^= c->invert;
-    if (c->behavior == REMOVED && is_match)
-        return;
-    if (c->behavior == CONTIGUOUS && is_match == c->last_match)
-        joined = extend(c, end);
-    if (c->behavior == MERGED_WITH_PREVIOUS && is_match && !c->last_match)
-        joined = extend(c, end);
-    /* The package goes from right to left here, and a match is joined to what follows it unless
-     * that is a match too.  From left to right: what follows extends the match's piece. */
-    if (c->behavior == MERGED_WITH_NEXT && !is_match && c->last_match)
-        joined = extend(c, end);
-    c->last_match = is_match;
-    if (!joined)
-        pieces_add(c->out, c->base + start, end - start, -1);
-}
-
-static int found(void *context, size_t start, size_t end)
-{
-    struct cutter *c = context;
-
-    if (start != c->previous)
-        stretch(c, c->previous, start, 0);
-    stretch(c, start, end, 1);
-    c->previous = end;
-    return c->out->failed;
-}
-
-static int each_number(const char *text, size_t size, struct cutter *c)
-{
-    size_t at = 0, n;
-    uint32_t point;
-
-    while (at < size) {
-        n = (size_t)utf8_get(text + at, &point);
-        if (unicode_is_numeric(point) && found(c, at, at + n))
-            return -1;
-        at += n;
+    while (*meta && (hit = memchr(text + at, ' ', size - at))) {
+        aligned_copy(out, text, at, (size_t)(hit - text) - at);
+        at = (size_t)(hit - text) + 1;
+        aligned_put(out, meta, strlen(meta), at - 1);
     }
-    return 0;
+    aligned_copy(out, text, at, size - at);
 }
 
-static int split_piece(const struct step *s, struct pattern_scan *scan, const char *view,
-                       const struct piece *piece, struct pieces *out, struct error *err)
+static void rewrite_piece(const struct step *s, const char *text, const struct piece *piece,
+                          struct aligned *out)
 {
-    struct cutter c = {.out = out,
-                       .behavior = s->behavior,
-                       .invert = s->invert,
-                       .base = piece->start,
-                       .first = out->count};
-    int rc;
+    const char *mark = *s->meta ? s->meta : " ";
+    const size_t n = strlen(mark);
+    int begins = (piece->size >= n && !memcmp(text, mark, n)) || (piece->size && *text == ' ');
 
-    if (s->digits)
-        rc = each_number(view + piece->start, piece->size, &c);
-    else
-        rc = pattern_each(s->pattern, scan, view + piece->start, piece->size, found, &c, err);
-    if (!rc && c.previous != piece->size)
-        stretch(&c, c.previous, piece->size, 0);
-    pieces_drop_empty(out, c.first);
-    return rc;
+    if (!begins && (s->prefix == PREFIX_ALWAYS || (s->prefix == PREFIX_FIRST && piece->zero)))
+        aligned_put(out, mark, n, 0);
+    put_spaces(s->meta, text, piece->size, out);
 }
 
-static int split(const struct step *s, struct pattern_scan *scan, struct pieces *pieces,
-                 struct error *err)
-{
-    struct buffer view = {0};
-    struct pieces out = {0};
-    size_t i;
-    int rc = 0;
-
-    if (s->digits)
-        buffer_append(&view, pieces->text.data, pieces->text.size);
-    else
-        pattern_view(s->pattern, pieces->text.data ? pieces->text.data : "", pieces->text.size,
-                     &view);
-    if (view.failed)
-        rc = error_set(err, 500, "pre_tokenizer: out of memory");
-    for (i = 0; i < pieces->count && !rc; i++) {
-        if (pieces->list[i].id >= 0)
-            pieces_add(&out, pieces->list[i].start, pieces->list[i].size, pieces->list[i].id);
-        else
-            rc = split_piece(s, scan, view.data, &pieces->list[i], &out, err);
-    }
-    if (!rc && out.failed)
-        rc = error_set(err, 500, "pre_tokenizer: out of memory");
-    out.text = pieces->text;
-    memset(&pieces->text, 0, sizeof(pieces->text));
-    pieces_move(pieces, &out);
-    buffer_clear(&view);
-    return rc;
-}
-
-static void prefix_space(struct pieces *pieces)
+static void rewrite(const struct step *s, struct pieces *pieces)
 {
     struct pieces out = {0};
+    const struct piece *piece;
+    struct aligned aligned;
     const char *text;
     size_t i, start;
 
     for (i = 0; i < pieces->count; i++) {
+        piece = &pieces->list[i];
         text = pieces_text(pieces, i);
         start = out.text.size;
-        if (pieces->list[i].id < 0 && text[0] != ' ')
-            buffer_text(&out.text, " ");
-        buffer_append(&out.text, text, pieces->list[i].size);
-        pieces_add(&out, start, out.text.size - start, pieces->list[i].id);
+        aligned = aligned_begin(&out.text, piece->zero);
+        if (piece->id < 0)
+            rewrite_piece(s, text, piece, &aligned);
+        else
+            buffer_append(&out.text, text, piece->size);
+        pieces_add(&out, start, out.text.size - start, piece->id);
+        pieces_align(&out, out.count - 1, start, aligned.zero_out);
     }
     out.failed |= out.text.failed;
     pieces_move(pieces, &out);
@@ -308,20 +361,39 @@ static void prefix_space(struct pieces *pieces)
 static void spell_bytes(struct pieces *pieces)
 {
     struct pieces out = {0};
+    const struct piece *piece;
     const char *text;
-    size_t i, start;
+    size_t i, start, zero;
 
     for (i = 0; i < pieces->count; i++) {
+        piece = &pieces->list[i];
         text = pieces_text(pieces, i);
         start = out.text.size;
-        if (pieces->list[i].id >= 0)
-            buffer_append(&out.text, text, pieces->list[i].size);
-        else
-            byte_level_encode(text, pieces->list[i].size, &out.text);
-        pieces_add(&out, start, out.text.size - start, pieces->list[i].id);
+        zero = 0;
+        if (piece->id >= 0) {
+            buffer_append(&out.text, text, piece->size);
+        } else {
+            byte_level_encode(text, piece->zero, &out.text);
+            zero = out.text.size - start;
+            byte_level_encode(text + piece->zero, piece->size - piece->zero, &out.text);
+        }
+        pieces_add(&out, start, out.text.size - start, piece->id);
+        pieces_align(&out, out.count - 1, start, zero);
     }
     out.failed |= out.text.failed;
     pieces_move(pieces, &out);
+}
+
+static int run_step(const struct step *s, struct pattern_scan *scan, struct pieces *pieces,
+                    struct error *err)
+{
+    if (*s->meta || s->prefix != PREFIX_NEVER)
+        rewrite(s, pieces);
+    if (s->cuts && cut_run(&s->cut, scan, pieces, err))
+        return -1;
+    if (s->byte_level)
+        spell_bytes(pieces);
+    return pieces->failed ? error_set(err, 500, "pre_tokenizer: out of memory") : 0;
 }
 
 int pretokenizer_run(const struct pretokenizer *p, struct pieces *pieces, struct error *err)
@@ -330,16 +402,8 @@ int pretokenizer_run(const struct pretokenizer *p, struct pieces *pieces, struct
     int rc = scan ? 0 : -1;
     size_t i;
 
-    for (i = 0; i < p->count && !rc; i++) {
-        if (p->steps[i].prefix_space)
-            prefix_space(pieces);
-        if (p->steps[i].pattern || p->steps[i].digits)
-            rc = split(&p->steps[i], scan, pieces, err);
-        if (p->steps[i].byte_level && !rc)
-            spell_bytes(pieces);
-        if (pieces->failed && !rc)
-            rc = error_set(err, 500, "pre_tokenizer: out of memory");
-    }
+    for (i = 0; i < p->count && !rc; i++)
+        rc = run_step(&p->steps[i], scan, pieces, err);
     pattern_scan_close(scan);
     return rc;
 }

@@ -10,12 +10,13 @@
 
 struct pretokenizer; /* opaque, immutable */
 
-/* Reads the value of "pre_tokenizer" (null: nothing is cut).  Knows ByteLevel, Split, Digits and
- * Sequence; refuses others by name. */
+/* From the value of "pre_tokenizer" (null: nothing is cut).  Knows ByteLevel, Split, Digits,
+ * Punctuation, Metaspace, WhitespaceSplit, Whitespace, CharDelimiterSplit, FixedLength,
+ * BertPreTokenizer and Sequence; refuses others by name. */
 struct pretokenizer *pretokenizer_open(const json_t *json, struct error *err);
 void pretokenizer_close(struct pretokenizer *p);
 
-/* Splits the pieces that are no tokens yet; ByteLevel also writes their bytes as characters. */
+/* Cuts, and spells for the vocabulary, the pieces that are no tokens yet. */
 int pretokenizer_run(const struct pretokenizer *p, struct pieces *pieces, struct error *err);
 
 #endif

@@ -84,6 +84,27 @@ static int read_template(struct template *t, const json_t *json, struct error *e
     return 0;
 }
 
+/* "cls" and "sep" of RobertaProcessing and BertProcessing: a token and its id. */
+static int add_pair(struct template *t, const json_t *json, const char *key, struct error *err)
+{
+    const json_t *id = json_array_get(json_object_get(json, key), 1);
+
+    if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+        json_integer_value(id) >= TOKEN_MAP_MOST)
+        return error_param(err, 400, key, "post_processor: \"%s\" is no [token, id]", key);
+    return add(t, json_integer_value(id), err);
+}
+
+static int read_pairs(struct template *t, const json_t *json, struct error *err)
+{
+    if (t->used)
+        return error_param(err, 400, "post_processor",
+                           "post_processor: more than one that adds tokens");
+    t->used = 1;
+    return add_pair(t, json, "cls", err) || add(t, TEXT, err) || add_pair(t, json, "sep", err) ? -1
+                                                                                               : 0;
+}
+
 static int read(struct template *t, const json_t *json, int depth, struct error *err)
 {
     const char *type = json_string_value(json_object_get(json, "type"));
@@ -97,6 +118,8 @@ static int read(struct template *t, const json_t *json, int depth, struct error 
         return 0;
     if (!strcmp(type, "TemplateProcessing"))
         return read_template(t, json, err);
+    if (!strcmp(type, "RobertaProcessing") || !strcmp(type, "BertProcessing"))
+        return read_pairs(t, json, err);
     if (strcmp(type, "Sequence"))
         return error_param(err, 400, "post_processor", "post_processor: \"%.40s\" is not supported",
                            type);

@@ -11,7 +11,8 @@
 struct template; /* opaque, immutable */
 
 /* Reads the value of "post_processor" (null: ids stay as they are).  Knows TemplateProcessing (its
- * "single"), ByteLevel (which changes offsets but no ids) and Sequence; refuses others by name. */
+ * "single"), RobertaProcessing, BertProcessing, ByteLevel (which changes no ids) and Sequence; refuses
+ * others by name. */
 struct template *template_open(const json_t *json, struct error *err);
 void template_close(struct template *t);
 

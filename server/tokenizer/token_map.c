@@ -103,6 +103,18 @@ int token_map_add(struct token_map *m, const char *text, size_t size, uint32_t i
     return TOKEN_MAP_ADDED;
 }
 
+int token_map_replace(struct token_map *m, const char *text, size_t size, uint32_t id)
+{
+    size_t slot = slot_of(m, text, size);
+
+    if (reserve_id(m, id))
+        return TOKEN_MAP_NO_MEMORY;
+    m->by_id[id] = m->by_id[m->slots[slot] - 1];
+    m->slots[slot] = id + 1;
+    m->count++;
+    return 0;
+}
+
 int64_t token_map_find(const struct token_map *m, const char *text, size_t size)
 {
     if (!m->slot_count)

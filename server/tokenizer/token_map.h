@@ -28,10 +28,13 @@ enum { TOKEN_MAP_ADDED, TOKEN_MAP_SAME_TEXT, TOKEN_MAP_SAME_ID, TOKEN_MAP_NO_MEM
 
 /* id must be in 0 .. TOKEN_MAP_MOST - 1. */
 int token_map_add(struct token_map *m, const char *text, size_t size, uint32_t id);
-/* Makes room for this many tokens.  Returns 0, or -1 when out of memory. */
+/* Gives a text that is there already to another, new id; the old id keeps the text for
+ * token_map_text.  Returns 0, or TOKEN_MAP_NO_MEMORY. */
+int token_map_replace(struct token_map *m, const char *text, size_t size, uint32_t id);
+/* Makes room for so many tokens at once. */
 int token_map_reserve(struct token_map *m, size_t count);
 int64_t token_map_find(const struct token_map *m, const char *text, size_t size); /* or -1 */
-/* Returns the text of an id, or NULL when it has no token.  size may be NULL. */
+/* NULL for an id that has no token.  size may be NULL. */
 const char *token_map_text(const struct token_map *m, int64_t id, size_t *size);
 void token_map_clear(struct token_map *m);
 

@@ -1,111 +1,88 @@
-/* tokenizer.c - see tokenizer.h.
- *
- * Encoding: added tokens are cut out, the rest is normalized (normalize.c), split into words
- * (pretokenize.c) and merged into tokens (bpe.c); the template adds special tokens around them. */
+/* tokenizer.c - see tokenizer.h.  How a text goes through the parts, and ids back. */
 #include "server/tokenizer/tokenizer.h"
 
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/utf8.h"
 #include "server/tokenizer/added_tokens.h"
-#include "server/tokenizer/bpe.h"
-#include "server/tokenizer/byte_level.h"
-#include "kernels/base/json_file.h"
+#include "server/tokenizer/decode.h"
+#include "server/tokenizer/files.h"
 #include "server/tokenizer/normalize.h"
 #include "server/tokenizer/pretokenize.h"
+#include "server/tokenizer/subword.h"
 #include "server/tokenizer/template.h"
-#include "kernels/base/utf8.h"
 
-/* The bytes that an id decodes to. */
-struct shown {
-    uint32_t start, size; /* in tokenizer.bytes */
-    int special;
-};
+enum { NOTICES = 4 };
 
 struct tokenizer {
     struct normalizer *normalizer;
     struct pretokenizer *pretokenizer;
-    struct bpe *bpe;
+    struct subword *subword;
     struct added_tokens *added;
     struct template *template;
-    int byte_level; /* the decoder is ByteLevel: characters of a token stand for bytes */
+    struct decoder *decoder;
     int64_t ids;
-    struct shown *shown; /* by id */
-    struct buffer bytes;
+    char notices[NOTICES][512];
+    int notice_count;
 };
 
-/* Accepts decoders that turn each token into bytes on its own: ByteLevel, Fuse, or both in order. */
-static int read_decoder(struct tokenizer *t, const json_t *json, int first, struct error *err)
+const char *tokenizer_ids_name(enum tokenizer_ids ids)
 {
-    const char *type = json_string_value(json_object_get(json, "type"));
-    const json_t *list, *item;
+    return ids == TOKENIZER_AUTO ? "auto" : "file";
+}
+
+static void __attribute__((format(printf, 2, 3))) notice(struct tokenizer *t, const char *format,
+                                                         ...)
+{
+    va_list arguments;
+
+    if (t->notice_count == NOTICES)
+        return;
+    va_start(arguments, format);
+    vsnprintf(t->notices[t->notice_count++], sizeof(t->notices[0]), format, arguments);
+    va_end(arguments);
+}
+
+const char *tokenizer_notice(const struct tokenizer *t, int i)
+{
+    return i >= 0 && i < t->notice_count ? t->notices[i] : NULL;
+}
+
+/* Settings that Tokenizer.encode applies and AutoTokenizer, asked for no more than ids, does not. */
+static void notice_ignored(struct tokenizer *t, const json_t *json)
+{
+    static const char *const keys[] = {"truncation", "padding"};
+    const json_t *value;
     size_t i;
 
-    if (!type)
-        return error_param(err, 400, "decoder", "\"decoder\" is missing or has no \"type\"");
-    if (!strcmp(type, "Fuse"))
-        return 0;
-    if (!strcmp(type, "ByteLevel") && first) {
-        t->byte_level = 1;
-        return 0;
+    for (i = 0; i < 2; i++) {
+        value = json_object_get(json, keys[i]);
+        if (value && !json_is_null(value))
+            notice(t,
+                   "\"%s\" of tokenizer.json is not applied, as AutoTokenizer does not by default",
+                   keys[i]);
     }
-    list = json_object_get(json, "decoders");
-    if (strcmp(type, "Sequence") || !first)
-        return error_param(err, 400, "decoder", "decoder: \"%.40s\" is not supported%s", type,
-                           first ? "" : " behind another");
-    if (!json_array_size(list))
-        return error_param(err, 400, "decoders", "decoder: \"decoders\" is not a list, or empty");
-    json_array_foreach (list, i, item) {
-        if (read_decoder(t, item, i == 0, err))
-            return -1;
-    }
-    return 0;
-}
-
-static int refuse_set(const json_t *json, const char *key, struct error *err)
-{
-    const json_t *value = json_object_get(json, key);
-
-    if (!value || json_is_null(value))
-        return 0;
-    return error_param(err, 400, key, "\"%s\" is set, which is not supported", key);
-}
-
-static int show(struct tokenizer *t, int64_t id, struct error *err)
-{
-    const char *text;
-    size_t size;
-
-    t->shown[id].start = (uint32_t)t->bytes.size;
-    text = added_tokens_text(t->added, id, &size, &t->shown[id].special);
-    if (!text)
-        text = token_map_text(bpe_vocabulary(t->bpe), id, &size);
-    if (text && t->byte_level)
-        byte_level_decode(text, size, &t->bytes);
-    else if (text)
-        buffer_append(&t->bytes, text, size);
-    t->shown[id].size = (uint32_t)(t->bytes.size - t->shown[id].start);
-    if (t->bytes.failed || t->bytes.size > UINT32_MAX)
-        return error_set(err, 500, "out of memory");
-    return 0;
+    if (*added_tokens_moved(t->added))
+        notice(t, "%s", added_tokens_moved(t->added));
 }
 
 static int read_parts(struct tokenizer *t, const json_t *json, struct error *err)
 {
-    int64_t id, added;
+    int64_t added;
 
-    if (refuse_set(json, "truncation", err) || refuse_set(json, "padding", err))
-        return -1;
     if (!(t->normalizer = normalizer_open(json_object_get(json, "normalizer"), err)) ||
         !(t->pretokenizer = pretokenizer_open(json_object_get(json, "pre_tokenizer"), err)) ||
         !(t->template = template_open(json_object_get(json, "post_processor"), err)) ||
-        read_decoder(t, json_object_get(json, "decoder"), 1, err) ||
-        !(t->bpe = bpe_open(json_object_get(json, "model"), err)) ||
+        !(t->decoder = decoder_open(json_object_get(json, "decoder"), err)) ||
+        !(t->subword = subword_open(json_object_get(json, "model"), err)) ||
         !(t->added = added_tokens_open(json_object_get(json, "added_tokens"),
-                                       bpe_vocabulary(t->bpe), t->normalizer, err)))
+                                       subword_vocabulary(t->subword), t->normalizer, err)))
         return -1;
-    t->ids = (int64_t)bpe_vocabulary(t->bpe)->ids;
+    t->ids = (int64_t)subword_vocabulary(t->subword)->ids;
     added = (int64_t)added_tokens_map(t->added)->ids;
     if (added > t->ids)
         t->ids = added;
@@ -113,37 +90,23 @@ static int read_parts(struct tokenizer *t, const json_t *json, struct error *err
         return error_param(err, 400, "special_tokens",
                            "post_processor: \"special_tokens\": id %lld is no token's",
                            (long long)template_largest(t->template) - 1);
-    t->shown = calloc((size_t)t->ids + 1, sizeof(*t->shown));
-    if (!t->shown)
-        return error_set(err, 500, "out of memory");
-    for (id = 0; id < t->ids; id++)
-        if (show(t, id, err))
-            return -1;
+    notice_ignored(t, json);
     return 0;
 }
 
-struct tokenizer *tokenizer_open(const char *folder, struct error *err)
+static struct tokenizer *open_document(const json_t *json, struct error *err)
 {
     struct tokenizer *t = calloc(1, sizeof(*t));
-    json_t *json = NULL;
 
     if (!t) {
         error_set(err, 500, "tokenizer: out of memory");
-        goto failed;
+        return NULL;
     }
-    json = json_file_read(folder, "tokenizer.json", JSON_FILE_NO_DUPLICATES, err);
-    if (!json)
-        goto failed;
     if (read_parts(t, json, err)) {
-        error_prefix(err, "%s/tokenizer.json: ", folder);
-        goto failed;
+        tokenizer_close(t);
+        return NULL;
     }
-    json_decref(json);
     return t;
-failed:
-    json_decref(json);
-    tokenizer_close(t);
-    return NULL;
 }
 
 void tokenizer_close(struct tokenizer *t)
@@ -152,12 +115,125 @@ void tokenizer_close(struct tokenizer *t)
         return;
     normalizer_close(t->normalizer);
     pretokenizer_close(t->pretokenizer);
-    bpe_close(t->bpe);
+    subword_close(t->subword);
     added_tokens_close(t->added);
     template_close(t->template);
-    buffer_clear(&t->bytes);
-    free(t->shown);
+    decoder_close(t->decoder);
     free(t);
+}
+
+/* ---- does AutoTokenizer give other ids? ---- */
+
+/* Texts that differ where normalizers, pre-tokenizers, decoders and prefixes do. */
+static const char *const samples[] = {
+    "the cat",
+    "Hello, world! It's 2024: we'll see 12345 things.",
+    "a  b   c",
+    " leading and trailing ",
+    "line one\nline two\n\n\tindented\r\n",
+    "cafe\u0301 na\u00EFve \uFB01 \u2460",
+    "\u65E5\u672C\u8A9E \u0440\u0443\u0441\u0441\u043A\u0438\u0439 \U0001F600",
+    "x=y+1; // (comment) [0] {\"k\": 'v'}",
+    "\u2581under \u00A0space",
+};
+
+static void put_ids(struct buffer *out, const int64_t *ids, size_t count)
+{
+    size_t i;
+
+    for (i = 0; i < count && i < 8; i++)
+        buffer_format(out, "%s%lld", i ? " " : "", (long long)ids[i]);
+    buffer_text(out, count > 8 ? " ..." : count ? "" : "none");
+}
+
+/* Whether two tokenizers differ in the ids of a text; then *text tells how. */
+static int differs(const struct tokenizer *a, const struct tokenizer *b, const char *sample,
+                   struct buffer *text)
+{
+    int64_t *ids[2] = {NULL, NULL};
+    size_t count[2] = {0, 0};
+    int rc[2], other;
+
+    rc[0] = tokenizer_encode(a, sample, strlen(sample), 1, &ids[0], &count[0], NULL);
+    rc[1] = tokenizer_encode(b, sample, strlen(sample), 1, &ids[1], &count[1], NULL);
+    other = rc[0] != rc[1] || count[0] != count[1] ||
+            (count[0] && memcmp(ids[0], ids[1], count[0] * sizeof(**ids)) != 0);
+    if (other) {
+        put_ids(text, ids[0], count[0]);
+        buffer_text(text, " here, ");
+        put_ids(text, ids[1], count[1]);
+        buffer_text(text, " there");
+    }
+    free(ids[0]);
+    free(ids[1]);
+    return other;
+}
+
+static void compare(struct tokenizer *t, enum tokenizer_ids ids, const struct tokenizer *other)
+{
+    struct buffer how = {0};
+    size_t i;
+
+    for (i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        if (!differs(t, other, samples[i], &how))
+            continue;
+        notice(t,
+               ids == TOKENIZER_FILE
+                   ? "AutoTokenizer of transformers 5.18 gives other ids than tokenizer.json: for "
+                     "\"%s\" %s; --tokenizer auto takes its"
+                   : "these are the ids of AutoTokenizer of transformers 5.18; tokenizer.json has "
+                     "others: for \"%s\" %s; --tokenizer file takes those",
+               samples[i], how.data ? how.data : "");
+        break;
+    }
+    buffer_clear(&how);
+}
+
+static void notice_auto(struct tokenizer *t, enum tokenizer_ids ids,
+                        const struct tokenizer_files *files)
+{
+    const json_t *there = ids == TOKENIZER_FILE ? files->autos : files->file;
+    struct tokenizer *other;
+
+    if (ids == TOKENIZER_FILE && !files->autos)
+        notice(t, "the ids are tokenizer.json's; %s", files->unknown);
+    if (!files->file || !files->autos || files->file == files->autos)
+        return;
+    other = open_document(there, NULL);
+    if (other)
+        compare(t, ids, other);
+    else
+        notice(t, "whether AutoTokenizer of transformers 5.18 gives other ids is not known here");
+    tokenizer_close(other);
+}
+
+static struct tokenizer *open_files(const char *folder, enum tokenizer_ids ids,
+                                    const struct tokenizer_files *files, struct error *err)
+{
+    const json_t *json = ids == TOKENIZER_AUTO || !files->file ? files->autos : files->file;
+    struct tokenizer *t;
+
+    if (!json) {
+        error_param(err, 400, "tokenizer", "%s: --tokenizer auto: %s", folder, files->unknown);
+        return NULL;
+    }
+    t = open_document(json, err);
+    if (t)
+        notice_auto(t, ids, files);
+    else
+        error_prefix(err, "%s/tokenizer.json: ", folder);
+    return t;
+}
+
+struct tokenizer *tokenizer_open(const char *folder, enum tokenizer_ids ids, struct error *err)
+{
+    struct tokenizer_files files;
+    struct tokenizer *t = NULL;
+
+    if (!tokenizer_files_read(folder, &files, err))
+        t = open_files(folder, ids, &files, err);
+    tokenizer_files_clear(&files);
+    return t;
 }
 
 int64_t tokenizer_vocab_size(const struct tokenizer *t)
@@ -165,15 +241,18 @@ int64_t tokenizer_vocab_size(const struct tokenizer *t)
     return t->ids;
 }
 
-/* Cuts out the added tokens with "normalized": false, normalizes the rest, and cuts out of that the
- * other added tokens. */
+/* ---- text to ids ---- */
+
+/* Splits at tokens that are matched in the text as it is; normalizes the rest; splits that at tokens
+ * that are matched in normalized text. */
 static int extract(const struct tokenizer *t, const char *text, size_t size, struct pieces *out,
                    struct error *err)
 {
     struct buffer normal = {0};
     struct pieces raw = {0};
     int rc = 0;
-    size_t i;
+    size_t i, zero, first, start;
+    uint32_t point;
 
     added_tokens_split(t->added, 1, text, size, &raw);
     for (i = 0; i < raw.count && !rc && !raw.failed; i++) {
@@ -182,9 +261,14 @@ static int extract(const struct tokenizer *t, const char *text, size_t size, str
             continue;
         }
         normal.size = 0;
-        rc = normalizer_run(t->normalizer, pieces_text(&raw, i), raw.list[i].size, &normal, err);
+        zero = raw.list[i].start ? 0 : (size_t)utf8_get(text, &point);
+        rc = normalizer_run(t->normalizer, pieces_text(&raw, i), raw.list[i].size, &zero, &normal,
+                            err);
+        first = out->count;
+        start = out->text.size;
         if (!rc)
             added_tokens_split(t->added, 0, normal.data ? normal.data : "", normal.size, out);
+        pieces_align(out, first, start, zero);
     }
     if (!rc && (raw.failed || out->failed))
         rc = error_set(err, 500, "tokenizer: out of memory");
@@ -193,26 +277,28 @@ static int extract(const struct tokenizer *t, const char *text, size_t size, str
     return rc;
 }
 
-static int merge(const struct tokenizer *t, const struct pieces *pieces, struct bpe_work *work,
-                 struct error *err)
+static int look_up(const struct tokenizer *t, const struct pieces *pieces, struct id_list *ids,
+                   struct error *err)
 {
+    struct subword_work work = {0};
+    int rc = 0;
     size_t i;
 
-    for (i = 0; i < pieces->count; i++) {
-        if (pieces->list[i].id >= 0) {
-            if (bpe_append(work, pieces->list[i].id, err))
-                return -1;
-        } else if (bpe_encode(t->bpe, work, pieces_text(pieces, i), pieces->list[i].size, err)) {
-            return -1;
-        }
+    for (i = 0; i < pieces->count && !rc; i++) {
+        if (pieces->list[i].id >= 0)
+            id_list_append(ids, pieces->list[i].id);
+        else
+            rc = subword_encode(t->subword, &work, pieces_text(pieces, i), pieces->list[i].size,
+                                ids, err);
     }
-    return 0;
+    subword_work_close(&work);
+    return ids->failed ? error_set(err, 500, "tokenizer: out of memory") : rc;
 }
 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, int special,
                      int64_t **ids, size_t *count, struct error *err)
 {
-    struct bpe_work work = {0};
+    struct id_list list = {0};
     struct pieces pieces = {0};
     size_t offset;
     int rc;
@@ -225,86 +311,81 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, i
     if (!rc)
         rc = pretokenizer_run(t->pretokenizer, &pieces, err);
     if (!rc)
-        rc = merge(t, &pieces, &work, err);
+        rc = look_up(t, &pieces, &list, err);
     if (!rc)
-        rc = template_apply(t->template, work.ids, work.count, special, ids, count, err);
+        rc = template_apply(t->template, list.ids, list.count, special, ids, count, err);
     pieces_clear(&pieces);
-    bpe_work_close(&work);
+    id_list_clear(&list);
     return rc;
 }
 
-/* Sets *bytes and *size to what one id decodes to; size 0 if it is skipped or has no token. */
-static int bytes_of(const struct tokenizer *t, int64_t id, int skip_special, const char **bytes,
-                    size_t *size, struct error *err)
+/* ---- ids to text ---- */
+
+/* What the decoder gets of an id, or NULL: nothing. */
+static const char *shown(const struct tokenizer *t, int64_t id, int skip_special, size_t *size)
 {
-    if (id < 0 || id >= t->ids)
-        return error_set(err, 400, "token id %lld is not in 0 to %lld", (long long)id,
-                         (long long)t->ids - 1);
-    *bytes = t->bytes.data ? t->bytes.data + t->shown[id].start : "";
-    *size = skip_special && t->shown[id].special ? 0 : t->shown[id].size;
-    return 0;
+    const char *text;
+    int special;
+
+    text = added_tokens_text(t->added, id, size, &special);
+    if (text)
+        return skip_special && special ? NULL : text;
+    return token_map_text(subword_vocabulary(t->subword), id, size);
+}
+
+int tokenizer_stream_push(const struct tokenizer *t, struct tokenizer_stream *s, int64_t id,
+                          int skip_special, struct buffer *out, struct error *err)
+{
+    const char *text;
+    size_t size = 0;
+
+    if (id < 0)
+        return error_set(err, 400, "token id %lld is negative", (long long)id);
+    if (!s->decoding && !(s->decoding = decoding_open(t->decoder, err)))
+        return -1;
+    text = shown(t, id, skip_special, &size);
+    return text ? decoding_push(s->decoding, text, size, out, err) : 0;
+}
+
+int tokenizer_stream_finish(struct tokenizer_stream *s, struct buffer *out, struct error *err)
+{
+    int rc = s->decoding ? decoding_finish(s->decoding, out, err) : 0;
+
+    tokenizer_stream_close(s);
+    return rc;
+}
+
+void tokenizer_stream_close(struct tokenizer_stream *s)
+{
+    decoding_close(s->decoding);
+    s->decoding = NULL;
 }
 
 int tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t count, int skip_special,
                      struct buffer *out, struct error *err)
 {
-    struct buffer all = {0};
-    const char *bytes = "";
-    size_t i, size = 0;
+    struct tokenizer_stream stream = {0};
+    size_t i;
     int rc = 0;
 
-    for (i = 0; i < count && !rc; i++) {
-        rc = bytes_of(t, ids[i], skip_special, &bytes, &size, err);
-        if (!rc)
-            buffer_append(&all, bytes, size);
-    }
-    if (!rc && all.size)
-        utf8_lossy(all.data, all.size, 0, out);
-    if (!rc && (all.failed || out->failed))
-        rc = error_set(err, 500, "tokenizer: out of memory");
-    buffer_clear(&all);
+    for (i = 0; i < count && !rc; i++)
+        rc = tokenizer_stream_push(t, &stream, ids[i], skip_special, out, err);
+    if (!rc)
+        rc = tokenizer_stream_finish(&stream, out, err);
+    tokenizer_stream_close(&stream);
     return rc;
 }
 
 const char *tokenizer_token(const struct tokenizer *t, int64_t id)
 {
-    const char *text;
     size_t size;
-    int special;
 
-    text = added_tokens_text(t->added, id, &size, &special);
-    return text ? text : token_map_text(bpe_vocabulary(t->bpe), id, NULL);
+    return shown(t, id, 0, &size);
 }
 
 int64_t tokenizer_id(const struct tokenizer *t, const char *token)
 {
     int64_t id = token_map_find(added_tokens_map(t->added), token, strlen(token));
 
-    return id >= 0 ? id : token_map_find(bpe_vocabulary(t->bpe), token, strlen(token));
-}
-
-int tokenizer_stream_push(const struct tokenizer *t, struct tokenizer_stream *s, int64_t id,
-                          int skip_special, struct buffer *out, struct error *err)
-{
-    struct buffer all = {0};
-    const char *bytes = "";
-    size_t size = 0;
-
-    if (bytes_of(t, id, skip_special, &bytes, &size, err))
-        return -1;
-    buffer_append(&all, s->held, (size_t)s->held_size);
-    buffer_append(&all, bytes, size);
-    if (!all.failed && all.size) {
-        s->held_size = utf8_lossy(all.data, all.size, 1, out);
-        memcpy(s->held, all.data + all.size - s->held_size, (size_t)s->held_size);
-    }
-    size = (size_t)(all.failed || out->failed);
-    buffer_clear(&all);
-    return size ? error_set(err, 500, "tokenizer: out of memory") : 0;
-}
-
-void tokenizer_stream_finish(struct tokenizer_stream *s, struct buffer *out)
-{
-    utf8_lossy((const char *)s->held, (size_t)s->held_size, 0, out);
-    s->held_size = 0;
+    return id >= 0 ? id : token_map_find(subword_vocabulary(t->subword), token, strlen(token));
 }

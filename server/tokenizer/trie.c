@@ -43,46 +43,84 @@ static uint32_t child_of(const struct trie *t, uint32_t node, unsigned char byte
     return child;
 }
 
-int trie_add(struct trie *t, const char *text, size_t size, int32_t value)
+/* The node of a string, made when it is not there; UINT32_MAX without memory. */
+static uint32_t node_of(struct trie *t, const char *text, size_t size)
 {
     uint32_t node, child;
     size_t i;
 
     if (start(t))
-        return -1;
+        return UINT32_MAX;
     node = (unsigned char)text[0];
     for (i = 1; i < size; i++, node = child) {
         child = child_of(t, node, (unsigned char)text[i]);
         if (child)
             continue;
         if (new_node(t, (unsigned char)text[i], &child))
-            return -1;
+            return UINT32_MAX;
         t->nodes[child].sibling = t->nodes[node].child;
         t->nodes[node].child = child;
     }
+    return node;
+}
+
+int trie_add(struct trie *t, const char *text, size_t size, int32_t value)
+{
+    uint32_t node = node_of(t, text, size);
+
+    if (node == UINT32_MAX)
+        return -1;
     if (t->nodes[node].value >= 0)
         return 1;
     t->nodes[node].value = value;
     return 0;
 }
 
+int trie_set(struct trie *t, const char *text, size_t size, int32_t value)
+{
+    uint32_t node = node_of(t, text, size);
+
+    if (node == UINT32_MAX)
+        return -1;
+    t->nodes[node].value = value;
+    return 0;
+}
+
+struct trie_walk trie_walk_begin(const struct trie *t, const char *text, size_t size)
+{
+    return (struct trie_walk){.trie = t, .text = text, .left = t->nodes ? size : 0};
+}
+
+int trie_walk_next(struct trie_walk *w)
+{
+    uint32_t node;
+
+    while (w->left) {
+        node = w->length ? child_of(w->trie, w->node, (unsigned char)*w->text)
+                         : (unsigned char)*w->text;
+        if (w->length && !node)
+            break;
+        w->node = node;
+        w->length++;
+        w->text++;
+        w->left--;
+        w->value = w->trie->nodes[node].value;
+        if (w->value >= 0)
+            return 1;
+    }
+    w->left = 0;
+    return 0;
+}
+
 int32_t trie_longest(const struct trie *t, const char *text, size_t size, size_t *length)
 {
+    struct trie_walk walk = trie_walk_begin(t, text, size);
     int32_t value = -1;
-    uint32_t node;
-    size_t i = 1;
 
-    if (!t->nodes || !size)
-        return -1;
-    node = (unsigned char)text[0];
-    do {
-        if (t->nodes[node].value >= 0) {
-            value = t->nodes[node].value;
-            *length = i;
-        }
-        node = i < size ? child_of(t, node, (unsigned char)text[i]) : 0;
-        i++;
-    } while (node);
+    while (trie_walk_next(&walk)) {
+        value = walk.value;
+        *length = walk.length;
+    }
     return value;
 }
 

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <utf8proc.h>
 
+#include "kernels/base/utf8.h"
 #include "server/tokenizer/unicode_tables.h"
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -72,6 +73,47 @@ int unicode_is_numeric(uint32_t point)
 int unicode_is_word(uint32_t point)
 {
     return find(unicode_word, COUNT(unicode_word), sizeof(unicode_word[0]), point) >= 0;
+}
+
+int unicode_is_punctuation(uint32_t point)
+{
+    return find(unicode_punctuation, COUNT(unicode_punctuation), sizeof(unicode_punctuation[0]),
+                point) >= 0;
+}
+
+int unicode_is_mark(uint32_t point)
+{
+    return find(unicode_mark, COUNT(unicode_mark), sizeof(unicode_mark[0]), point) >= 0;
+}
+
+/* The code point to ask utf8proc about, which may have other data on what joins a cluster. */
+static utf8proc_int32_t cluster_point(uint32_t point)
+{
+    const int ours =
+        find(unicode_extending, COUNT(unicode_extending), sizeof(unicode_extending[0]), point) >= 0;
+    const unsigned bound = utf8proc_get_property((utf8proc_int32_t)point)->boundclass;
+    const int theirs = bound == UTF8PROC_BOUNDCLASS_EXTEND || bound == UTF8PROC_BOUNDCLASS_ZWJ ||
+                       bound == UTF8PROC_BOUNDCLASS_SPACINGMARK;
+
+    if (ours != theirs)
+        return ours ? 0x301 : 'a';
+    return (utf8proc_int32_t)point;
+}
+
+size_t unicode_cluster(const char *text, size_t size)
+{
+    utf8proc_int32_t state = 0, before, after;
+    uint32_t point;
+    size_t at, n;
+
+    at = (size_t)utf8_get(text, &point);
+    for (before = cluster_point(point); at < size; at += n, before = after) {
+        n = (size_t)utf8_get(text + at, &point);
+        after = cluster_point(point);
+        if (utf8proc_grapheme_break_stateful(before, after, &state))
+            break;
+    }
+    return at;
 }
 
 int unicode_is_plain(uint32_t point)

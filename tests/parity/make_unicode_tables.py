@@ -6,6 +6,7 @@ PCRE2 10.40 to 10.42, utf8proc 2.8): what was assigned by then has the same cate
 
     python tests/parity/make_unicode_tables.py server/tokenizer/unicode_tables.h
 """
+import struct
 import sys
 import unicodedata
 
@@ -152,6 +153,26 @@ def word():
     return {c for c in POINTS if not t.encode(chr(c) + "a").ids}
 
 
+def punctuation():
+    pre = pre_tokenizers.Punctuation("isolated")
+    return {c for c in POINTS if len(pre.pre_tokenize_str("a" + chr(c))) > 1}
+
+
+def mark():
+    strip = normalizers.StripAccents()
+    return {c for c in POINTS if not strip.normalize_str(chr(c))}
+
+
+def extending():
+    """What joins a grapheme cluster: a table of SentencePiece's that maps "e" takes all of the cluster with it."""
+    units = [0] * 0x400
+    units[0] = 0x100 << 10
+    units[0x100 ^ ord("e")] = 0x200 << 10 | 1 << 8 | ord("e")
+    table = struct.pack("<I", 4 * len(units)) + struct.pack("<%dI" % len(units), *units) + b"X\0"
+    only_e = normalizers.Precompiled(table)
+    return {c for c in POINTS if only_e.normalize_str("e" + chr(c)) == "X"}
+
+
 def table(out, kind, name, rows, note):
     out.append("/* %s */" % note)
     out.append("static const struct %s %s[] = {" % (kind, name))
@@ -186,6 +207,9 @@ def main(path):
     table(out, "unicode_delta", "unicode_lower", lower(), "Lower case where Rust's char::to_lowercase knows more.")
     table(out, "unicode_range", "unicode_numeric", ranges(numeric()), "Rust's char::is_numeric.")
     table(out, "unicode_range", "unicode_word", ranges(word()), "\\w of Rust's regex crate.")
+    table(out, "unicode_range", "unicode_punctuation", ranges(punctuation()), "What Punctuation takes for some.")
+    table(out, "unicode_range", "unicode_mark", ranges(mark()), "What StripAccents strips.")
+    table(out, "unicode_range", "unicode_extending", ranges(extending()), "What joins the grapheme cluster before it.")
     out.append("#endif")
     open(path, "w").write("\n".join(out) + "\n")
 

@@ -1,6 +1,6 @@
 /* tool_tokenize.c - the tokenizer on a pipe, for tests/parity/test_tokenizer.py.
  *
- *     tool_tokenize FOLDER < requests > answers
+ *     tool_tokenize FOLDER [auto] < requests > answers
  *
  * A request is a letter and the sizes it needs, then the data, all numbers little-endian 32 bits:
  *   e FLAG SIZE bytes   encode, FLAG: with special tokens    -> COUNT ids, or 0xFFFFFFFF SIZE
@@ -70,10 +70,11 @@ static int push_all(const struct tokenizer *t, const int64_t *ids, size_t count,
     size_t i;
 
     for (i = 0; i < count; i++)
-        if (tokenizer_stream_push(t, &stream, ids[i], skip, out, err))
+        if (tokenizer_stream_push(t, &stream, ids[i], skip, out, err)) {
+            tokenizer_stream_close(&stream);
             return -1;
-    tokenizer_stream_finish(&stream, out);
-    return 0;
+        }
+    return tokenizer_stream_finish(&stream, out, err);
 }
 
 static void decode(const struct tokenizer *t, int stream)
@@ -116,11 +117,11 @@ int main(int argc, char **argv)
     struct tokenizer *t;
     int c;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: tool_tokenize FOLDER\n");
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: tool_tokenize FOLDER [auto]\n");
         return 2;
     }
-    t = tokenizer_open(argv[1], &err);
+    t = tokenizer_open(argv[1], argc == 3 ? TOKENIZER_AUTO : TOKENIZER_FILE, &err);
     if (!t) {
         fprintf(stderr, "%d %s\n", err.code, err.text);
         return 1;
