@@ -22,13 +22,36 @@ def table_rows(text, first):
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-def test_the_settings_are_those_of_the_code():
-    of_code = []
+def settings():
+    """The rows of server/http/settings.def: key, default, what it bounds."""
+    rows = []
     for row in re.findall(r"^SETTING\((.*)\)$", read("server/http/settings.def"), re.M):
         key, default = [cell.strip() for cell in row.split(",")[:2]]
         shown = eval(re.sub(r"INT64_C\((\d+)\)", r"\1", default), {})
-        of_code.append([f"`{key}`", f"{shown:,}", re.search('"(.*)"', row).group(1)])
-    assert table_rows(read("server/README.md"), "key") == of_code
+        rows.append([f"`{key}`", f"{shown:,}", re.search('"(.*)"', row).group(1)])
+    return rows
+
+
+def write_settings():
+    """Puts them into server/README.md: python tests/unit/test_docs.py"""
+    text = read("server/README.md")
+    head = "| key | default | bounds |\n| --- | --- | --- |\n"
+    begin = text.index(head) + len(head)
+    end = text.index("\n\n", begin)
+    rows = "\n".join("| " + " | ".join(row) + " |" for row in settings())
+    with open(os.path.join(ROOT, "server", "README.md"), "w", encoding="utf-8") as file:
+        file.write(text[:begin] + rows + text[end:])
+
+
+def test_the_settings_are_those_of_the_code():
+    assert table_rows(read("server/README.md"), "key") == settings(), "python tests/unit/test_docs.py writes them"
+
+
+@pytest.mark.parametrize("path", ["README.md", "kernels/README.md"])
+def test_every_numerics_is_told(path):
+    of_code = re.findall(r'\.name = "([\w/-]+)"', read("kernels/numerics.c"))
+    told = [row[0].split("`")[1] for row in table_rows(read(path), "numerics")]
+    assert len(of_code) >= 3 and told == of_code
 
 
 def test_every_route_is_told():
@@ -63,3 +86,7 @@ def test_comments_cite_files_that_are_there():
                 if "NAME" not in name and not os.path.exists(os.path.join(ROOT, name)):
                     lost.append(f"{path}: {name}")
     assert lost == []
+
+
+if __name__ == "__main__":
+    write_settings()
