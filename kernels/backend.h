@@ -26,8 +26,8 @@ enum group {
      * theirs does. */
     GROUP_LINEARS,    /* linears of one input */
     GROUP_LINEAR_ADD, /* linear, add of its output and another */
-    GROUP_GATED,      /* linear, linear, silu of the first one's, mul of that and the second's */
-    GROUP_EACH,       /* any but linears: a part's are done in order */
+    GROUP_GATED, /* linear, linear, activation of the first one's, mul of that and the second's */
+    GROUP_EACH,  /* any but linears: a part's are done in order */
     GROUP_COUNT
 };
 enum { GROUP_PARTS = 64, GROUP_STEPS = 12 };
@@ -51,8 +51,10 @@ struct backend {
     const char *hardware; /* a GPU's name; NULL: the CPU of this machine */
     int threads;          /* of the CPU for one product; of a GPU 0 */
     op_fn *op[OP_COUNT];  /* NULL: this numerics has none (sdpa under torch-cuda) */
+    int host_readable;    /* 1: the host may read and write the device's memory as its own */
+    size_t alignment;     /* bytes: values and caches that share memory begin at multiples of it */
 
-    /* Memory of the device, 64-byte aligned, of any content.  NULL when there is none left. */
+    /* Memory of the device, aligned to that, of any content.  NULL when there is none left. */
     void *(*alloc)(struct backend *b, size_t bytes);
     void (*free)(struct backend *b, void *ptr);
     /* dst = src, of host memory, which is free again on return; any strides; equal shape, and
@@ -81,9 +83,9 @@ struct backend {
      * Before a run: it may wait for the device.  Errors: 503. */
     int (*prepare)(struct backend *b, enum op op, const struct op_call *call, struct error *err);
 
-    /* How values leave a device whose memory the host cannot read (NULL: it can).  A reader has
-     * two slots of `bytes` each: one fills on the device while the other goes to the host, and
-     * neither stalls the ops.  It has one user at a time. */
+    /* How values leave a device that is not host_readable, which has all five.  A reader has two
+     * slots of `bytes` each: one fills on the device while the other goes to the host, and neither
+     * stalls the ops.  It has one user at a time. */
     struct reader *(*reader_open)(struct backend *b, size_t bytes, struct error *err);
     void (*reader_close)(struct backend *b, struct reader *r);
     /* Copies src, of any strides, into a slot at `offset` (a multiple of 16), row-major.  Later ops

@@ -5,19 +5,35 @@
 
 static const struct {
     const char *name, *mirror;
-    int least, most;
+    int least, most, traits;
+    enum op_role role;
 } ops[OP_COUNT] = {
-#define OP(name, least, most, mirror) [OP_##name] = {#name, mirror, least, most},
+#define OP(name, least, most, shape, traits, role, mirror)                                         \
+    [OP_##name] = {#name, mirror, least, most, traits, ROLE_##role},
+#include "kernels/ops.def"
+};
+
+#define OP(name, least, most, shape, traits, role, mirror)                                         \
+    _Static_assert(0 <= (least) && (least) <= (most) && (most) <= OP_INPUTS, #name ": inputs");
+#include "kernels/ops.def"
+
+enum { ALWAYS, IF_BIAS };
+
+static const struct weight_spec weights[] = {
+#define WEIGHT(op, suffix, when, axes, rows, columns)                                              \
+    {OP_##op,                                                                                      \
+     suffix,                                                                                       \
+     when,                                                                                         \
+     axes,                                                                                         \
+     {offsetof(struct op_attrs, rows), offsetof(struct op_attrs, columns)}},
 #include "kernels/ops.def"
 };
 
 static const struct attr_spec specs[] = {
-#define ATTR(op, key, kind, field, required)                                                       \
-    {OP_##op, key, ATTR_##kind, offsetof(struct op_attrs, field), required},
+#define ATTR(op, key, kind, field, required, words)                                                \
+    {OP_##op, key, ATTR_##kind, offsetof(struct op_attrs, field), required, words},
 #include "kernels/ops.def"
 };
-
-static const char *const rotary_parts[] = {[ROTARY_COS] = "cos", [ROTARY_SIN] = "sin"};
 
 const char *op_name(enum op op)
 {
@@ -47,9 +63,30 @@ int op_inputs_most(enum op op)
     return ops[op].most;
 }
 
-int op_has_weight(enum op op)
+int op_has(enum op op, enum op_trait trait)
 {
-    return op == OP_embedding || op == OP_linear || op == OP_rms_norm;
+    return (ops[op].traits & trait) != 0;
+}
+
+enum op_role op_role(enum op op)
+{
+    return ops[op].role;
+}
+
+const struct weight_spec *op_weight(enum op op, int i)
+{
+    for (size_t k = 0; k < sizeof(weights) / sizeof(weights[0]); k++)
+        if (weights[k].op == op && i-- == 0)
+            return &weights[k];
+    return NULL;
+}
+
+int64_t weight_extent(const struct weight_spec *spec, const struct op_attrs *attrs, int axis)
+{
+    int64_t extent;
+
+    memcpy(&extent, (const char *)attrs + spec->extent[axis], sizeof(extent));
+    return extent;
 }
 
 const struct attr_spec *attr_find(enum op op, const char *key)
@@ -68,10 +105,15 @@ const struct attr_spec *attr_specs(int *count)
 
 int attr_word(const struct attr_spec *spec, const char *word)
 {
-    if (spec->kind != ATTR_NAME || spec->offset != offsetof(struct op_attrs, part))
-        return -1;
-    for (size_t i = 0; i < sizeof(rotary_parts) / sizeof(rotary_parts[0]); i++)
-        if (strcmp(rotary_parts[i], word) == 0)
-            return (int)i;
+    const size_t length = strlen(word);
+    int index = 0;
+
+    for (const char *at = spec->words; *at; index++) {
+        const size_t n = strcspn(at, " ");
+
+        if (n == length && strncmp(at, word, n) == 0)
+            return index;
+        at += n + strspn(at + n, " ");
+    }
     return -1;
 }

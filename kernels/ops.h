@@ -15,9 +15,26 @@ extern "C" {
 #endif
 
 enum op {
-#define OP(name, least, most, mirror) OP_##name,
+#define OP(name, ...) OP_##name,
 #include "kernels/ops.def"
     OP_COUNT
+};
+
+enum { OP_INPUTS = 3, OP_WEIGHTS = 2 }; /* the most that an op has */
+
+enum op_trait {
+    TRAIT_ROW_WISE = 1, /* row t of the output is made of row t of the inputs alone */
+    TRAIT_HEADS = 2,    /* the output's first axis counts heads, as the attribute `heads` says */
+    TRAIT_CACHED = 4,   /* the output is a view of the cache of keys and values */
+};
+
+/* What an op is where a backend runs several as one (backend.h: enum group). */
+enum op_role {
+    ROLE_THIN,       /* nothing but a step among others */
+    ROLE_PRODUCT,    /* reads a matrix of weights, which is what running together saves */
+    ROLE_SUM,        /* ends a product: adds another value to it */
+    ROLE_ACTIVATION, /* of a gate's product */
+    ROLE_GATE,       /* of an activation and a second product of the same input */
 };
 
 enum rotary_part { ROTARY_COS, ROTARY_SIN };
@@ -31,6 +48,7 @@ struct op_attrs {
     int64_t rows, out;      /* embedding, linear: the extents that config.json gives, 0 = any */
     int64_t heads;          /* rope, cache_append: likewise */
     int64_t bias;           /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
+    int64_t any;            /* never set: an extent that config.json does not give */
     enum rotary_part part;  /* rotary: "cos" | "sin" */
     const float *inv_freq;  /* rotary: [D/2], borrowed */
     int64_t inv_freq_count; /* rotary: D/2 */
@@ -57,9 +75,15 @@ struct op_scope {
 struct op_call {
     struct backend *backend;
     enum op op;
-    const struct tensor *in[3];
-    const struct weight *weight; /* NULL when the op has none */
-    const struct weight *bias;   /* NULL when the checkpoint has none */
+    const struct tensor *in[OP_INPUTS];
+    /* In the order of the op's WEIGHT lines in ops.def; NULL where the op or the checkpoint has
+     * none.  Ops of other roles for them read weights[i]. */
+    union {
+        const struct weight *weights[OP_WEIGHTS];
+        struct {
+            const struct weight *weight, *bias;
+        };
+    };
     /* What the next weights will be, two where they are read side by side: for who has time to ask
      * for them early.  NULL: not known. */
     const struct weight *soon[2];
@@ -78,18 +102,33 @@ const char *op_mirror(enum op op);
 int op_find(const char *name);
 int op_inputs_least(enum op op);
 int op_inputs_most(enum op op);
-/* Whether a row of this op binds `<row name>.weight` (and `.bias` where the checkpoint has one). */
-int op_has_weight(enum op op);
+int op_has(enum op op, enum op_trait trait);
+enum op_role op_role(enum op op);
+
+/* A tensor of the checkpoint that a row of an op binds. */
+struct weight_spec {
+    enum op op;
+    const char *suffix; /* of its name: "weight" */
+    int if_bias;        /* 1: bound where attrs.bias is set, 0: always */
+    int axes;
+    size_t
+        extent[2]; /* of its first axes: offsets in struct op_attrs; a value of 0 is any extent */
+};
+/* The op's weight i, in the order of op_call.weights; NULL: it has no more. */
+const struct weight_spec *op_weight(enum op op, int i);
+/* The extent of an axis that config.json asks for, 0 = any. */
+int64_t weight_extent(const struct weight_spec *spec, const struct op_attrs *attrs, int axis);
 
 enum attr_kind { ATTR_NUMBER, ATTR_INTEGER, ATTR_NAME };
 
-/* The attributes that a family row of an op may carry. */
+/* An attribute that a family row of an op may carry. */
 struct attr_spec {
     enum op op;
     const char *key;
     enum attr_kind kind;
     size_t offset; /* of the field in struct op_attrs */
     int required;
+    const char *words; /* of a NAME, separated by spaces */
 };
 const struct attr_spec *attr_find(enum op op, const char *key); /* NULL: the op has no such one */
 const struct attr_spec *attr_specs(int *count);
@@ -103,16 +142,17 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *
  * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]))
  *   shapes: positions I64 [T], position[t] = past + t -> [T, D]
- *   order:  one f32 product, then torch.cos / torch.sin as rounded to bf16 (rotary.h)
+ *   order:  one f32 product, then torch.cos / torch.sin as rounded to bf16 (kernels/rotary.h)
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))
  *   shapes: [..., K], weight [N, K], bias [N] -> [..., N]
- *   order:  numerics.h, "products"; M = scope.batch * scope.tokens; bias is one f32 addition to the
- * finished sum rounds: once
+ *   order:  numerics.h, "products"; M = scope.batch * scope.tokens; bias is one f32 addition to
+ *           the finished sum
+ *   rounds: once
  *
  * rms_norm: y = bf(w * bf(x * (1 / sqrt(mean(x^2) + eps)))), by rows of `width`
  *   shapes: [T, C] -> [T, C]; with width D: [T, n*D] or [T, n, D] -> [T, n, D]
- *   order:  ATen's cascade sum of 8 lanes x 4 accumulators (reduce.h); true division by the width
+ *   order:  ATen's cascade sum of 8 lanes x 4 accumulators (kernels/cpu/reduce.h); true division by the width
  *   rounds: after the scale, and after w
  *
  * rope: y = bf(bf(x * cos) + bf(rotate_half(x) * sin))
@@ -172,7 +212,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *           At the end y = bf(y * (1 / sum)), sum = 1 for a row that saw nothing.
  *     CHAINS  of fma, from 0, each of n products if n <= 192, n/2 if n <= 384, else of 192;
  *             their sums are added in order
- *     FEXP    ATen's fexp_u20 (cpu/sdpa.h); expf is glibc's
+ *     FEXP    ATen's fexp_u20 (kernels/sdpa.h); expf is glibc's
  *   A row's bits thus depend on M being 1, 2..3 or more, on every N and on the place of each key
  *   in its block: a prompt is no prefix of a longer one; feeding it in parts or padding it
  *   changes bits.  Heads, rows of a group and threads are free.

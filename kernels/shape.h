@@ -35,10 +35,10 @@ int shape_equal(const struct shape *a, const struct shape *b);
 /* Whether an extent is L. */
 int shape_has_keys(const struct shape *s);
 
-/* Output shape of op.  in: as many as the row has; weight and bias: NULL when the checkpoint has
- * none.  An error (code 400) says what does not fit what, without naming the row. */
-int shape_of(enum op op, const struct op_attrs *attrs, const struct shape *in[3],
-             const struct tensor *weight, const struct tensor *bias, struct shape *out,
-             struct error *err);
+/* Output shape of op.  in: as many as the row has, then NULL; weights: as op_call has them, NULL
+ * where the checkpoint has none.  An error (code 400) says what does not fit what, without naming
+ * the row. */
+int shape_of(enum op op, const struct op_attrs *attrs, const struct shape *const in[OP_INPUTS],
+             const struct tensor *const weights[OP_WEIGHTS], struct shape *out, struct error *err);
 
 #endif

@@ -169,6 +169,8 @@ struct backend *backend_cpu_open(const struct numerics *numerics, const char *is
         .numerics = numerics,
         .isa = version->name,
         .threads = threads ? threads : cores_usable(),
+        .host_readable = 1,
+        .alignment = MEMORY_ALIGNMENT,
         .alloc = cpu_alloc,
         .free = cpu_free,
         .copy = cpu_copy,

@@ -61,9 +61,8 @@ int64_t cpu_row_count(const struct tensor *t);
 
 /* ---- the operations; ops.h has their contracts ---- */
 
-op_fn cpu_embedding, cpu_rotary, cpu_linear, cpu_rms_norm, cpu_rope, cpu_cache_append,
-    cpu_matmul_qk, cpu_scale, cpu_causal_mask, cpu_softmax, cpu_matmul_pv, cpu_sdpa, cpu_add,
-    cpu_mul, cpu_silu;
+#define OP(name, ...) op_fn cpu_##name;
+#include "kernels/ops.def"
 
 /* ---- groups of them; backend.h ---- */
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LINE = 64, HUGE_PAGE = 2 << 20 };
+enum { LINE = MEMORY_ALIGNMENT, HUGE_PAGE = 2 << 20 };
 
 /* A sanitizer shall see every weight and every area by itself, and their content be no zeros. */
 #ifdef __SANITIZE_ADDRESS__

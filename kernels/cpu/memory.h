@@ -1,4 +1,4 @@
-/* memory.h - the CPU backend's memory, all of it 64-byte aligned and of any content.
+/* memory.h - the CPU backend's memory, all of it aligned alike and of any content.
  *
  * Weights lie side by side in slabs of 2 MB pages, of which nothing is lost at the end of each.
  * What a run takes is given back when it ends; a large area is then kept for the next run, since
@@ -7,6 +7,8 @@
 #define SAMEBIT_CPU_MEMORY_H
 
 #include <stddef.h>
+
+enum { MEMORY_ALIGNMENT = 64 }; /* bytes: a cache line */
 
 struct memory; /* opaque */
 

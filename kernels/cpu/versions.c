@@ -52,7 +52,7 @@ static const struct version versions[] = {
         .rows = &rows_plain,
         .op =
             {
-#define OP(name, least, most, mirror) [OP_##name] = cpu_##name,
+#define OP(name, ...) [OP_##name] = cpu_##name,
 #include "kernels/ops.def"
             },
         .product =

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/cuda/aten/aten.h"
+#include "kernels/cuda/aten/copies.h"
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/reader.cuh"
@@ -13,7 +14,7 @@
 #include "kernels/cuda/staging.cuh"
 
 static op_fn *const ops[OP_COUNT] = {
-#define OP(name, least, most, mirror) cuda_##name,
+#define OP(name, ...) cuda_##name,
 #include "kernels/ops.def"
 };
 
@@ -260,6 +261,7 @@ struct backend *backend_cuda_open(const char *device, const struct numerics *num
     b->isa = cuda->isa;
     b->hardware = cuda->name;
     b->state = cuda;
+    b->alignment = COPIES_ALIGNMENT; /* as PyTorch's: cuBLAS chooses by it */
     cuda->ordinal = ordinal;
     fill_functions(b);
     if (open_state(cuda))

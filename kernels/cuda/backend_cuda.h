@@ -15,7 +15,7 @@ struct backend *backend_cuda_open(const char *device, const struct numerics *num
 void backend_cuda_close(struct backend *b);
 
 /* ---- the operations; ops.h has their contracts ---- */
-#define OP(name, least, most, mirror) op_fn cuda_##name;
+#define OP(name, ...) op_fn cuda_##name;
 #include "kernels/ops.def"
 
 #ifdef __cplusplus

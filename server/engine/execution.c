@@ -196,11 +196,11 @@ static int64_t calls_unseen(const struct run *r)
     return calls;
 }
 
-/* Whether what others have computed may be used, and the other way round. */
+/* Whether what others have computed may be used, and the other way round: the host copies it. */
 static int shares(const struct execution *x)
 {
     return x->run->engine->prefixes && x->run->state->put_count == 0 &&
-           program_joins(x->run->program);
+           x->run->program->backend->host_readable;
 }
 
 int execution_start(struct execution *x, struct error *err)

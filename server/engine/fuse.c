@@ -9,12 +9,12 @@ struct plan {
     const int *readers; /* [count] */
 };
 
-/* Step i, if there is one and it is that operation on all rows. */
-static const struct step *step_of(const struct plan *plan, int i, enum op op)
+/* Step i, if there is one and it has that role, on all rows. */
+static const struct step *step_of(const struct plan *plan, int i, enum op_role role)
 {
     const struct step *s = i < plan->p->count ? &plan->p->steps[i] : NULL;
 
-    return s && s->op == op && !s->by_rows ? s : NULL;
+    return s && op_role(s->op) == role && !s->by_rows ? s : NULL;
 }
 
 static int reads(const struct step *s, const struct step *from)
@@ -36,8 +36,10 @@ static int reads_alone(const struct plan *plan, const struct step *s, const stru
 
 static int find_gated(const struct plan *plan, int i)
 {
-    const struct step *gate = step_of(plan, i, OP_linear), *up = step_of(plan, i + 1, OP_linear);
-    const struct step *act = step_of(plan, i + 2, OP_silu), *mul = step_of(plan, i + 3, OP_mul);
+    const struct step *gate = step_of(plan, i, ROLE_PRODUCT);
+    const struct step *up = step_of(plan, i + 1, ROLE_PRODUCT);
+    const struct step *act = step_of(plan, i + 2, ROLE_ACTIVATION),
+                      *mul = step_of(plan, i + 3, ROLE_GATE);
 
     return gate && up && act && mul && gate->in[0] == up->in[0] && reads_alone(plan, act, gate) &&
                    reads_alone(plan, mul, act) && reads_alone(plan, mul, up)
@@ -47,18 +49,19 @@ static int find_gated(const struct plan *plan, int i)
 
 static int find_linear_add(const struct plan *plan, int i)
 {
-    const struct step *linear = step_of(plan, i, OP_linear), *add = step_of(plan, i + 1, OP_add);
+    const struct step *linear = step_of(plan, i, ROLE_PRODUCT),
+                      *add = step_of(plan, i + 1, ROLE_SUM);
 
     return linear && add && reads_alone(plan, add, linear) ? 2 : 0;
 }
 
 static int find_linears(const struct plan *plan, int i)
 {
-    const struct step *first = step_of(plan, i, OP_linear), *s = first;
+    const struct step *first = step_of(plan, i, ROLE_PRODUCT), *s = first;
     int steps = 0;
 
     while (s && steps < GROUP_STEPS && s->in[0] == first->in[0])
-        s = step_of(plan, i + ++steps, OP_linear);
+        s = step_of(plan, i + ++steps, ROLE_PRODUCT);
     return steps > 1 ? steps : 0;
 }
 
@@ -67,7 +70,7 @@ static int is_thin(const struct plan *plan, int i)
 {
     const struct step *s = i < plan->p->count ? &plan->p->steps[i] : NULL;
 
-    return s && s->layer >= 0 && s->op != OP_linear;
+    return s && s->layer >= 0 && op_role(s->op) != ROLE_PRODUCT;
 }
 
 static int find_each(const struct plan *plan, int i)
@@ -107,11 +110,11 @@ static int find_group(const struct plan *plan, struct step *steps, int i)
     return i + 1;
 }
 
-/* The first linear after the group at i, or of the next call of the model; -1: there is none. */
-static int next_linear(const struct program *p, int i)
+/* The first product after the group at i, or of the next call of the model; -1: there is none. */
+static int next_product(const struct program *p, int i)
 {
     for (int k = 0, at = i + p->steps[i].grouped; k < p->count; k++, at++)
-        if (p->steps[at % p->count].op == OP_linear)
+        if (op_role(p->steps[at % p->count].op) == ROLE_PRODUCT)
             return at % p->count;
     return -1;
 }
@@ -119,13 +122,13 @@ static int next_linear(const struct program *p, int i)
 static void plan_soon(struct program *p)
 {
     for (int i = 0; i < p->count; i += p->steps[i].grouped) {
-        const int next = next_linear(p, i);
+        const int next = next_product(p, i);
 
         if (next < 0)
             return;
-        p->steps[i].soon[0] = p->steps[next].weight;
+        p->steps[i].soon[0] = p->steps[next].weights[0];
         if (p->steps[next].group == GROUP_GATED)
-            p->steps[i].soon[1] = p->steps[next + 1].weight;
+            p->steps[i].soon[1] = p->steps[next + 1].weights[0];
     }
 }
 

@@ -28,7 +28,7 @@ int outlet_open(struct outlet *o, struct backend *b, const struct run_sink *sink
                 struct error *err)
 {
     *o = (struct outlet){.backend = b, .sink = sink};
-    if (!b->reader_open)
+    if (b->host_readable)
         return 0;
     o->bytes = row_bytes > SLOT_BYTES ? row_bytes : SLOT_BYTES;
     o->slot = calloc(READER_SLOTS, sizeof(*o->slot));

@@ -9,7 +9,7 @@
 /* Told how far opening has come: a word for what is being done, and bytes. */
 typedef void progress_fn(void *user, const char *what, uint64_t done, uint64_t all);
 
-struct parameters; /* opaque; immutable once the programs are open */
+struct parameters; /* opaque; one thread opens, none changes them once the programs are open */
 
 /* weights and backend are borrowed.  progress may be NULL. */
 struct parameters *parameters_create(struct weights *weights, struct backend *backend,

@@ -26,11 +26,10 @@ static int fail(struct builder *b, const struct family_row *row, const char *wha
 {
     static const char *const sections[] = {"before", "layer", "after"};
 
-    if (b->err && b->err->code)
-        return error_prefix(b->err, "%s: %s row %d (%s): ", b->family->path, sections[row->section],
-                            row->index, row->name);
-    return error_set(b->err, 400, "%s: %s row %d (%s): %s", b->family->path, sections[row->section],
-                     row->index, row->name, what);
+    if (!b->err->code)
+        error_set(b->err, 400, "%s", what);
+    return error_prefix(b->err, "%s: %s row %d (%s): ", b->family->path, sections[row->section],
+                        row->index + 1, row->name);
 }
 
 static const struct family_row *row_named(const struct family *f, enum family_section section,
@@ -85,7 +84,7 @@ static int is_tied_head(const struct builder *b, const struct family_row *row)
     const struct family *f = b->family;
 
     return row->section == FAMILY_AFTER && row->index == f->count[FAMILY_AFTER] - 1 &&
-           row->op == OP_linear && hf_config_bool(b->config, "tie_word_embeddings", 0);
+           op_role(row->op) == ROLE_PRODUCT && hf_config_bool(b->config, "tie_word_embeddings", 0);
 }
 
 static const struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
@@ -116,50 +115,53 @@ static int expect(struct builder *b, const struct step *s, const char *what, int
                      hf_config_folder(b->config), s->name, what, (long long)is, (long long)wanted);
 }
 
-static int check_weight(struct builder *b, const struct step *s)
+static int check_weight(struct builder *b, const struct step *s, const struct weight_spec *spec,
+                        const struct tensor *w)
 {
-    const struct tensor *w = &s->weight->plain;
-    char text[64];
+    static const char *const axes[] = {"rows", "columns"};
+    char text[64], what[64];
 
-    if ((s->op == OP_linear || s->op == OP_embedding) && w->rank != 2)
-        return error_set(b->err, 400, "%s: %s.weight is %s, expected two axes",
-                         hf_config_folder(b->config), s->name,
-                         tensor_shape_text(w, text, sizeof(text)));
-    if (s->op == OP_linear)
-        return expect(b, s, ".weight: rows are", w->shape[0], s->attrs.out);
-    if (s->op == OP_embedding)
-        return expect(b, s, ".weight: rows are", w->shape[0], s->attrs.rows) ||
-                       expect(b, s, ".weight: columns are", w->shape[1], s->attrs.out)
-                   ? -1
-                   : 0;
+    if (w->rank != spec->axes)
+        return error_set(b->err, 400, "%s: %s.%s is %s, expected %d %s",
+                         hf_config_folder(b->config), s->name, spec->suffix,
+                         tensor_shape_text(w, text, sizeof(text)), spec->axes,
+                         spec->axes == 1 ? "axis" : "axes");
+    for (int i = 0; i < spec->axes && i < 2; i++) {
+        snprintf(what, sizeof(what), ".%s: %s are", spec->suffix, axes[i]);
+        if (expect(b, s, what, w->shape[i], weight_extent(spec, &s->attrs, i)))
+            return -1;
+    }
     return 0;
 }
 
 static int bind_weights(struct builder *b, struct step *s)
 {
-    if (!op_has_weight(s->op))
-        return 0;
-    s->weight = open_weight(b, s, "weight");
-    if (!s->weight || check_weight(b, s))
-        return -1;
-    if (!s->attrs.bias)
-        return 0;
-    s->bias = open_weight(b, s, "bias");
-    return s->bias ? 0 : -1;
+    const struct weight_spec *spec;
+
+    for (int i = 0; (spec = op_weight(s->op, i)); i++) {
+        if (spec->if_bias && !s->attrs.bias)
+            continue;
+        s->weights[i] = open_weight(b, s, spec->suffix);
+        if (!s->weights[i] || check_weight(b, s, spec, &s->weights[i]->plain))
+            return -1;
+    }
+    return 0;
 }
 
 static int infer_shape(struct builder *b, struct step *s)
 {
-    const struct shape *in[3] = {NULL, NULL, NULL};
+    const struct shape *in[OP_INPUTS] = {NULL};
+    const struct tensor *weights[OP_WEIGHTS] = {NULL};
 
     for (int k = 0; k < s->inputs; k++)
         in[k] = value_shape(b->p, s->in[k]);
-    if (shape_of(s->op, &s->attrs, in, s->weight ? &s->weight->plain : NULL,
-                 s->bias ? &s->bias->plain : NULL, &s->shape, b->err)) {
+    for (int i = 0; i < OP_WEIGHTS; i++)
+        weights[i] = s->weights[i] ? &s->weights[i]->plain : NULL;
+    if (shape_of(s->op, &s->attrs, in, weights, &s->shape, b->err)) {
         error_prefix(b->err, "%s: %s: ", hf_config_folder(b->config), s->name);
         return fail(b, s->row, "");
     }
-    if (s->op == OP_rope || s->op == OP_cache_append)
+    if (op_has(s->op, TRAIT_HEADS))
         return expect(b, s, "has heads:", s->shape.at[0].n, s->attrs.heads);
     return 0;
 }
@@ -167,7 +169,7 @@ static int infer_shape(struct builder *b, struct step *s)
 static void add_cache(struct program *p, struct step *s)
 {
     s->cache = -1;
-    if (s->op != OP_cache_append)
+    if (!op_has(s->op, TRAIT_CACHED))
         return;
     s->cache = p->cache_count;
     p->caches[p->cache_count++] = (struct cache_spec){
@@ -180,7 +182,6 @@ static int add_step(struct builder *b, const struct family_row *row, int layer)
     struct step *s = &p->steps[p->count];
 
     *s = (struct step){.op = row->op,
-                       .in = {-1, -1, -1},
                        .inputs = row->inputs,
                        .out = PROGRAM_INPUTS + p->count,
                        .layer = layer,
@@ -190,6 +191,8 @@ static int add_step(struct builder *b, const struct family_row *row, int layer)
     s->name = step_name(b, row, layer);
     if (!s->name)
         return error_set(b->err, 500, "out of memory");
+    for (int k = row->inputs; k < OP_INPUTS; k++)
+        s->in[k] = -1;
     for (int k = 0; k < row->inputs; k++) {
         s->in[k] = input_value(b, row, row->input[k]);
         if (s->in[k] < 0)
@@ -271,10 +274,8 @@ static int assign_slots(struct program *p, struct error *err)
 /* Whether a step makes each of its rows of the same rows of what it reads. */
 static int is_row_wise(const struct program *p, const struct step *s)
 {
-    int wise = s->op == OP_linear || s->op == OP_rms_norm || s->op == OP_add || s->op == OP_mul ||
-               s->op == OP_silu;
+    int wise = op_has(s->op, TRAIT_ROW_WISE) && s->shape.at[0].kind == EXTENT_TOKENS;
 
-    wise = wise && s->shape.at[0].kind == EXTENT_TOKENS;
     for (int k = 0; k < s->inputs; k++)
         wise = wise && s->in[k] >= PROGRAM_INPUTS &&
                p->steps[s->in[k] - PROGRAM_INPUTS].shape.at[0].kind == EXTENT_TOKENS;
@@ -293,7 +294,7 @@ static int find_rows(struct program *p, struct error *err)
         struct step *s = &p->steps[i];
         const int some = !p->backend->numerics->whole_calls && is_row_wise(p, s);
 
-        s->by_rows = some && s->op == OP_linear && !read[s->out];
+        s->by_rows = some && op_role(s->op) == ROLE_PRODUCT && !read[s->out];
         s->tail = some && read[s->out] == SOME_ROWS;
         for (int k = 0; k < s->inputs; k++)
             read[s->in[k]] |= s->by_rows || s->tail ? SOME_ROWS : ALL_ROWS;

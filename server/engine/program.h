@@ -16,7 +16,7 @@ enum { PROGRAM_TOKENS, PROGRAM_POSITIONS, PROGRAM_INPUTS }; /* the first value s
 struct step {
     char *name; /* "model.layers.3.self_attn.q_proj": also names the weight */
     enum op op;
-    int in[3]; /* steps are single-assignment: value i of the program; -1 when unused */
+    int in[OP_INPUTS]; /* steps are single-assignment: value i of the program; -1 when unused */
     int inputs;
     int out;     /* the value it makes: PROGRAM_INPUTS + its own index */
     int layer;   /* -1 outside the layers */
@@ -28,8 +28,9 @@ struct step {
     enum group group;
     int grouped;
     struct op_attrs attrs;
-    const struct weight *weight, *bias; /* borrowed from the parameters; NULL when there is none */
-    const struct weight *soon[2];       /* as op_call has it */
+    const struct weight
+        *weights[OP_WEIGHTS];     /* as op_call has them; borrowed from the parameters */
+    const struct weight *soon[2]; /* as op_call has it */
     struct shape shape;
     const struct family_row *row;
 };

@@ -1,4 +1,5 @@
-/* program_run.c - the loop that runs a program's steps. */
+/* program_run.c - the loop that runs a program's steps.  Tracing, replacing and step errors live in
+ * this file and nowhere else. */
 #include <string.h>
 
 #include "server/engine/fuse.h"
@@ -11,12 +12,11 @@ static void bind(const struct program *p, const struct step *s, const struct op_
 {
     *call = (struct op_call){.backend = p->backend,
                              .op = s->op,
-                             .weight = s->weight,
-                             .bias = s->bias,
                              .soon = {s->soon[0], s->soon[1]},
                              .attrs = &s->attrs,
                              .scope = *scope,
                              .out = &values[s->out]};
+    memcpy(call->weights, s->weights, sizeof(s->weights));
     for (int k = 0; k < s->inputs; k++)
         call->in[k] = &values[s->in[k]];
     if (!s->by_rows && !s->tail)
@@ -188,7 +188,7 @@ static int poll_calls(const struct step *s, struct call_set *set)
     return alive;
 }
 
-/* The engine.  Tracing, replacing and step errors live here and nowhere else. */
+/* The loop: a step, or the steps that the backend does as one, at a time. */
 void program_run(const struct program *p, int first, int last, struct call_set *set)
 {
     for (int i = first; i < last; i++) {

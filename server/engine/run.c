@@ -143,11 +143,12 @@ static int make_calls(struct run *r, const struct run_request *request, struct e
 
 static uint64_t slot_need(const struct run *r, int step, int64_t call)
 {
+    const uint64_t unit = r->program->backend->alignment;
     struct tensor t = run_value(r, step, call);
 
     if (r->program->steps[step].by_rows && t.shape[0] > PROGRAM_ROWS)
         t.shape[0] = PROGRAM_ROWS;
-    return (tensor_bytes(&t) + 511) / 512 * 512; /* as PyTorch aligns: cuBLAS asks */
+    return (tensor_bytes(&t) + unit - 1) / unit * unit;
 }
 
 static int count_memory(struct run *r, const struct run_limits *limits, struct error *err)

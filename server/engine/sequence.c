@@ -6,10 +6,11 @@
 
 #include "kernels/base/bf16.h"
 
-/* Caches begin at multiples of 512 bytes, as what PyTorch allocates on a GPU. */
-static uint64_t cache_elements(const struct cache_spec *c, int64_t capacity)
+/* Up to where the next cache begins. */
+static uint64_t cache_elements(const struct program *p, const struct cache_spec *c,
+                               int64_t capacity)
 {
-    const uint64_t unit = 512 / sizeof(bf16);
+    const uint64_t unit = p->backend->alignment / sizeof(bf16);
 
     return ((uint64_t)(c->heads * capacity * c->width) + unit - 1) / unit * unit;
 }
@@ -20,7 +21,7 @@ uint64_t sequence_cache_bytes(const struct sequence *s)
     uint64_t all = 0;
 
     for (int i = 0; i < p->cache_count; i++)
-        all += cache_elements(&p->caches[i], s->capacity);
+        all += cache_elements(p, &p->caches[i], s->capacity);
     return all * sizeof(bf16);
 }
 
@@ -34,7 +35,7 @@ void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity
         for (int64_t h = 0; h < c->heads; h++)
             memcpy(s->cache[i] + h * s->capacity * c->width, from + h * capacity * c->width,
                    (size_t)(tokens * c->width) * sizeof(bf16));
-        from += cache_elements(c, capacity);
+        from += cache_elements(p, c, capacity);
     }
 }
 
@@ -48,7 +49,7 @@ static int open_caches(struct sequence *s)
         return -1;
     for (int i = 0; i < p->cache_count; i++) {
         s->cache[i] = s->cache_memory + all;
-        all += cache_elements(&p->caches[i], s->capacity);
+        all += cache_elements(p, &p->caches[i], s->capacity);
     }
     return 0;
 }

@@ -89,8 +89,8 @@ static int add_input(const struct family *f, struct family_row *row, const char 
     const char *near = NULL;
     char *input;
 
-    if (row->inputs == 3)
-        return error_set(err, 400, "more than 3 inputs");
+    if (row->inputs == OP_INPUTS)
+        return error_set(err, 400, "more than %d inputs", OP_INPUTS);
     input = strndup(name, size);
     if (!input)
         return error_set(err, 500, "no memory");

@@ -4,7 +4,9 @@
  *   "architectures": ["Qwen2ForCausalLM"],
  *   "before":  rows run once, first;  "input": the row of them that is layer 0's `x`;
  *   "layers":  "model.layers", the prefix of a layer's rows (a layer's output is model.layers.N);
- *   "layer":   rows run for every layer;  "after": rows run once, last;
+ *   "layer":   rows run for every layer, the word "attention" among them where those of the chosen
+ *              attention go;  "after": rows run once, last;
+ *   "attention": {"eager": rows, "sdpa": rows}, by Hugging Face's attn_implementation
  *   "aliases": {"embedding_output": "model.embed_tokens", ...}   names for values outside layers
  *   "layer_aliases": {"attn_output": "self_attn.o_proj", ...}    layer_N.KEY, layer_N_KEY, and KEY
  *              for N = 0
@@ -41,12 +43,12 @@ struct family_row {
     char *name; /* "self_attn.q_proj" */
     enum op op;
     int inputs;
-    char *input[3];
+    char *input[OP_INPUTS];
     struct family_attr *attrs;
     int attr_count;
     int line; /* source line of the PyTorch it mirrors in family.mirror_file, 0 = none given */
     enum family_section section;
-    int index; /* in its section, for errors */
+    int index; /* in its section; errors count from 1 */
 };
 
 struct family_alias {

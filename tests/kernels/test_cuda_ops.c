@@ -232,7 +232,7 @@ static void test_large_products(void **state)
                   (long long)tally.cases, (long long)tally.runs, (long long)tally.elements);
 }
 
-#define OP(name, least, most, mirror)                                                              \
+#define OP(name, ...)                                                                              \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
         (void)state;                                                                               \
@@ -243,7 +243,7 @@ static void test_large_products(void **state)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
-#define OP(name, least, most, mirror) cmocka_unit_test(test_##name),
+#define OP(name, ...) cmocka_unit_test(test_##name),
 #include "kernels/ops.def"
         cmocka_unit_test(test_large_products),
     };

@@ -292,8 +292,10 @@ static struct tensor parse_tensor(const char *text)
 static void run_case(const struct shape_case *c)
 {
     struct shape in[3], out;
-    const struct shape *given[3] = {NULL};
+    const struct shape *given[OP_INPUTS] = {NULL};
     struct tensor weight, bias;
+    const struct tensor *const weights[OP_WEIGHTS] = {c->weight ? &weight : NULL,
+                                                      c->bias ? &bias : NULL};
     struct error err = {0};
     char text[160];
     int rc;
@@ -307,8 +309,7 @@ static void run_case(const struct shape_case *c)
         weight = parse_tensor(c->weight);
     if (c->bias)
         bias = parse_tensor(c->bias);
-    rc = shape_of(c->op, &c->attrs, given, c->weight ? &weight : NULL, c->bias ? &bias : NULL, &out,
-                  &err);
+    rc = shape_of(c->op, &c->attrs, given, weights, &out, &err);
     if (c->err) {
         if (!rc)
             fail_msg("%s: fits, expected: %s", op_name(c->op), c->err);
@@ -410,6 +411,14 @@ static void test_names(void **state)
         assert_true(op_inputs_least((enum op)i) <= op_inputs_most((enum op)i));
     }
     assert_int_equal(op_find("lineal"), -1);
+    assert_null(op_weight(OP_add, 0));
+    assert_null(op_weight(OP_linear, 2));
+    assert_string_equal(op_weight(OP_linear, 1)->suffix, "bias");
+    assert_int_equal(
+        weight_extent(op_weight(OP_embedding, 0), &(struct op_attrs){.rows = 3, .out = 5}, 1), 5);
+    assert_int_equal(weight_extent(op_weight(OP_rms_norm, 0), &(struct op_attrs){.out = 5}, 0), 0);
+    assert_true(op_has(OP_rope, TRAIT_HEADS) && op_has(OP_cache_append, TRAIT_CACHED));
+    assert_false(op_has(OP_softmax, TRAIT_ROW_WISE));
     spec = attr_specs(&count);
     for (int i = 0; i < count; i++)
         assert_ptr_equal(attr_find(spec[i].op, spec[i].key), &spec[i]);
@@ -418,6 +427,9 @@ static void test_names(void **state)
     assert_non_null(spec);
     assert_int_equal(attr_word(spec, "sin"), ROTARY_SIN);
     assert_int_equal(attr_word(spec, "tan"), -1);
+    assert_int_equal(attr_word(spec, "co"), -1);
+    assert_int_equal(attr_word(spec, "cos sin"), -1);
+    assert_int_equal(attr_word(spec, ""), -1);
     assert_int_equal(attr_word(attr_find(OP_scale, "by"), "sin"), -1);
 }
 

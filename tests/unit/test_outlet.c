@@ -98,7 +98,7 @@ static struct backend device = {.device = "fake:0",
                                 .reader_send = fake_send,
                                 .reader_wait = fake_wait,
                                 .trouble = fake_trouble};
-static struct backend host = {.device = "host"};
+static struct backend host = {.device = "host", .host_readable = 1};
 
 /* ---- a sink ---- */
 

@@ -171,6 +171,17 @@ def test_a_circle_is_found():
     assert circles({"a.c": '#include "b.h"', "a.h": "", "b.h": '#include "a.h"', "c.c": '#include "b.h"'}) == ["a", "b"]
 
 
+def test_files_that_comments_name_are_there():
+    """A path of this tree in a source names a file that has not moved."""
+    gone = []
+    for path in sources():
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            for name in re.findall(r"\b(?:kernels|server|client|tests|configs)/[\w/-]+\.\w+\b", file.read()):
+                if "NAME" not in name and not os.path.exists(os.path.join(ROOT, name)):
+                    gone.append(f"{path}: {name}")
+    assert gone == []
+
+
 def test_top_level():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

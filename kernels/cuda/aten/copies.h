@@ -15,10 +15,11 @@ struct copies linear_copies(const struct op_call *call);
 struct copies matmul_qk_copies(const struct op_call *call);
 struct copies matmul_pv_copies(const struct op_call *call);
 
-/* PyTorch's allocator hands out multiples of 512 bytes. */
+enum { COPIES_ALIGNMENT = 512 }; /* bytes: what PyTorch's allocator hands out multiples of */
+
 static inline size_t copies_round(size_t bytes)
 {
-    return (bytes + 511) / 512 * 512;
+    return (bytes + COPIES_ALIGNMENT - 1) / COPIES_ALIGNMENT * COPIES_ALIGNMENT;
 }
 
 static inline size_t copies_end(const struct copies *c)
