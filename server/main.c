@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/base/clock.h"
 #include "kernels/base/log.h"
 #include "kernels/base/version.h"
 #include "server/http/daemon.h"
@@ -12,7 +13,7 @@
 #include "server/loading.h"
 #include "server/options.h"
 
-enum { STOP_SECONDS = 10 }; /* after which stopping is cut short */
+enum { STOP_SECONDS = 10 }; /* after which stopping is cut short, once the runs have ended */
 
 static int events[2]; /* a pipe: 'L' the model is loaded (or not), 'S' stop */
 static volatile sig_atomic_t signalled;
@@ -83,6 +84,19 @@ static void say_ready(const struct daemon *d, const struct engine *e)
     fflush(stdout);
 }
 
+/* Lets the runs that were accepted finish; whoever comes now is refused with 503. */
+static void finish_runs(struct server *server)
+{
+    const int64_t seconds = server->settings.stop_seconds;
+    const int runs = scheduler_drain(server->scheduler, 0);
+
+    if (runs && seconds)
+        fprintf(stderr,
+                "samebitd: stopping; %d runs may finish within %lld s, a second signal ends them\n",
+                runs, (long long)seconds);
+    scheduler_drain(server->scheduler, clock_ns() + seconds * CLOCK_SECOND);
+}
+
 /* Loads and serves until a signal. */
 static int serve(struct server *server, struct daemon *d, struct options *o, struct error *err)
 {
@@ -101,6 +115,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
     say_ready(d, atomic_load(&server->engine));
     while (next_event() != 'S')
         ;
+    finish_runs(server);
     return 0;
 }
 

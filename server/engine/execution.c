@@ -86,13 +86,13 @@ static int emit(void *user, int step, int64_t first, const struct tensor *value,
 {
     struct execution *x = user;
     const struct program *p = x->run->program;
-    const struct run_entry *e = x->run->entries;
+    const int32_t *entry_step = x->run->state->entry_step;
     const int64_t end = x->run->state->first_entry[x->call + 1];
     const struct op_scope scope = x->run->state->scope[x->call];
 
-    while (x->entry < end && e[x->entry].step < step)
+    while (x->entry < end && entry_step[x->entry] < step)
         x->entry++;
-    if (x->entry < end && e[x->entry].step == step && write_value(x, step, first, value, err))
+    if (x->entry < end && entry_step[x->entry] == step && write_value(x, step, first, value, err))
         return -1;
     return step == p->logits && first + value->shape[0] == scope.tokens ? choose(x, value, err) : 0;
 }
@@ -112,7 +112,7 @@ static void set_taps(struct execution *x)
     memset(x->taps, 0, sizeof(*x->taps) * (size_t)r->program->count);
     x->entry = s->first_entry[x->call];
     for (int64_t i = s->first_entry[x->call]; i < s->first_entry[x->call + 1]; i++)
-        x->taps[r->entries[i].step].observe = 1;
+        x->taps[s->entry_step[i]].observe = 1;
     for (int64_t i = 0; i < s->put_count; i++)
         if (s->puts[i].call == x->call)
             x->taps[s->puts[i].step].replace = &s->puts[i].value;

@@ -25,8 +25,8 @@ int outlet_open(struct outlet *o, struct backend *b, const struct run_sink *sink
 /* What was not flushed is dropped. */
 void outlet_close(struct outlet *o);
 
-/* A piece of entries[entry], of any strides: its elements follow, row-major, those that were
- * written before. */
+/* Rows of a value that is run_entry(run, entry), of any strides: its elements follow, row-major,
+ * those that were written before. */
 int outlet_write(struct outlet *o, int64_t entry, const struct tensor *value, struct error *err);
 /* Hands on everything that was written. */
 int outlet_flush(struct outlet *o, struct error *err);

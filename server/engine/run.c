@@ -179,6 +179,18 @@ static int count_memory(struct run *r, const struct run_limits *limits, struct e
     return 0;
 }
 
+static void count_held(struct run *r, const struct run_request *request)
+{
+    const struct run_state *s = r->state;
+
+    r->held =
+        sizeof(*r) + sizeof(*s) +
+        sizeof(int64_t) * (uint64_t)(r->token_count + r->steps + s->position_count + r->calls) +
+        sizeof(*s->entry_step) * (uint64_t)r->entry_count + sizeof(*s->scope) * (uint64_t)r->calls +
+        sizeof(*s->puts) * (uint64_t)request->replace_count +
+        (sizeof(*r->aliases) + 64) * (uint64_t)request->value_count;
+}
+
 struct run *run_create(struct engine *e, const struct run_request *request,
                        const struct run_limits *limits, struct error *err)
 {
@@ -200,6 +212,7 @@ struct run *run_create(struct engine *e, const struct run_request *request,
         run_free(r);
         return NULL;
     }
+    count_held(r, request);
     return r;
 }
 
@@ -211,7 +224,7 @@ uint64_t run_call_bytes(const struct run *r)
         uint64_t bytes = 0;
 
         for (int64_t i = r->state->first_entry[call]; i < r->state->first_entry[call + 1]; i++)
-            bytes += r->entries[i].bytes;
+            bytes += run_entry(r, i).bytes;
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -221,19 +234,17 @@ void run_free(struct run *r)
 {
     if (!r)
         return;
-    for (int64_t i = 0; i < r->entry_count; i++)
-        free(r->entries[i].name);
     for (int64_t i = 0; i < r->alias_count; i++)
         free(r->aliases[i].alias);
     if (r->state) {
         free(r->state->positions);
         free(r->state->puts);
+        free(r->state->entry_step);
         free(r->state->first_entry);
         free(r->state->scope);
         free(r->state->slot_bytes);
     }
     free(r->state);
-    free(r->entries);
     free(r->aliases);
     free(r->tokens);
     free(r);

@@ -53,12 +53,15 @@ struct run_limits {
     uint64_t memory; /* bytes of arena and cache */
 };
 
-/* One value that comes out. */
+enum { RUN_PREFIX = 32 };
+
+/* One value that comes out.  A request may name hundreds of thousands of them with a few bytes, so a
+ * run keeps four bytes of each and makes this when it is asked. */
 struct run_entry {
-    char *name;       /* "step_1/model.layers.0.mlp.down_proj" */
-    const char *path; /* without the step */
-    int call;         /* calls of the model, in order: the prompt's, then a decode step each */
-    int step;         /* in program.steps */
+    char prefix[RUN_PREFIX]; /* of its call: "step_1/", "chunk_2/", "" */
+    const char *path;        /* "model.layers.0.mlp.down_proj" */
+    int call; /* calls of the model, in order: the prompt's, then a decode step each */
+    int step; /* in program.steps */
     enum dtype dtype;
     int rank;
     int64_t shape[TENSOR_MAX_RANK]; /* rows not asked for left out */
@@ -76,13 +79,13 @@ struct run {
     const struct program *program; /* of the request's attention */
     int64_t token_count, steps;
     int64_t prompt_calls, calls; /* of the prompt (1, or its chunks); of all */
-    int64_t *tokens; /* [token_count + steps]: prompt, then the tokens fed by the steps */
-    int64_t next;    /* once it is complete: the greedy token after the last one fed */
-    struct run_entry *entries;
-    int64_t entry_count;
+    int64_t *tokens;     /* [token_count + steps]: prompt, then the tokens fed by the steps */
+    int64_t next;        /* once it is complete: the greedy token after the last one fed */
+    int64_t entry_count; /* values that come out */
     struct run_alias *aliases;
     int64_t alias_count;
     uint64_t memory;         /* bytes that running takes, whatever is asked for */
+    uint64_t held;           /* bytes of this struct and all that it points to */
     struct run_state *state; /* private */
 };
 
@@ -92,8 +95,13 @@ struct run *run_create(struct engine *e, const struct run_request *request,
                        const struct run_limits *limits, struct error *err);
 void run_free(struct run *r);
 
+/* Values come out in this order; entry: 0..entry_count - 1. */
+struct run_entry run_entry(const struct run *r, int64_t entry);
+/* "step_1/model.layers.0.mlp.down_proj"; the caller frees.  NULL: no memory. */
+char *run_entry_name(const struct run *r, int64_t entry);
+
 struct run_sink {
-    /* A piece of entries[entry]: pieces and entries come in order.  Not 0 ends the run. */
+    /* The next bytes of the value run_entry(run, entry); values come in order.  Not 0 ends the run. */
     int (*write)(void *user, int64_t entry, const void *data, size_t bytes, struct error *err);
     /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.
      * May be NULL.  Returning 1 ends the run early without an error. */

@@ -180,25 +180,49 @@ static int64_t count_selected(const struct selection *s)
     return n;
 }
 
-static int set_entry(struct run *r, struct run_entry *e, int64_t call, int step)
+static int call_of(const struct run *r, int64_t entry)
 {
+    const int64_t *first = r->state->first_entry;
+    int64_t low = 0, high = r->calls; /* first[low] <= entry < first[high] */
+
+    while (high - low > 1) {
+        const int64_t middle = (low + high) / 2;
+
+        if (first[middle] <= entry)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (int)low;
+}
+
+struct run_entry run_entry(const struct run *r, int64_t entry)
+{
+    const int step = r->state->entry_step[entry], call = call_of(r, entry);
     const struct step *s = &r->program->steps[step];
-    struct tensor t = run_value(r, step, call);
     const int axis = shape_token_axis(&s->shape);
-    char prefix[40];
+    struct tensor t = run_value(r, step, call);
+    struct run_entry e;
 
     if (axis >= 0)
         t.shape[axis] = run_rows(r, call, t.shape[axis]);
-    *e = (struct run_entry){.call = (int)call,
-                            .step = step,
-                            .path = s->name,
-                            .dtype = t.dtype,
-                            .rank = t.rank,
-                            .bytes = tensor_bytes(&t)};
-    memcpy(e->shape, t.shape, sizeof(e->shape));
-    if (asprintf(&e->name, "%s%s", call_prefix(r, call, prefix, sizeof(prefix)), s->name) < 0)
-        e->name = NULL;
-    return e->name ? 0 : -1;
+    e = (struct run_entry){.call = call,
+                           .step = step,
+                           .path = s->name,
+                           .dtype = t.dtype,
+                           .rank = t.rank,
+                           .bytes = tensor_bytes(&t)};
+    memcpy(e.shape, t.shape, sizeof(e.shape));
+    call_prefix(r, call, e.prefix, sizeof(e.prefix));
+    return e;
+}
+
+char *run_entry_name(const struct run *r, int64_t entry)
+{
+    const struct run_entry e = run_entry(r, entry);
+    char *name;
+
+    return asprintf(&name, "%s%s", e.prefix, e.path) < 0 ? NULL : name;
 }
 
 static int make_entries(struct run *r, const struct selection *s, const struct run_limits *limits,
@@ -209,15 +233,15 @@ static int make_entries(struct run *r, const struct selection *s, const struct r
     if (count > limits->values)
         return error_param(err, 400, "values", "the request names %lld values, the limit is %lld",
                            (long long)count, (long long)limits->values);
-    r->entries = calloc((size_t)count + 1, sizeof(*r->entries));
+    r->state->entry_step = calloc((size_t)count + 1, sizeof(*r->state->entry_step));
     r->state->first_entry = calloc((size_t)s->calls + 1, sizeof(int64_t));
-    if (!r->entries || !r->state->first_entry)
+    if (!r->state->entry_step || !r->state->first_entry)
         return error_set(err, 500, "out of memory");
     for (int64_t call = 0; call < s->calls; call++) {
         r->state->first_entry[call] = r->entry_count;
         for (int i = 0; i < s->steps; i++)
-            if (is_selected(s, call, i) && set_entry(r, &r->entries[r->entry_count++], call, i))
-                return error_set(err, 500, "out of memory");
+            if (is_selected(s, call, i))
+                r->state->entry_step[r->entry_count++] = i;
     }
     r->state->first_entry[s->calls] = r->entry_count;
     return 0;

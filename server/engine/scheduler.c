@@ -112,6 +112,16 @@ static int waiting_with(const struct scheduler *s, enum job_kind more)
     return all;
 }
 
+/* Returns whether the queue may hold so many bytes more. */
+static int may_hold(const struct scheduler *s, uint64_t more)
+{
+    uint64_t held = 0;
+
+    for (int i = 0; i < s->count; i++)
+        held += s->queue[i].held;
+    return !s->count || (held <= s->limits.memory / 4 && more <= s->limits.memory / 4 - held);
+}
+
 static uint64_t memory_of(const struct job *job)
 {
     return job->sending ? job->rest : job->memory;
@@ -188,6 +198,8 @@ int scheduler_submit(struct scheduler *s, const struct job *job, struct error *e
         why = "the daemon is stopping";
     else if (waiting_with(s, job->kind) > s->limits.waiting || s->count == s->size)
         why = "all workers are busy and the queue is full";
+    else if (!may_hold(s, job->held))
+        why = "the runs that are queued hold as much memory as they may";
     else
         s->queue[s->count++] = *job;
     pthread_cond_broadcast(&s->change);

@@ -33,15 +33,17 @@ enum job_kind { JOB_ALONE, JOB_SHARED, JOB_KINDS };
 struct scheduler_limits {
     int places[JOB_KINDS]; /* jobs of a kind that run at once, those aside whose readers stall */
     int waiting;           /* jobs that may be queued beyond the free places */
-    uint64_t memory;       /* bytes of all jobs that have started and not finished */
+    uint64_t memory;       /* bytes of all jobs that have started and not finished; those that are
+                              queued may have a quarter as much beside it */
 };
 
 struct job {
     enum job_kind kind;
     struct run *run;
     struct run_sink sink;
-    uint64_t memory; /* bytes while it runs */
-    uint64_t rest;   /* bytes of them while it is SENDING */
+    uint64_t held;   /* bytes while it is QUEUED */
+    uint64_t memory; /* bytes while it runs, `held` among them */
+    uint64_t rest;   /* bytes while it is SENDING */
     /* Told once how the run ended; code 0: it is complete, 503: it never started.  It may append
      * what comes after the values; `sink.ready` then says whether all of it has left. */
     void (*over)(void *user, const struct error *error);
@@ -67,8 +69,8 @@ void scheduler_stop(struct scheduler *s);
 /* Stops, and ends the queued jobs with 503.  Every job that was taken has been finished. */
 void scheduler_free(struct scheduler *s);
 
-/* Queues a copy of *job.  Errors: 503 when the queue is full or the scheduler stops; then none of
- * the job's functions is called. */
+/* Queues a copy of *job.  Errors: 503 when the queue is full, by jobs or by bytes, or the scheduler
+ * stops; then none of the job's functions is called. */
 int scheduler_submit(struct scheduler *s, const struct job *job, struct error *err);
 /* Seconds after which a client that was refused may ask again: when a place should be free. */
 int scheduler_retry_seconds(struct scheduler *s);

@@ -130,15 +130,16 @@ static ssize_t source_read(void *user, uint64_t position, char *out, size_t most
 static struct MHD_Response *stream_response(struct exchange *x)
 {
     struct source *s = calloc(1, sizeof(*s));
-    uint64_t size = x->reply.stream_size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)x->reply.stream_size;
+    const int64_t length = stream_length(x->reply.stream);
     struct MHD_Response *response;
 
     if (!s)
         return NULL;
     s->stream = stream_share(x->reply.stream);
     s->fd = socket_of(x->connection);
-    s->by_close = x->reply.stream_size < 0 && x->old;
-    response = MHD_create_response_from_callback(size, BLOCK, source_read, s, source_free);
+    s->by_close = length < 0 && x->old;
+    response = MHD_create_response_from_callback(length < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)length,
+                                                 BLOCK, source_read, s, source_free);
     if (!response)
         source_free(s);
     return response;

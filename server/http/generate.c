@@ -113,7 +113,7 @@ static int setup(struct work *w, int by_line, int stop, struct error *err)
         return error_set(err, 500, "no memory for the reply");
     w->writer = &writer;
     w->state = g;
-    g->by_line = by_line;
+    g->by_line = w->by_line = by_line;
     if (stop)
         g->eos_count = hf_config_eos(w->engine->config, g->eos, MOST_EOS);
     g->tokens = calloc((size_t)w->run->steps + 1, sizeof(*g->tokens));
@@ -161,7 +161,7 @@ int generate_post(const struct request *r, struct reply *reply, struct error *er
         !json_read_bool(root, "stream", &by_line, err) &&
         !json_read_bool(root, "stop_at_eos", &stop, err) && !check_accept(r, by_line, err) &&
         !prepare(w, r, root, err) && !setup(w, by_line, stop, err))
-        rc = work_submit(w, r, reply, by_line ? TYPE_NDJSON : TYPE_JSON, -1, err);
+        rc = work_submit(w, r, reply, by_line ? TYPE_NDJSON : TYPE_JSON, err);
     else
         work_free(w);
     json_decref(root);

@@ -106,6 +106,7 @@ static void put_logprob_numerics(struct work *w)
 static int write_top(struct work *w, const struct write_spec *spec, int64_t k, struct error *err)
 {
     static const struct writer writer = {.value = top_value, .close = top_close, .free = top_free};
+    const struct run_entry logits = run_entry(w->run, 0);
     struct top *t = calloc(1, sizeof(*t));
 
     if (!t)
@@ -113,7 +114,7 @@ static int write_top(struct work *w, const struct write_spec *spec, int64_t k, s
     w->writer = &writer;
     w->state = t;
     t->k = k;
-    t->width = w->run->entries[0].shape[w->run->entries[0].rank - 1];
+    t->width = logits.shape[logits.rank - 1];
     t->row = calloc((size_t)t->width, sizeof(*t->row));
     t->logprob = calloc((size_t)t->width, sizeof(*t->logprob));
     t->index = calloc((size_t)k, sizeof(*t->index));
@@ -165,19 +166,18 @@ static int submit(struct work *w, const struct request *r, struct reply *reply,
                   const struct write_spec *spec, const struct form *form, int64_t k,
                   struct error *err)
 {
-    int64_t size = -1;
     int rc;
 
     if (k)
         rc = write_top(w, spec, k, err);
     else if (form->kind == FORM_BINARY)
-        rc = write_binary(w, spec, &size, err);
+        rc = write_binary(w, spec, err);
     else if (form->kind == FORM_DIGEST)
         rc = write_digest(w, spec, err);
     else
         rc = write_json(w, spec, err);
     if (!rc)
-        return work_submit(w, r, reply, form->type, size, err);
+        return work_submit(w, r, reply, form->type, err);
     work_free(w);
     return -1;
 }

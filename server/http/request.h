@@ -33,7 +33,6 @@ struct reply {
     /* When set, it is the body instead: the reply's reference, released by who sends it.  Until its
      * first byte comes it may fail, and then reply_error's reply takes this one's place. */
     struct stream *stream;
-    int64_t stream_size; /* bytes it will give, -1 when that is not known */
 };
 
 /* The one way errors look: {"error": {"message", "param", "code"}}. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/base/clock.h"
+#include "server/http/request.h"
 
 static const int64_t linger = CLOCK_SECOND / 50; /* how long small writes are gathered */
 static const int64_t patience =
@@ -18,11 +19,15 @@ struct stream {
     pthread_cond_t room;
     atomic_int refs;
     atomic_int failed;
+    int tells;               /* a failure is told in a line */
+    int begun;               /* the reader has been told that it flows */
+    char last;               /* the last byte that was put into the ring */
+    int64_t length;          /* in all; -1: not known */
     int64_t deadline, stall; /* as stream_create has them */
     /* Since when the worker has had more than there is room for, or when the reader last took any
      * of it; 0 where there is room.  Written under the lock. */
     _Atomic int64_t waiting_since;
-    int ended;          /* complete: what is in the ring is the rest */
+    int ended; /* what is in the ring is the rest; of a failed stream the reason is in it */
     struct error error; /* of a failed stream */
     int asleep, attached;
     void (*sleep)(void *user);
@@ -53,6 +58,7 @@ struct stream *stream_create(int64_t deadline, int64_t stall)
     atomic_init(&s->refs, 1);
     s->deadline = deadline;
     s->stall = stall;
+    s->length = -1;
     return s;
 }
 
@@ -89,13 +95,46 @@ static void doze(struct stream *s)
     }
 }
 
+static size_t ring_put(struct stream *s, const unsigned char *bytes, size_t size)
+{
+    size_t at = (s->head + s->used) % STREAM_RING, n = STREAM_RING - s->used, first;
+
+    if (n > size)
+        n = size;
+    first = n < STREAM_RING - at ? n : STREAM_RING - at;
+    memcpy(s->ring + at, bytes, first);
+    memcpy(s->ring, bytes + first, n - first);
+    s->used += n;
+    if (n)
+        s->last = (char)bytes[n - 1];
+    return n;
+}
+
+/* Puts why the stream fails behind its last whole line.  Returns whether that could be done. */
+static int put_reason(struct stream *s, const struct error *error)
+{
+    struct reply r = {0};
+    int rc;
+
+    if (!s->tells || !s->begun || error->code == 499 || s->last != '\n' || s->lent_size)
+        return 0;
+    reply_error(&r, error);
+    rc = !r.body.failed && r.body.size <= STREAM_RING - s->used;
+    if (rc)
+        ring_put(s, (const unsigned char *)r.body.data, r.body.size);
+    reply_clear(&r);
+    return rc;
+}
+
 static void fail(struct stream *s, const struct error *error)
 {
     if (s->ended || s->failed)
         return;
     s->error = *error;
     s->failed = 1;
-    s->used = 0;
+    s->ended = put_reason(s, error);
+    if (!s->ended)
+        s->used = 0;
     s->waiting_since = 0;
     pthread_cond_signal(&s->room);
     rouse(s);
@@ -124,19 +163,6 @@ static void set_waiting(struct stream *s, int waits)
         s->waiting_since = 0;
     else if (!s->waiting_since && !s->failed)
         s->waiting_since = clock_ns();
-}
-
-static size_t ring_put(struct stream *s, const unsigned char *bytes, size_t size)
-{
-    size_t at = (s->head + s->used) % STREAM_RING, n = STREAM_RING - s->used, first;
-
-    if (n > size)
-        n = size;
-    first = n < STREAM_RING - at ? n : STREAM_RING - at;
-    memcpy(s->ring + at, bytes, first);
-    memcpy(s->ring, bytes + first, n - first);
-    s->used += n;
-    return n;
 }
 
 static size_t ring_take(struct stream *s, unsigned char *out, size_t size)
@@ -219,6 +245,30 @@ ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct er
     return n;
 }
 
+void stream_tells(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->tells = 1;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stream_set_length(struct stream *s, int64_t bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    s->length = bytes;
+    pthread_mutex_unlock(&s->lock);
+}
+
+int64_t stream_length(struct stream *s)
+{
+    int64_t bytes;
+
+    pthread_mutex_lock(&s->lock);
+    bytes = s->length;
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
+}
+
 size_t stream_space(struct stream *s)
 {
     size_t space;
@@ -299,13 +349,14 @@ enum stream_state stream_first(struct stream *s, struct error *error)
     enum stream_state state = STREAM_FLOWING;
 
     pthread_mutex_lock(&s->lock);
-    if (s->failed) {
+    if (s->failed && !s->ended) {
         state = STREAM_FAILED;
         *error = s->error;
     } else if (!s->used && !s->lent_size && !s->ended) {
         state = STREAM_WAITING;
         doze(s);
     }
+    s->begun |= state == STREAM_FLOWING;
     pthread_mutex_unlock(&s->lock);
     return state;
 }
@@ -315,7 +366,7 @@ ssize_t stream_read(struct stream *s, void *out, size_t size)
     ssize_t n = STREAM_NOTHING;
 
     pthread_mutex_lock(&s->lock);
-    if (s->failed) {
+    if (s->failed && !s->ended) {
         n = STREAM_BROKEN;
     } else if (s->used || s->lent_size) {
         n = (ssize_t)ring_take(s, out, size);

@@ -35,6 +35,11 @@ void stream_release(struct stream *s);
 int stream_write(struct stream *s, const void *bytes, size_t size, struct error *err);
 /* Puts as many bytes as there is room for; how many, or -1 as above. */
 ssize_t stream_offer(struct stream *s, const void *bytes, size_t size, struct error *err);
+/* Its bytes are lines of JSON: where it fails later, the reader is told why in one more line
+ * ({"error": ...}) and the end is whole. */
+void stream_tells(struct stream *s);
+/* Says how many bytes it will give in all, before the first. */
+void stream_set_length(struct stream *s, int64_t bytes);
 /* Bytes that there is room for. */
 size_t stream_space(struct stream *s);
 /* Gives what was written to the reader now (otherwise within about 20 ms, by stream_poll). */
@@ -57,6 +62,9 @@ enum stream_state { STREAM_WAITING, STREAM_FLOWING, STREAM_FAILED };
 /* Whether the first byte (or the end) is there.  WAITING: the reader has been put to sleep.
  * FAILED: *error is set, no byte was given out and none will be. */
 enum stream_state stream_first(struct stream *s, struct error *error);
+
+/* Bytes that it gives in all; -1: not known.  After stream_first said FLOWING. */
+int64_t stream_length(struct stream *s);
 
 enum { STREAM_NOTHING = 0, STREAM_COMPLETE = -1, STREAM_BROKEN = -2 };
 /* Up to size bytes; or NOTHING (put to sleep), COMPLETE, BROKEN (what was not read yet is lost). */

@@ -53,17 +53,16 @@ static int submit(struct work *w, const struct request *r, struct reply *reply,
                                     .positions = a->run.positions,
                                     .position_count = a->run.position_count,
                                     .prompt = &a->prompt};
-    int64_t size = -1;
     int rc;
 
     if (form->kind == FORM_BINARY)
-        rc = write_binary(w, &spec, &size, err);
+        rc = write_binary(w, &spec, err);
     else if (form->kind == FORM_DIGEST)
         rc = write_digest(w, &spec, err);
     else
         rc = write_json(w, &spec, err);
     if (!rc)
-        return work_submit(w, r, reply, form->type, size, err);
+        return work_submit(w, r, reply, form->type, err);
     work_free(w);
     return -1;
 }

@@ -129,14 +129,26 @@ static void on_finish(void *user)
     work_free(w);
 }
 
-/* Bytes of a reply whose run has ended, and of one that waits for its reader. */
-static uint64_t reply_bytes(void)
+/* ---- its memory ---- */
+
+/* What was read from the request. */
+static uint64_t held_bytes(const struct work *w)
 {
-    return STREAM_RING + DRIVERS_CALL_BYTES;
+    uint64_t bytes = sizeof(*w) + w->run->held + w->out.size;
+
+    for (int64_t i = 0; i < w->replace.count; i++)
+        bytes += tensor_bytes(&w->replace.at[i].value);
+    return bytes;
+}
+
+/* What its reader has not taken: of an ALONE run little more than the stream holds. */
+static uint64_t reply_bytes(const struct work *w)
+{
+    return STREAM_RING + DRIVERS_CALL_BYTES + w->head_bytes;
 }
 
 int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,
-                int64_t size, struct error *err)
+                struct error *err)
 {
     const struct settings *settings = &r->server->settings;
     const int shares = settings->together && drivers_share(w->run);
@@ -147,8 +159,9 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
                                      .poll = on_poll,
                                      .ready = on_ready,
                                      .user = w},
-                            .memory = w->run->memory + reply_bytes(),
-                            .rest = reply_bytes(),
+                            .held = held_bytes(w),
+                            .memory = held_bytes(w) + w->run->memory + reply_bytes(w),
+                            .rest = held_bytes(w) + reply_bytes(w),
                             .over = on_over,
                             .finish = on_finish,
                             .stalled = on_stalled,
@@ -159,6 +172,8 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
         error_set(err, 500, "no memory for the reply");
         goto fail;
     }
+    if (w->by_line)
+        stream_tells(w->stream);
     reply->stream = stream_share(w->stream);
     w->may_wait = !shares;
     if (scheduler_submit(r->server->scheduler, &job, err)) {
@@ -167,7 +182,6 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
     }
     reply->status = 200;
     reply->type = type;
-    reply->stream_size = size;
     return 0;
 fail:
     work_free(w);

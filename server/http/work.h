@@ -17,7 +17,7 @@ struct work;
 
 /* Called on the worker's thread.  What they append to work->out goes to the reader. */
 struct writer {
-    /* The next bytes of a value, run->entries[entry].  NULL: the run gives no values. */
+    /* The next bytes of the value run_entry(run, entry).  NULL: the run gives no values. */
     int (*value)(struct work *w, int64_t entry, const void *data, size_t bytes, struct error *err);
     /* As run_sink.token; may be NULL. */
     int (*token)(struct work *w, int64_t call, int64_t id, struct error *err);
@@ -32,8 +32,10 @@ struct work {
     struct replacements replace; /* borrowed by run */
     struct buffer out;           /* filled before the run with what precedes the first value */
     const struct writer *writer;
-    void *state; /* the writer's */
+    void *state;         /* the writer's */
+    uint64_t head_bytes; /* that the writer takes beyond what a call gives, at most */
     struct stream *stream;
+    int by_line;        /* the reply is lines of JSON: a failure is told in the last one */
     int may_wait;       /* the run is ALONE and has not ended: sending may wait for the reader */
     int over;           /* the run has ended: out holds the rest of the reply */
     size_t due;         /* the first bytes of out, which go as soon as there is room */
@@ -45,9 +47,9 @@ struct work *work_create(const struct request *r, struct error *err);
 void work_free(struct work *w);
 
 /* Hands work to the scheduler, which frees it (also after an error), and sets reply to its
- * stream.  size: bytes of the reply, -1 when that is not known. */
+ * stream. */
 int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,
-                int64_t size, struct error *err);
+                struct error *err);
 
 /* ---- for writers ---- */
 

@@ -28,8 +28,8 @@ int write_json(struct work *w, const struct write_spec *spec, struct error *err)
 int write_digest(struct work *w, const struct write_spec *spec, struct error *err);
 /* A safetensors file: the values in execution order, then `tokens`; the facts, and
  * prompt_tokens, positions, padding, batch, chunks and aliases as JSON text ("all" and "last"
- * plain), in the metadata.  *size: bytes of it. */
-int write_binary(struct work *w, const struct write_spec *spec, int64_t *size, struct error *err);
+ * plain), in the metadata. */
+int write_binary(struct work *w, const struct write_spec *spec, struct error *err);
 
 /* ---- for these ---- */
 

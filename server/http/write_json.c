@@ -89,12 +89,12 @@ static int put_rows(struct work *w, const struct run_entry *e, const unsigned ch
 static void begin(struct work *w)
 {
     struct state *s = w->state;
-    const struct run_entry *e = &w->run->entries[s->entry];
+    const struct run_entry e = run_entry(w->run, s->entry);
     int64_t inner = 1;
 
     s->index = 0;
-    for (int axis = e->rank - 1; axis >= 0; axis--)
-        s->inner[axis] = inner *= e->shape[axis];
+    for (int axis = e.rank - 1; axis >= 0; axis--)
+        s->inner[axis] = inner *= e.shape[axis];
     write_entry(w, s->entry, s->only);
     buffer_text(&w->out, ",\"data\":");
 }
@@ -126,11 +126,11 @@ static int advance(struct work *w, int64_t entry, struct error *err)
 static int on_value(struct work *w, int64_t entry, const void *data, size_t bytes,
                     struct error *err)
 {
-    const struct run_entry *e = &w->run->entries[entry];
+    const struct run_entry e = run_entry(w->run, entry);
 
     if (advance(w, entry, err))
         return -1;
-    return put_rows(w, e, data, (int64_t)(bytes / dtype_size(e->dtype)), err);
+    return put_rows(w, &e, data, (int64_t)(bytes / dtype_size(e.dtype)), err);
 }
 
 static int on_close(struct work *w, struct error *err)
@@ -196,13 +196,18 @@ void write_open(struct work *w, const struct write_spec *spec)
 
 void write_entry(struct work *w, int64_t entry, const char *only)
 {
-    const struct run_entry *e = &w->run->entries[entry];
+    const struct run_entry e = run_entry(w->run, entry);
+    char *name = only ? NULL : run_entry_name(w->run, entry);
 
     if (entry)
         buffer_text(&w->out, ",");
-    json_put_name(&w->out, only ? only : e->name);
-    buffer_format(&w->out, ":{\"dtype\":\"%s\",\"shape\":", dtype_name(e->dtype));
-    json_put_ints(&w->out, e->shape, e->rank);
+    if (only || name)
+        json_put_name(&w->out, only ? only : name);
+    else
+        w->out.failed = 1;
+    buffer_format(&w->out, ":{\"dtype\":\"%s\",\"shape\":", dtype_name(e.dtype));
+    json_put_ints(&w->out, e.shape, e.rank);
+    free(name);
 }
 
 void write_tail(struct work *w, const char *only)

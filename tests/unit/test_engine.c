@@ -166,10 +166,10 @@ static void every_entry_gets_exactly_its_bytes(void **state)
     assert_int_equal(k.err.code, 0);
     assert_int_equal(k.run->entry_count, (STEPS + 1) * engine->program[attention]->count);
     for (int64_t i = 0; i < k.run->entry_count; i++) {
-        struct tensor t = tensor_make(k.run->entries[i].dtype, k.run->entries[i].rank,
-                                      k.run->entries[i].shape, NULL);
+        struct tensor t = tensor_make(run_entry(k.run, i).dtype, run_entry(k.run, i).rank,
+                                      run_entry(k.run, i).shape, NULL);
 
-        assert_int_equal(k.size[i], k.run->entries[i].bytes);
+        assert_int_equal(k.size[i], run_entry(k.run, i).bytes);
         assert_int_equal(k.size[i], tensor_bytes(&t));
         for (uint64_t b = 0; b < k.size[i] / 2; b++)
             assert_true(isfinite(bf16_to_f32(((bf16 *)(void *)k.data[i])[b])));
@@ -209,7 +209,7 @@ static void what_is_asked_for_does_not_change_it(void **state)
     c = run_kept(engine, &last, -1);
     assert_int_equal(b.run->entry_count, 2 + STEPS);
     for (int64_t i = 0; i < b.run->entry_count; i++) {
-        const int64_t j = entry_of(&a, b.run->entries[i].name);
+        const int64_t j = entry_of(&a, entry_name(b.run, i));
 
         assert_memory_equal(a.data[j], b.data[i], b.size[i]);
         assert_memory_equal(a.data[j] + a.size[j] - c.size[i], c.data[i], c.size[i]);
@@ -232,11 +232,11 @@ static void listed_positions_are_the_rows_of_all(void **state)
     listed.which = POSITIONS_LIST, listed.positions = rows, listed.position_count = 4;
     b = run_kept(engine, &listed, -1);
     for (int64_t i = 0; i < b.run->entry_count; i++) {
-        const struct run_entry *e = &b.run->entries[i];
-        const int axis = shape_token_axis(&engine->program[attention]->steps[e->step].shape);
-        const uint64_t outer = axis ? (uint64_t)e->shape[0] : 1, row = e->bytes / outer / 4;
+        const struct run_entry e = run_entry(b.run, i);
+        const int axis = shape_token_axis(&engine->program[attention]->steps[e.step].shape);
+        const uint64_t outer = axis ? (uint64_t)e.shape[0] : 1, row = e.bytes / outer / 4;
 
-        assert_int_equal(e->shape[axis], 4);
+        assert_int_equal(e.shape[axis], 4);
         for (uint64_t o = 0; o < outer; o++)
             for (uint64_t r = 0; r < 4; r++)
                 assert_memory_equal(b.data[i] + (o * 4 + r) * row,
@@ -254,11 +254,11 @@ static void a_replaced_value_changes_what_follows_and_nothing_before(void **stat
     const int64_t at = entry_of(&a, "model.layers.1.self_attn.o_proj"),
                   step = entry_of(&a, "step_2/model.layers.0.mlp.act_fn");
     char *zeros = calloc(1, a.size[at] + a.size[step]);
-    const struct run_entry *e = a.run->entries;
+    const struct run_entry first = run_entry(a.run, at), second = run_entry(a.run, step);
     struct run_replace put[2] = {
-        {"layer_1.attn_output", tensor_make(DTYPE_BF16, e[at].rank, e[at].shape, zeros)},
+        {"layer_1.attn_output", tensor_make(DTYPE_BF16, first.rank, first.shape, zeros)},
         {"step_2/model.layers.0.mlp.act_fn",
-         tensor_make(DTYPE_BF16, e[step].rank, e[step].shape, zeros)}};
+         tensor_make(DTYPE_BF16, second.rank, second.shape, zeros)}};
 
     (void)state;
     given.replace = put, given.replace_count = 1;
@@ -290,9 +290,10 @@ static void own_values_given_back_change_nothing(void **state)
 
     (void)state;
     for (int64_t i = 0; i < a.run->entry_count; i++) {
-        const struct run_entry *e = &a.run->entries[i];
+        const struct run_entry e = run_entry(a.run, i);
 
-        put[i] = (struct run_replace){e->name, tensor_make(e->dtype, e->rank, e->shape, a.data[i])};
+        put[i] = (struct run_replace){run_entry_name(a.run, i),
+                                      tensor_make(e.dtype, e.rank, e.shape, a.data[i])};
     }
     given.replace = put, given.replace_count = a.run->entry_count;
     b = run_kept(engine, &given, -1);
@@ -300,6 +301,8 @@ static void own_values_given_back_change_nothing(void **state)
     assert_same(&a, &b, 0, a.run->entry_count);
     kept_free(&b);
     kept_free(&a);
+    for (int64_t i = 0; i < given.replace_count; i++)
+        free((char *)(uintptr_t)put[i].name);
     free(put);
 }
 

@@ -48,7 +48,7 @@ static void one_chunk_is_the_whole_prompt(void **state)
     b = run_kept(engine, &chunked, -1);
     assert_int_equal(a.run->entry_count, b.run->entry_count);
     for (int64_t i = 0; i < a.run->entry_count; i++)
-        assert_string_equal(a.run->entries[i].name, b.run->entries[i].name);
+        assert_string_equal(entry_name(a.run, i), entry_name(b.run, i));
     assert_same(&a, &b, 0, a.run->entry_count);
     kept_free(&a);
     kept_free(&b);
@@ -79,16 +79,16 @@ static void chunks_are_calls_with_names_of_their_own(void **state)
         snprintf(name, sizeof(name), "chunk_%d/model.embed_tokens", call + 1);
         i = entry_of(&b, name);
         assert_int_equal(i, call * count);
-        assert_int_equal(b.run->entries[i].call, call);
-        assert_int_equal(b.run->entries[i].shape[0], lengths[call]);
+        assert_int_equal(run_entry(b.run, i).call, call);
+        assert_int_equal(run_entry(b.run, i).shape[0], lengths[call]);
         assert_memory_equal(b.data[i], a.data[at] + done, b.size[i]);
         done += (int64_t)b.size[i];
         snprintf(name, sizeof(name), "chunk_%d/model.layers.0.self_attn.keys", call + 1);
         i = entry_of(&b, name);
-        assert_int_equal(b.run->entries[i].shape[1], call == 0 ? 4 : call == 1 ? 5 : TOKENS);
+        assert_int_equal(run_entry(b.run, i).shape[1], call == 0 ? 4 : call == 1 ? 5 : TOKENS);
     }
     assert_int_equal(done, a.size[at]);
-    assert_int_equal(b.run->entries[entry_of(&b, "step_1/lm_head")].call, 3);
+    assert_int_equal(run_entry(b.run, entry_of(&b, "step_1/lm_head")).call, 3);
     kept_free(&a);
     kept_free(&b);
 }
@@ -114,7 +114,7 @@ static void chunks_are_asked_for_by_name(void **state)
     for (int64_t i = 0; i < 4; i++) {
         const int64_t j = entry_of(&a, names[i]);
 
-        assert_string_equal(b.run->entries[i].name, names[i]);
+        assert_string_equal(entry_name(b.run, i), names[i]);
         assert_int_equal(a.size[j], b.size[i]);
         assert_memory_equal(a.data[j], b.data[i], b.size[i]);
     }
@@ -136,7 +136,8 @@ static void a_replaced_chunk_changes_what_follows(void **state)
     a = run_kept(engine, &plain, -1);
     at = entry_of(&a, "chunk_2/model.layers.0.self_attn.o_proj");
     zeros = calloc(1, a.size[at]);
-    put.value = tensor_make(DTYPE_BF16, a.run->entries[at].rank, a.run->entries[at].shape, zeros);
+    put.value =
+        tensor_make(DTYPE_BF16, run_entry(a.run, at).rank, run_entry(a.run, at).shape, zeros);
     given = plain;
     given.replace = &put, given.replace_count = 1;
     b = run_kept(engine, &given, -1);
@@ -155,15 +156,15 @@ static void a_replaced_chunk_changes_what_follows(void **state)
 static void assert_same_behind(const struct kept *a, const struct kept *b, int64_t padding)
 {
     for (int64_t i = 0; i < a->run->entry_count; i++) {
-        const struct run_entry *e = &a->run->entries[i];
-        const struct step *s = &engine->program[attention]->steps[e->step];
-        const uint64_t row = e->call ? 0 : e->bytes / (uint64_t)e->shape[0];
+        const struct run_entry e = run_entry(a->run, i);
+        const struct step *s = &engine->program[attention]->steps[e.step];
+        const uint64_t row = e.call ? 0 : e.bytes / (uint64_t)e.shape[0];
         const uint64_t from = row * (uint64_t)padding;
 
         if (shape_token_axis(&s->shape) != 0 || s->shape.at[0].kind != EXTENT_TOKENS)
             continue;
-        if (memcmp(a->data[i] + from, b->data[i] + from, e->bytes - from) != 0)
-            fail_msg("%s differs", e->name);
+        if (memcmp(a->data[i] + from, b->data[i] + from, e.bytes - from) != 0)
+            fail_msg("%s differs", entry_name(a->run, i));
     }
 }
 

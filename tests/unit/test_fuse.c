@@ -169,12 +169,12 @@ static void assert_part_of(const char *model, const struct kept *few, const stru
 {
     assert_int_equal(few->err.code, 0);
     for (int64_t i = 0; i < few->run->entry_count; i++) {
-        const int64_t j = entry_of(all, few->run->entries[i].name);
+        const int64_t j = entry_of(all, entry_name(few->run, i));
 
         assert_int_equal(few->size[i], all->size[j]);
         if (memcmp(few->data[i], all->data[j], few->size[i]) != 0)
             fail_msg("%s, attention %d: %s differs", model, (int)attention,
-                     few->run->entries[i].name);
+                     entry_name(few->run, i));
         found++;
     }
 }
@@ -252,9 +252,9 @@ static void check_replaced(struct engine *e, const char *model)
 
     for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]); i++) {
         const int step = program_find(e->program[attention], inner[i]);
-        const struct run_entry *entry = &before.run->entries[step];
+        const struct run_entry entry = run_entry(before.run, step);
         struct run_replace put = {
-            inner[i], tensor_make(DTYPE_BF16, entry->rank, entry->shape, before.data[step])};
+            inner[i], tensor_make(DTYPE_BF16, entry.rank, entry.shape, before.data[step])};
         struct run_request given = plain;
         struct kept all;
 

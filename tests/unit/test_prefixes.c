@@ -190,7 +190,7 @@ static void a_replaced_value_is_nobody_elses(void **state)
     with_reuse(1 << 20);
     request.values = everything;
     k = run_kept(single, &request, -1);
-    put.value = tensor_make(DTYPE_BF16, 2, k.run->entries[entry_of(&k, "model.norm")].shape,
+    put.value = tensor_make(DTYPE_BF16, 2, run_entry(k.run, entry_of(&k, "model.norm")).shape,
                             k.data[entry_of(&k, "model.norm")]);
     request.values = logits;
     request.replace = &put, request.replace_count = 1;
