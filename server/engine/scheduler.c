@@ -17,6 +17,7 @@ struct scheduler {
     struct job *queue; /* in the order in which they came */
     int size, count;
     struct job *started; /* RUNNING and SENDING */
+    int finishing;       /* jobs whose finish is being called */
     int draining, stopping;
     int64_t usual; /* ns from take to finish, the last jobs counting most; 0: none has finished */
 };
@@ -253,14 +254,19 @@ void scheduler_finish(struct scheduler *s, struct job *job)
         at = &(*at)->next;
     *at = job->next;
     s->usual = s->usual ? s->usual + (took - s->usual) / 8 : took;
+    s->finishing++;
     pthread_cond_broadcast(&s->change);
     pthread_mutex_unlock(&s->lock);
     job->finish(job->user);
+    pthread_mutex_lock(&s->lock);
+    s->finishing--;
+    pthread_cond_broadcast(&s->change);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static int left(const struct scheduler *s)
 {
-    int jobs = s->count;
+    int jobs = s->count + s->finishing;
 
     for (const struct job *job = s->started; job; job = job->next)
         jobs += !is_stalled(job);

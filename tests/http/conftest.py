@@ -62,7 +62,7 @@ class Daemon:
 
     def __init__(self, folder, limits=None, arguments=(), environment=None):
         self.config = tempfile.NamedTemporaryFile("w", suffix=".json")
-        json.dump(limits or {}, self.config)
+        json.dump({"stop_seconds": 1} | (limits or {}), self.config)
         self.config.flush()
         self.log = tempfile.TemporaryFile()
         where = [] if "--device" in arguments else ["--device", DEVICE] if DEVICE else ["--threads", "1"]

@@ -218,29 +218,132 @@ def test_numerics_are_chosen_and_named(daemon, start):
     assert daemon.post("/v1/trace", body).json["values"] != reply.json["values"]
 
 
+# ---- readers who do not read ----
+
+def test_readers_who_do_not_read_hold_no_place(start):
+    d = start({"running": 2, "together": 2, "waiting": 64, "connections": 80})
+    shared = json.dumps({"tokens": TOKENS, "values": ["*"], "steps": 2000}).encode()
+    readers = [begin(d, body, JSON) for body in [shared, long_run()] * 8]
+    for body in (json.loads(shared) | {"format": "digest"}, json.loads(long_run(steps=1))):
+        assert d.post("/v1/trace", body).status == 200
+    assert d.post("/v1/generate", {"tokens": TOKENS, "max_tokens": 4}).status == 200
+    for s in readers:
+        s.close()
+
+
+def test_who_does_not_read_for_too_long_is_let_go(start):
+    d = start({"stall_seconds": 1})
+    for body in (json.dumps({"tokens": TOKENS, "values": ["*"], "steps": 2000}).encode(), long_run()):
+        s = begin(d, body, JSON)
+        time.sleep(2.5)
+        s.settimeout(5)
+        try:
+            while s.recv(1 << 20):
+                pass
+        except ConnectionResetError:
+            pass
+        s.close()
+    assert d.alive()
+
+
+def test_queued_runs_hold_little_memory(start):
+    """A few bytes ask for a hundred thousand values."""
+    d = start({"running": 1, "together": 1, "waiting": 64, "connections": 80}, *PLAIN)
+    occupied = [occupy(d, slow_run(), False), d.socket()]
+    occupied[1].sendall(post_bytes("/v1/generate", json.dumps({"tokens": TOKENS, "max_tokens": 2000, "stop_at_eos": False}).encode()))
+    body = json.dumps({"tokens": [1], "values": ["*"], "steps": 2000}).encode()
+    assert d.post("/v1/trace", {"tokens": [1], "values": ["*"], "steps": 2047, "replace": {"*": 1}}).status == 400  # all is warm
+    before = d.rss()
+    queued = [d.socket() for _ in range(50)]
+    for s in queued:
+        s.sendall(post_bytes("/v1/trace", body))
+    time.sleep(3)
+    assert (d.rss() - before) * 1024 < 50 * (2 << 20)
+    refused = start({"running": 1, "waiting": 64, "all_memory_bytes": 1 << 20}, *PLAIN)
+    occupied.append(occupy(refused, slow_run(), False))
+    queued.append(refused.socket())
+    queued[-1].sendall(post_bytes("/v1/trace", body))
+    time.sleep(0.5)
+    status, _, message = refused.post("/v1/trace", json.loads(body)).error
+    assert status == 503 and "memory" in message
+    for s in queued + occupied:
+        s.close()
+
+
 # ---- stopping ----
 
-def test_sigterm_during_runs(start):
-    d = start({"running": 2, "together": 0, "waiting": 4}, *PLAIN)
-    stalled = begin(d, long_run())
-    computing = d.socket()
-    computing.sendall(post_bytes("/v1/trace", slow_run()))
-    queued = [d.socket() for _ in range(3)]
-    for s in queued:
-        s.sendall(post_bytes("/v1/trace", long_run()))
+def test_sigterm_lets_accepted_runs_finish(start):
+    """Those that run and those that are queued; nobody else."""
+    limits = {"running": 1, "together": 1, "waiting": 20, "reuse_bytes": 0}
+    alone, d = start(limits, *PLAIN), start(limits, *PLAIN)
+    generate = {"tokens": TOKENS, "max_tokens": 60, "stop_at_eos": False}
+    asked = [("/v1/generate", json.dumps(generate | {"stream": i % 2 == 0}).encode(), "*/*") for i in range(4)]
+    asked += [("/v1/trace", long_run(tokens=[1, 2, 3], steps=20), BINARY) for _ in range(3)]
+    want = [alone.request("POST", path, body, {"Content-Type": JSON, "Accept": accept}).body for path, body, accept in asked]
+    found = [None] * len(asked)
+
+    def ask(i):
+        path, body, accept = asked[i]
+        reply = d.request("POST", path, body, {"Content-Type": JSON, "Accept": accept})
+        found[i] = reply.status, reply.body
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
+    for t in threads:
+        t.start()
+    wait_for(lambda: not is_free(d, 0.2), 5)
+    d.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    try:
+        late = d.post("/v1/generate", generate)
+        assert late.error[0] == 503 and "stopping" in late.error[2]
+    except ConnectionError:
+        assert d.process.poll() is not None  # they were quick
+    for t in threads:
+        t.join()
+    assert found == [(200, body) for body in want]
+    assert d.process.wait(10) == 0
+
+
+def test_sigterm_tells_those_who_cannot_finish(start):
+    d = start({"running": 2, "together": 0, "waiting": 4, "stop_seconds": 1}, *PLAIN)
+    computing = [d.socket() for _ in range(5)]  # and those of them that are queued
+    for s in computing:
+        s.sendall(post_bytes("/v1/trace", slow_run()))
     idle = d.connect()
     idle.request("GET", "/health")
     idle.getresponse().read()
     time.sleep(0.3)
-    began = time.monotonic()
-    d.stop(signal.SIGTERM, 10)
-    assert time.monotonic() - began < 6
-    for s in [computing, *queued]:
+    d.stop(signal.SIGTERM, 20)
+    for s in computing:
         said = s.recv(1 << 16)
         assert b" 503 " in said and b"stopping" in said, said
         s.close()
-    stalled.close()
     idle.close()
+
+
+def test_nobody_waits_for_a_stalled_reader(start):
+    d = start({"stop_seconds": 60})
+    stalled = begin(d, long_run())
+    time.sleep(0.5)
+    d.stop(signal.SIGTERM, 20)
+    stalled.close()
+
+
+def test_a_stream_of_lines_says_why_it_ends(start):
+    d = start({"stop_seconds": 0}, *PLAIN)
+    s = d.socket()
+    body = json.dumps({"tokens": TOKENS, "max_tokens": 2000, "stop_at_eos": False, "stream": True}).encode()
+    s.sendall(post_bytes("/v1/generate", body, "*/*", "Connection: close\r\n"))
+    got = bytearray(s.recv(1 << 12))
+    d.process.send_signal(signal.SIGTERM)
+    while part := s.recv(1 << 16):
+        got += part
+    s.close()
+    assert got.startswith(b"HTTP/1.1 200") and got.endswith(b"\r\n0\r\n\r\n")  # whole, as chunks go
+    lines = [line for line in got.split(b"\r\n\r\n", 1)[1].split(b"\n") if line.startswith(b"{")]
+    assert len(lines) > 1 and all("token" in json.loads(line) for line in lines[:-1])
+    assert json.loads(lines[-1])["error"]["code"] == 503 and "stopping" in json.loads(lines[-1])["error"]["message"]
+    assert d.process.wait(10) == 0
 
 
 def test_sigint_stops_too(start):

@@ -174,7 +174,7 @@ def test_a_deadline_meets_those_who_share(start):
 
 
 def test_stopping_ends_those_who_share(start):
-    d = start({"together": 1}, *PLAIN)
+    d = start({"together": 1, "stop_seconds": 0}, *PLAIN)
     long = json.dumps({"tokens": TOKENS, "max_tokens": 2000, "stop_at_eos": False}).encode()
     sockets = [d.socket() for _ in range(3)]
     for s in sockets:

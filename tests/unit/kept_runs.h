@@ -87,9 +87,14 @@ static inline const char *entry_name(const struct run *r, int64_t entry)
 
 static inline int64_t entry_of(const struct kept *k, const char *name)
 {
-    for (int64_t i = 0; i < k->run->entry_count; i++)
-        if (strcmp(entry_name(k->run, i), name) == 0)
+    for (int64_t i = 0; i < k->run->entry_count; i++) {
+        char *own = run_entry_name(k->run, i);
+        const int found = own && strcmp(own, name) == 0;
+
+        free(own);
+        if (found)
             return i;
+    }
     fail_msg("no entry %s", name);
     return -1;
 }
