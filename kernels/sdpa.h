@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "kernels/base/integer.h"
 #include "kernels/base/bf16.h"
 
 struct op_call;
@@ -32,17 +33,12 @@ extern "C"
     struct sdpa
     sdpa_of(const struct op_call *call);
 
-BF16_INLINE int64_t sdpa_least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The group that row t is in: its first row, and how many it has. */
 BF16_INLINE int64_t sdpa_group_of(const struct sdpa *s, int64_t t, int64_t *rows)
 {
     const int64_t first = t / s->group * s->group;
 
-    *rows = sdpa_least(s->group, s->tokens - first);
+    *rows = min_i64(s->group, s->tokens - first);
     return first;
 }
 
@@ -60,7 +56,7 @@ BF16_INLINE int64_t sdpa_seen(const struct sdpa *s, int64_t t, int64_t *to)
 
     from = from > s->padding ? from : s->padding;
     *to = end;
-    return sdpa_least(from, end);
+    return min_i64(from, end);
 }
 
 /* Length of the chains into which a sum of n products of four rows or more is cut. */

@@ -9,7 +9,7 @@
 
 #define AVX512_INLINE static inline __attribute__((always_inline))
 
-/* Those of `there`; zero in the other lanes. */
+/* Loads the lanes of `there`; the other lanes are zero. */
 AVX512_INLINE __m512 avx512_load(const bf16 *from, __mmask16 there)
 {
     const __m256i values = _mm256_maskz_loadu_epi16(there, from);
@@ -17,13 +17,13 @@ AVX512_INLINE __m512 avx512_load(const bf16 *from, __mmask16 there)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
 }
 
-/* The first `count` of 16 lanes, or all of them. */
+/* Returns the mask of the first `count` lanes, at most 16. */
 AVX512_INLINE __mmask16 avx512_first(int64_t count)
 {
     return _cvtu32_mask16(count >= 16 ? 0xffff : count > 0 ? (1u << count) - 1 : 0);
 }
 
-/* finish_round of 16. */
+/* finish_round (finish.h) of 16 lanes. */
 AVX512_INLINE __m256i avx512_round(__m512 f)
 {
     const __m512i u = _mm512_castps_si512(f), high = _mm512_srli_epi32(u, 16);
@@ -35,7 +35,7 @@ AVX512_INLINE __m256i avx512_round(__m512 f)
     return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
 }
 
-/* What avx512_round gives, as f32 again. */
+/* Widens what avx512_round returned to f32. */
 AVX512_INLINE __m512 avx512_widen(__m256i rounded)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));

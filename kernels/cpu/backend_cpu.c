@@ -78,7 +78,7 @@ static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed
     }
 }
 
-/* Whether a linear of this weight has PAIRS when it is given M rows. */
+/* Returns whether a linear with this weight and M rows sums by PAIRS (numerics.h). */
 static int has_pairs(const struct backend *b, const struct tensor *plain, int64_t M)
 {
     const struct product_shape shape = {PRODUCT_OF_LINEAR, 1, M, plain->shape[0], plain->shape[1]};
@@ -86,7 +86,8 @@ static int has_pairs(const struct backend *b, const struct tensor *plain, int64_
     return b->numerics->rule(&shape).kind == PRODUCT_PAIRS;
 }
 
-/* embedding reads panels too where they are there; what is plain is the checkpoint's own. */
+/* Packs the weight into panels if a linear needs them; embedding then reads the panels too.  Else the
+ * weight stays the checkpoint's own bytes. */
 static int cpu_weight_open(struct backend *b, enum op op, const struct tensor *plain,
                            passed_fn *passed, void *user, struct weight *out, struct error *err)
 {
@@ -126,7 +127,7 @@ static int cores_usable(void)
     return CPU_COUNT(&set) < POOL_MAX_THREADS ? CPU_COUNT(&set) : POOL_MAX_THREADS;
 }
 
-/* Linears are joined where they read panels. */
+/* Sets the groups that this backend has: those with linears need panels. */
 static void fill_groups(struct backend *b)
 {
     const struct cpu *cpu = b->state;

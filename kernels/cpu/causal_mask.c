@@ -6,7 +6,7 @@ static int64_t clamp(int64_t x, int64_t least, int64_t most)
     return x < least ? least : x > most ? most : x;
 }
 
-/* Keys [from, to) of a row are seen. */
+/* Masks one row: its query sees keys [from, to). */
 static void causal_mask_row(const struct op_call *call, const bf16 *x, bf16 *y, int64_t t)
 {
     const struct rows *rows = cpu_of(call)->rows;

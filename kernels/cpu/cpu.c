@@ -9,7 +9,7 @@ int64_t cpu_row_offset(const struct tensor *t, int64_t r)
         offset += r % t->shape[i] * t->stride[i];
         r /= t->shape[i];
     }
-    return t->rank > 1 ? offset + r * t->stride[0] : 0; /* a division less, for each row */
+    return t->rank > 1 ? offset + r * t->stride[0] : 0; /* saves a division for each row */
 }
 
 int64_t cpu_row_count(const struct tensor *t)

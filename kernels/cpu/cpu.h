@@ -33,10 +33,10 @@ static inline void cpu_run(const struct op_call *call, pool_fn *fn, const void *
     pool_run(cpu_of(call)->pool, fn, work, pieces);
 }
 
-/* Elements that are worth waking a worker for. */
+/* With fewer elements, waking a worker costs more than it saves. */
 enum { CPU_PIECE = 8192 };
 
-/* How many rows of n elements make a piece. */
+/* Returns how many rows of n elements make a piece of work for a thread. */
 static inline int64_t cpu_rows_of_piece(int64_t n)
 {
     return n >= CPU_PIECE ? 1 : CPU_PIECE / (n ? n : 1);
@@ -47,16 +47,16 @@ static inline int64_t cpu_pieces(int64_t rows, int64_t per_piece)
     return (rows + per_piece - 1) / per_piece;
 }
 
-/* Where row r (over all axes but the last) begins, in elements. */
+/* Returns where row r (counted over all axes but the last) begins, in elements. */
 int64_t cpu_row_offset(const struct tensor *t, int64_t r);
 
-/* Row r of a bf16 tensor. */
+/* Returns row r of a bf16 tensor. */
 static inline bf16 *cpu_row(const struct tensor *t, int64_t r)
 {
     return (bf16 *)t->data + (t->rank == 2 ? r * t->stride[0] : cpu_row_offset(t, r));
 }
 
-/* Number of such rows. */
+/* Returns the number of rows. */
 int64_t cpu_row_count(const struct tensor *t);
 
 /* ---- the operations; ops.h has their contracts ---- */

@@ -1,4 +1,4 @@
-/* elementwise.c - operations that treat every element alike. */
+/* elementwise.c - operations on each element by itself. */
 #include "kernels/cpu/cpu.h"
 
 /* One row of an operation: inputs, output, length. */

@@ -6,7 +6,7 @@
 
 #include "kernels/base/bf16.h"
 
-/* bf16_from_f32 without a branch, so that loops can be put in vectors. */
+/* bf16_from_f32 without a branch, so that the compiler can vectorize loops that call it. */
 static inline bf16 finish_round(float f)
 {
     const uint32_t u = f32_bits(f), nan = (u & 0x7fffffffu) > 0x7f800000u;

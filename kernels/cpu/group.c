@@ -23,8 +23,7 @@ static int steps_of(const struct each *e, int part)
     return 0;
 }
 
-/* What the operations would share out among threads they do here alone: those are busy with other
- * parts. */
+/* Does one part's operations on this thread alone: the other threads are busy with other parts. */
 static void each_piece(const void *work, int64_t piece)
 {
     struct each *const e = *(struct each *const *)work;
@@ -33,7 +32,7 @@ static void each_piece(const void *work, int64_t piece)
     e->failed[part] = steps_of(e, part);
 }
 
-/* Whether a part is work for one thread, while others have their own. */
+/* Returns whether a part is so small that one thread should do all of it. */
 static int is_thin(const struct op_call *call, int parts)
 {
     enum { TOKENS = 32, KEYS = 512 };

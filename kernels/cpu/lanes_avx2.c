@@ -15,7 +15,7 @@ static inline eight eight_all(float x)
     return _mm256_set1_ps(x);
 }
 
-/* from: of 32 bytes' alignment */
+/* from: 32-byte aligned */
 static inline eight eight_load(const float *from)
 {
     return _mm256_load_ps(from);

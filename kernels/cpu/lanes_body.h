@@ -5,15 +5,17 @@
  *
  *     eight                                a vector of 8 f32
  *     eight_zero(), eight_all(float)       all 0; all alike
- *     eight_load(const float *)            from 32 bytes' alignment
- *     eight_store(float *, eight)          to any
+ *     eight_load(const float *)            from 32-byte aligned memory
+ *     eight_store(float *, eight)          to memory of any alignment
  *     eight_widen(const bf16 *)            8 bf16
  *     eight_add(a, b), eight_fma(a, b, c)  a + b; a * b + c, rounded once
  *     eight_sum(eight)                     float: ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
- * A few rows of x are widened to f32 once, a chunk of k at a time, and meet every column of the
- * piece; accumulators rest in memory between chunks.  Heads that are too wide go to the plain version.
+ * A few rows of x are widened to f32 once, a chunk of k at a time, and multiplied with every column of
+ * the piece; between chunks the accumulators are kept in memory.  Heads that are too wide go to the
+ * plain version.
  */
+#include "kernels/base/integer.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/finish.h"
@@ -27,18 +29,13 @@ enum {
     HEAD_MOST = 512,     /* head_dim whose accumulators fit on the stack */
 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void widen_all(const bf16 *x, int64_t n, float *to)
 {
     for (int64_t i = 0; i < n; i++)
         to[i] = bf16_to_f32(x[i]);
 }
 
-/* By elements: a memcpy would keep the accumulators out of registers. */
+/* Copies by elements: with memcpy the compiler would keep the accumulators in memory. */
 static inline __attribute__((always_inline)) void move(eight (*to)[4], eight (*from)[4],
                                                        const int rows)
 {
@@ -49,8 +46,8 @@ static inline __attribute__((always_inline)) void move(eight (*to)[4], eight (*f
 
 /* ---- DOT8 ---- */
 
-/* Accumulators 4 * half .. 4 * half + 3 of some rows and one column, over n (a multiple of 64)
- * elements.  `rows` is a constant at every call. */
+/* Adds n (a multiple of 64) elements to accumulators 4 * half .. 4 * half + 3 of some rows and one
+ * column.  `rows` is a constant at every call. */
 static inline __attribute__((always_inline)) void dot8_half(float (*x)[DOT_CHUNK], const int rows,
                                                             const bf16 *w, int64_t n, int half,
                                                             eight (*acc)[4])
@@ -64,8 +61,8 @@ static inline __attribute__((always_inline)) void dot8_half(float (*x)[DOT_CHUNK
         }
 }
 
-/* One chunk of one column: kept[half][r] from the chunks before, zero in the first.  In the last
- * one the 8 accumulators of every row are reduced to sum[r]. */
+/* Adds one chunk of one column to kept[half][r], which is zero before the first chunk.  After the last
+ * chunk, reduces the 8 accumulators of every row to sum[r]. */
 static inline __attribute__((always_inline)) void dot8_column(float (*x)[DOT_CHUNK], const int rows,
                                                               const bf16 *w, int64_t n, int last,
                                                               eight (*kept)[DOT_ROWS][4],
@@ -122,7 +119,7 @@ static float dot8_end(float sum, const bf16 *x, const bf16 *w, int64_t K)
     return sum;
 }
 
-/* sum[r][c] of up to DOT_ROWS rows and DOT_COLUMNS columns, which are `step` elements apart. */
+/* Computes sum[r][c] for up to DOT_ROWS rows and DOT_COLUMNS columns, which are `step` elements apart. */
 static void dot8_tile(const bf16 *const *x, int rows, const bf16 *w, int64_t step, int64_t columns,
                       int64_t K, float (*sum)[DOT_COLUMNS])
 {
@@ -133,7 +130,7 @@ static void dot8_tile(const bf16 *const *x, int rows, const bf16 *w, int64_t ste
 
     memset(kept, 0, (size_t)(in64 > DOT_CHUNK ? columns : 1) * sizeof(kept[0]));
     do {
-        const int64_t n = least(in64 - k, DOT_CHUNK);
+        const int64_t n = min_i64(in64 - k, DOT_CHUNK);
 
         for (int r = 0; r < rows; r++)
             widen_all(x[r] + k, n, wide[r]);
@@ -172,14 +169,14 @@ static void dot8_piece(const void *work, int64_t piece)
     const int64_t group = piece / d->chunks / d->columns;
     const int64_t column = piece / d->chunks % d->columns * DOT_COLUMNS;
     const int64_t first = piece % d->chunks * DOT_PIECE_ROWS;
-    const int64_t end = least(first + DOT_PIECE_ROWS, d->rows);
-    const int64_t columns = least(d->N - column, DOT_COLUMNS), base = group * d->rows;
+    const int64_t end = min_i64(first + DOT_PIECE_ROWS, d->rows);
+    const int64_t columns = min_i64(d->N - column, DOT_COLUMNS), base = group * d->rows;
     const bf16 *w = (const bf16 *)d->w.data + group * d->w.stride[0] + column * d->w.stride[1];
     float sum[DOT_ROWS][DOT_COLUMNS];
     const bf16 *x[DOT_ROWS];
 
     for (int64_t r = first; r < end; r += DOT_ROWS) {
-        const int rows = (int)least(end - r, DOT_ROWS);
+        const int rows = (int)min_i64(end - r, DOT_ROWS);
 
         for (int i = 0; i < rows; i++)
             x[i] = cpu_row(d->call->in[0], base + r + i);
@@ -217,7 +214,7 @@ int cpu_qk_lanes(const struct op_call *call, const struct product_rule *rule)
 
 /* ---- FOUR ---- */
 
-/* Chains 0..3 of some rows and the 8 columns at v, over n elements of k, the first of which has
+/* Adds n elements of k to chains 0..3 of some rows and the 8 columns at v.  The first element has
  * k % 4 = 0; those from `whole` on go to chain 0. */
 static inline __attribute__((always_inline)) void four_columns(float (*p)[DOT_CHUNK],
                                                                const int rows, const bf16 *v,
@@ -266,7 +263,7 @@ static void four_tile(const bf16 *const *p, int rows, const bf16 *v, int64_t ste
 
     memset(kept, 0, (size_t)columns / 8 * sizeof(kept[0]));
     for (int64_t k = 0; k < K; k += DOT_CHUNK) {
-        const int64_t n = least(K - k, DOT_CHUNK), whole = least((K & ~(int64_t)3) - k, n);
+        const int64_t n = min_i64(K - k, DOT_CHUNK), whole = min_i64((K & ~(int64_t)3) - k, n);
 
         for (int r = 0; r < rows; r++)
             widen_all(p[r] + k, n, wide[r]);
@@ -288,13 +285,13 @@ static void four_piece(const void *work, int64_t piece)
     const struct tensor *p = d->call->in[0], *out = d->call->out;
     const int64_t group = piece / d->chunks, tokens = p->shape[1];
     const int64_t first = piece % d->chunks * DOT_PIECE_ROWS;
-    const int64_t end = least(first + DOT_PIECE_ROWS, d->rows), shared = d->rows / tokens;
+    const int64_t end = min_i64(first + DOT_PIECE_ROWS, d->rows), shared = d->rows / tokens;
     const bf16 *v = (const bf16 *)d->w.data + group * d->w.stride[0];
     float sum[DOT_ROWS][HEAD_MOST];
     const bf16 *x[DOT_ROWS];
 
     for (int64_t r = first; r < end; r += DOT_ROWS) {
-        const int rows = (int)least(end - r, DOT_ROWS);
+        const int rows = (int)min_i64(end - r, DOT_ROWS);
 
         for (int i = 0; i < rows; i++)
             x[i] = cpu_row(p, group * d->rows + r + i);

@@ -9,16 +9,17 @@
 
 enum { LINE = MEMORY_ALIGNMENT, HUGE_PAGE = 2 << 20 };
 
-/* A sanitizer shall see every weight and every area by itself, and their content be no zeros. */
+/* For AddressSanitizer every weight and every area is an allocation of its own, and is filled with
+ * something other than zeros. */
 #ifdef __SANITIZE_ADDRESS__
 enum { SLAB = LINE, KEPT_MOST = 0, FILLED = 1 };
 #else
 enum { SLAB = 128 << 20, KEPT_MOST = 128 << 20 /* bytes */, FILLED = 0 };
 #endif
 
-/* What stands before the memory of a run. */
+/* The head of an area: it lies before the memory that a run was given. */
 struct area {
-    _Alignas(LINE) struct area *next; /* of those kept, the last given first */
+    _Alignas(LINE) struct area *next; /* in the list of kept areas, the last one given back first */
     size_t bytes;                     /* with this head */
 };
 
@@ -36,13 +37,13 @@ struct memory {
     struct slab *slabs;
 };
 
-/* 0 when that is more than there can be. */
+/* Rounds up to a multiple of `unit`; returns 0 on overflow. */
 static size_t rounded(size_t bytes, size_t unit)
 {
     return bytes > SIZE_MAX - unit ? 0 : (bytes + unit - 1) / unit * unit;
 }
 
-/* Large ones on 2 MB pages. */
+/* Allocates memory; a large area gets 2 MB pages. */
 static void *pages_take(size_t bytes)
 {
     const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : LINE;
@@ -59,7 +60,7 @@ static void *pages_take(size_t bytes)
 
 /* ---- runs ---- */
 
-/* Whether an area is worth its memory to one who asks for so much. */
+/* Returns whether a kept area is large enough for so many bytes, and not much too large. */
 static int area_fits(const struct area *a, size_t bytes)
 {
     return a->bytes >= bytes && a->bytes / 2 <= bytes;
@@ -89,7 +90,7 @@ static void areas_free(struct area *a)
     }
 }
 
-/* Takes what exceeds `most` bytes out of those kept, the oldest first: a list. */
+/* Removes the oldest kept areas until at most `most` bytes are kept; returns them as a list. */
 static struct area *kept_cut(struct memory *m, size_t most)
 {
     struct area **at = &m->kept, *cut;

@@ -1,8 +1,9 @@
-/* memory.h - the CPU backend's memory, all of it aligned alike and of any content.
+/* memory.h - the CPU backend's memory: aligned to MEMORY_ALIGNMENT, not zeroed.
  *
- * Weights lie side by side in slabs of 2 MB pages, of which nothing is lost at the end of each.
- * What a run takes is given back when it ends; a large area is then kept for the next run, since
- * new pages cost more than what is computed in them.  Any thread may call. */
+ * Weights are packed side by side into large slabs of 2 MB pages, so that small weights do not waste
+ * pages.  The memory of a run is given back when the run ends.  Large areas are then kept for the next
+ * run: getting new pages from the kernel can take longer than the run's computation.  Any thread may
+ * call. */
 #ifndef SAMEBIT_CPU_MEMORY_H
 #define SAMEBIT_CPU_MEMORY_H
 
@@ -12,9 +13,9 @@ enum { MEMORY_ALIGNMENT = 64 }; /* bytes: a cache line */
 
 struct memory; /* opaque */
 
-/* NULL: there is none left. */
+/* NULL when there is no memory left. */
 struct memory *memory_open(void);
-/* Frees what is kept; everything taken has been given back. */
+/* Frees the areas that are kept.  All memory must have been given back. */
 void memory_close(struct memory *m);
 
 /* NULL when there is none left.  ptr may be NULL. */

@@ -4,7 +4,7 @@
 
 #include <arm_neon.h>
 
-/* Rows of four words become columns: word i of a[j] goes to to[i * step + j]. */
+/* Transposes four rows of four words: word i of a[j] goes to to[i * step + j]. */
 static inline void neon_store_turned(const uint32x4_t *a, uint32_t *to, int64_t step)
 {
     const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(a[0], a[1]));

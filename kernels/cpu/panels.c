@@ -1,12 +1,8 @@
 /* panels.c - packed weights; see panels.h. */
+#include "kernels/base/integer.h"
 #include "kernels/cpu/panels.h"
 
 #include <string.h>
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 static int64_t weight_pairs(int64_t K)
 {
@@ -31,7 +27,7 @@ static void pack_piece(const void *work, int64_t piece)
     const int64_t N = p->plain->shape[0], K = p->plain->shape[1], first = piece * PANEL_COLUMNS;
 
     p->cpu->panels->pack_rows((const bf16 *)p->plain->data + first * K, K,
-                              least(N - first, PANEL_COLUMNS), K,
+                              min_i64(N - first, PANEL_COLUMNS), K,
                               p->packed + first * weight_pairs(K));
 }
 

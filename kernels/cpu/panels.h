@@ -16,22 +16,22 @@ struct panel_tile {
     bf16 *y[PANEL_ROWS];
     const bf16 *add[PANEL_ROWS]; /* not NULL: y[r][c] = bf(what it would be + add[r][c]) */
     int rows;                    /* 1..PANEL_ROWS */
-    int half;                    /* only the 32 columns from `panel` on: where panels.halves is 2 */
+    int half;                    /* 1: only the 32 columns from `panel` on (panels.halves is 2) */
     const uint32_t *panel;
     int64_t K, block;
     const bf16 *bias; /* of the first column; may be NULL */
     int64_t columns;  /* 1..PANEL_COLUMNS */
-    /* Memory that is wanted soon, asked for on the way: the line at ahead[i] + p * stride[i] with
-     * pair p.  Need not be the program's own. */
+    /* Memory to prefetch while computing: with pair p the cache line at ahead[i] + p * stride[i].  It
+     * need not be mapped. */
     const char *ahead[2];
     int64_t stride[2];
-    /* What will be read after the panel, if it is one row: its first lines are asked for. */
+    /* With one row: what will be read after this panel, whose first cache lines are prefetched. */
     const char *next;
 };
 
 /* What an instruction set provides. */
 struct panels {
-    int halves; /* into how many parts of equal columns a tile can be cut: 1 or 2 */
+    int halves; /* 2: a tile can also be computed in two halves of 32 columns; 1: it cannot */
     /* One block of K elements of k: sum[r][c] (+)= the chain of row r and column c.
      * x[r]: row r from the block's first k, rows 1..PANEL_ROWS; panel: from the block's first
      * pair; first: sum is set instead of added to. */
@@ -51,25 +51,26 @@ extern const struct panels panels_avx512_bf16, panels_avx2, panels_neon;
 
 /* A linear's weight [N, K] as panels, one after the other. */
 size_t panels_weight_bytes(const struct tensor *plain);
-/* Rows [first, first + count) of it, which begin a panel and fill their last one or end the weight,
- * on all threads. */
+/* Packs rows [first, first + count) of a weight, on all threads.  `first` begins a panel; the last row
+ * ends a panel or the weight. */
 void panels_pack_weight(const struct cpu *cpu, const struct tensor *plain, int64_t first,
                         int64_t count, uint32_t *packed);
-/* The K elements of row n, out of the panels. */
+/* Reads the K elements of row n from the panels. */
 void panels_read_row(const uint32_t *packed, int64_t K, int64_t n, bf16 *row);
 
 product_fn cpu_linear_panels, cpu_qk_panels, cpu_pv_panels;
 
-/* What becomes of the sums of linears. */
+/* What is done with the sums of linears. */
 enum product_end {
     PRODUCT_STORE, /* each its own output */
     PRODUCT_ADD,   /* of one linear: `end` is the add of its output and something else */
     PRODUCT_GATED, /* of two: end is the mul of silu(the first one's output) and the second's */
 };
 
-/* Linears of one input, call[l * parts + k] linear l of part k, in one pass over their weights.
- * end: [parts] calls, whose outputs are written instead; no other may overlap what is read.
- * -1: not all are PAIRS against panels of this backend; nothing was done. */
+/* Computes linears that have the same input, reading their weights once: call[l * parts + k] is linear
+ * l of part k.  end: [parts] operations whose outputs are written instead of those of the linears (see
+ * enum product_end).  An output may not overlap an input.  Returns -1, having done nothing, if not all
+ * of them are PAIRS against panels of this backend. */
 int panels_linears(const struct op_call *call, int linears, int parts, enum product_end how,
                    const struct op_call *end);
 

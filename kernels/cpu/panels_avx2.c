@@ -34,7 +34,7 @@ static inline void step(__m256 (*acc)[2], const int32_t *x, const int rows, cons
     }
 }
 
-/* One block's chains of 16 columns, into chain[r][0..16). */
+/* Computes one block's chains of 16 columns into chain[r][0..16). */
 static inline __attribute__((always_inline)) void chains_of(const bf16 *const *x, const int rows,
                                                             const uint32_t *panel, int64_t K,
                                                             float (*chain)[PANEL_COLUMNS])
@@ -59,7 +59,8 @@ static inline __attribute__((always_inline)) void chains_of(const bf16 *const *x
             _mm256_storeu_ps(&chain[r][LANES * v], acc[r][v]);
 }
 
-/* Not inlined, so that nothing in it can be moved out of the flushing mode, nor anything in. */
+/* Runs with denormals flushed.  Not inlined, so that the compiler cannot move code into or out of the
+ * part where the mode is on. */
 static __attribute__((noinline)) void chains(const bf16 *const *x, int rows, const uint32_t *panel,
                                              int64_t K, float (*chain)[PANEL_COLUMNS])
 {

@@ -10,7 +10,7 @@ enum { VECTORS = PANEL_COLUMNS / 16, AHEAD = 48 /* pairs to prefetch ahead */ };
 #define UNROLL _Pragma("GCC unroll 6")
 #define INLINE AVX512_INLINE
 
-/* The pair of x at p. */
+/* Returns the pair of x at p, in every lane. */
 INLINE __m512bh pair_of(const bf16 *x, int64_t p)
 {
     int32_t pair;
@@ -19,8 +19,8 @@ INLINE __m512bh pair_of(const bf16 *x, int64_t p)
     return (__m512bh)_mm512_set1_epi32(pair);
 }
 
-/* One pair of every row: the pairs are loaded one by one, since 24 sums and 4 columns leave four
- * registers.  last: the pair is x's single last element. */
+/* Adds one pair to the sums of every row.  Pairs of x are loaded one by one, since 24 sums and 4
+ * columns leave only four registers.  last: the pair is the single last element of an odd K. */
 INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, const int vectors,
                  int64_t p, int last, const uint32_t *panel)
 {
@@ -36,10 +36,10 @@ INLINE void step(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows, c
     }
 }
 
-/* The chains of the elements [k, k + K) of a tile; t: what it asks for early, NULL: nothing.  One
- * row, which waits for memory, asks for more of its own panel instead, and then of the next: into
- * the second cache, where more requests may be under way than into the first, and for two of a
- * pair's four lines, since the core asks for those that follow by itself.  Measured. */
+/* Computes the chains of elements [k, k + K) of a tile.  t (may be NULL) says what to prefetch.  With
+ * one row, where memory is the bound, it prefetches its own panel and then the next instead: into the
+ * second-level cache, which takes more requests at a time than the first, and two of the four lines
+ * of a pair, since the hardware prefetches the neighbouring ones.  These choices were measured. */
 INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int rows,
                       const int vectors, const uint32_t *panel, int64_t K,
                       const struct panel_tile *t, int64_t k)
@@ -88,7 +88,7 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
     }
 }
 
-/* Calls with the rows as a constant, by which sums are counted out into registers. */
+/* Calls with `rows` as a constant, so that the compiler can keep the sums in registers. */
 #define WITH_ROWS(rows, call)                                                                      \
     switch (rows) {                                                                                \
     case 1:                                                                                        \
@@ -118,7 +118,7 @@ static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t
     WITH_ROWS(rows, BLOCK_OF)
 }
 
-/* Vector v of a row's sums, as what is stored. */
+/* Rounds and stores vector v of a row's sums. */
 INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
 {
     const __mmask16 there = avx512_first(t->columns - 16 * v);

@@ -15,7 +15,7 @@ static void panels_finish(const float *sum, const bf16 *bias, bf16 *y, int64_t c
     finish_sums(sum, bias, y, columns);
 }
 
-/* A tile by blocks, for those who keep no sums in registers. */
+/* Computes a tile block by block, for instruction sets with too few registers for all of its sums. */
 static inline void panels_tile(const struct panels *by, const struct panel_tile *t)
 {
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
@@ -53,7 +53,7 @@ static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t co
     }
 }
 
-/* Pairs [first, ceil(K/2)) of columns that lie one after the other, one by one. */
+/* Packs pairs [first, ceil(K/2)) of columns that lie one after the other, one by one. */
 static void pack_rows_from(const bf16 *w, int64_t step, int64_t columns, int64_t first, int64_t K,
                            uint32_t *panel)
 {
@@ -70,7 +70,7 @@ static void pack_rows_from(const bf16 *w, int64_t step, int64_t columns, int64_t
     }
 }
 
-/* A cache line of every column at a time. */
+/* Packs one cache line of every column at a time. */
 static void panels_pack_rows(const bf16 *w, int64_t step, int64_t columns, int64_t K,
                              uint32_t *panel)
 {

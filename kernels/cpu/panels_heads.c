@@ -1,4 +1,5 @@
 /* panels_heads.c - matmul_qk and matmul_pv against panels of keys and values; see panels.h. */
+#include "kernels/base/integer.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/products.h"
 
@@ -8,12 +9,7 @@ enum {
     PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Panels x chunks of rows: the pieces of a product. */
+/* How a product is cut into pieces: each is one panel of columns and one chunk of rows. */
 struct grid {
     const struct op_call *call;
     const struct panels *panels;
@@ -57,7 +53,7 @@ static struct heads heads_of(const struct op_call *call, const struct product_ru
     return h;
 }
 
-/* What a piece is: key head, first column, rows [first, end) of that head's. */
+/* One piece: a key-value head, the first column of the panel, and rows [first, end) of that head. */
 struct heads_piece {
     int64_t head, column, first, end;
 };
@@ -70,7 +66,7 @@ static struct heads_piece heads_piece_of(const struct heads *h, int64_t piece)
     return (struct heads_piece){.head = piece / g->chunks / g->columns,
                                 .column = piece / g->chunks % g->columns * PANEL_COLUMNS,
                                 .first = first,
-                                .end = least(first + g->chunk, g->rows)};
+                                .end = min_i64(first + g->chunk, g->rows)};
 }
 
 static void matmul_qk_piece(const void *work, int64_t piece)
@@ -79,14 +75,14 @@ static void matmul_qk_piece(const void *work, int64_t piece)
     const struct grid *g = &h->grid;
     const struct heads_piece at = heads_piece_of(h, piece);
     const struct tensor *q = g->call->in[0], *k = g->call->in[1], *out = g->call->out;
-    const int64_t columns = least(g->N - at.column, PANEL_COLUMNS);
+    const int64_t columns = min_i64(g->N - at.column, PANEL_COLUMNS);
     _Alignas(64) uint32_t panel[PANEL_HEAD_MOST / 2 * PANEL_COLUMNS];
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
 
     g->panels->pack_rows((const bf16 *)k->data + at.head * k->stride[0] + at.column * k->stride[1],
                          k->stride[1], columns, g->K, panel);
     for (int64_t r = at.first; r < at.end; r += PANEL_ROWS) {
-        const int count = (int)least(at.end - r, PANEL_ROWS);
+        const int count = (int)min_i64(at.end - r, PANEL_ROWS);
         const bf16 *x[PANEL_ROWS];
 
         for (int i = 0; i < count; i++)
@@ -110,7 +106,7 @@ int cpu_qk_panels(const struct op_call *call, const struct product_rule *rule)
     return 0;
 }
 
-/* Keys [l, l + count) of the piece's rows, added to its sums. */
+/* Adds keys [l, l + count) to the sums of the piece's rows. */
 static void matmul_pv_block(const struct heads *h, const struct heads_piece *at, int64_t l,
                             int64_t count, uint32_t *panel, float (*sum)[PANEL_COLUMNS])
 {
@@ -119,9 +115,9 @@ static void matmul_pv_block(const struct heads *h, const struct heads_piece *at,
 
     g->panels->pack_columns((const bf16 *)v->data + at->head * v->stride[0] + l * v->stride[1] +
                                 at->column,
-                            v->stride[1], least(g->N - at->column, PANEL_COLUMNS), count, panel);
+                            v->stride[1], min_i64(g->N - at->column, PANEL_COLUMNS), count, panel);
     for (int64_t r = at->first; r < at->end; r += PANEL_ROWS) {
-        const int rows = (int)least(at->end - r, PANEL_ROWS);
+        const int rows = (int)min_i64(at->end - r, PANEL_ROWS);
         const bf16 *x[PANEL_ROWS];
 
         for (int i = 0; i < rows; i++)
@@ -139,13 +135,13 @@ static void matmul_pv_piece(const void *work, int64_t piece)
     _Alignas(64) float sum[PANEL_CHUNK][PANEL_COLUMNS];
 
     for (int64_t l = 0; l < g->K; l += g->block)
-        matmul_pv_block(h, &at, l, least(g->K - l, g->block), panel, sum);
+        matmul_pv_block(h, &at, l, min_i64(g->K - l, g->block), panel, sum);
     for (int64_t r = at.first; r < at.end; r++) {
         const int64_t head = at.head * h->shared + r / h->tokens;
 
         g->panels->finish(sum[r - at.first], NULL,
                           cpu_row(g->call->out, r % h->tokens) + head * g->N + at.column,
-                          least(g->N - at.column, PANEL_COLUMNS));
+                          min_i64(g->N - at.column, PANEL_COLUMNS));
     }
 }
 

@@ -1,5 +1,6 @@
-/* panels_linear.c - linears against packed weights: one or several of one input, for one call of
- * the model or several, and what becomes of their sums.  See panels.h. */
+/* panels_linear.c - linears with packed weights: one, or several with the same input; for one call of
+ * the model or several; and the operations that follow them.  See panels.h. */
+#include "kernels/base/integer.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/products.h"
 #include "kernels/products.h"
@@ -7,36 +8,32 @@
 enum {
     CHUNK_TILES = 32, /* of rows: taken at once at most */
     CHUNK_ROWS = CHUNK_TILES * PANEL_ROWS,
-    FEW_ROWS = 32, /* up to so many, work is divided by columns: each weight is read once */
+    FEW_ROWS = 32, /* up to so many, threads share the columns only: each weight is read once */
     LINE = 64,     /* bytes of a cache line */
 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Linears of one input: their panels one after the other (of PRODUCT_GATED those of both at once),
- * against the rows of all parts, one after the other.  A unit is a half of a panel, or some of the
- * rows of a whole one. */
+/* Linears with the same input, as one piece of work: all their panels, times all rows of all parts.
+ * Panels are numbered through all linears (those of PRODUCT_GATED are computed in twos, one of each
+ * linear), rows through all parts.  Threads share it out in units: with few rows a unit is half a
+ * panel for all rows, else a whole panel for some of the rows. */
 struct linears {
     const struct op_call *call, *end; /* as panels_linears has them */
     enum product_end how;
     int linears, parts;
     const struct panels *panels;
     int64_t K, rows;
-    int64_t row_end[GROUP_PARTS];    /* of each part's rows */
-    int64_t block[GROUP_PARTS];      /* of k: calls of one row have another than longer ones */
-    int64_t panel_end[GROUP_STEPS];  /* of each linear's panels */
-    int64_t all_panels;              /* that are divided among the threads */
-    int64_t units, unit_rows, grain; /* units of a panel; rows of a unit, 0: it is a half */
-    struct pool_soon soon;           /* what is read after this */
+    int64_t row_end[GROUP_PARTS];    /* one past the last row of each part */
+    int64_t block[GROUP_PARTS];      /* elements of k in a chain; depends on the part's rows */
+    int64_t panel_end[GROUP_STEPS];  /* one past the last panel of each linear */
+    int64_t all_panels;              /* that the threads share */
+    int64_t units, unit_rows, grain; /* units of a panel; rows of a unit, 0: half a panel */
+    struct pool_soon soon;           /* what will be read after this */
 };
 
-/* Where the outputs of a strip go. */
+/* Where a strip's outputs are written. */
 enum target { TO_OUT, TO_SUM, TO_BUFFER };
 
-/* Rows [first, end) against a panel, or half of it, of one linear. */
+/* What a thread computes at a time: rows [first, end) times a panel, or half a panel, of one linear. */
 struct strip {
     const struct op_call *call; /* of the linear, [parts] */
     int64_t first, end;
@@ -57,7 +54,7 @@ static const char *panel_of(const struct linears *p, int linear, int64_t panel)
 
 /* ---- tiles ---- */
 
-/* Rows of the next tile, at most, from part `at` on. */
+/* Returns the number of rows of the next tile; moves *at on to the part that row `first` is in. */
 static int64_t tile_rows(const struct linears *p, int *at, int64_t first, int64_t end)
 {
     int64_t rows = 0;
@@ -65,8 +62,8 @@ static int64_t tile_rows(const struct linears *p, int *at, int64_t first, int64_
     while (first >= p->row_end[*at])
         ++*at;
     for (int k = *at; k < p->parts && p->block[k] == p->block[*at]; k++)
-        rows = least(end, p->row_end[k]) - first;
-    /* As even as may be: the last of many tiles is not left with one row. */
+        rows = min_i64(end, p->row_end[k]) - first;
+    /* Tiles of nearly equal size, so that the last one is not left with a single row. */
     return cpu_pieces(rows, cpu_pieces(rows, PANEL_ROWS));
 }
 
@@ -81,12 +78,12 @@ static void row_bind(const struct linears *p, const struct strip *s, struct pane
     if (s->to == TO_BUFFER)
         return;
     t->y[i] = cpu_row(end ? end->out : call->out, row) + s->column;
-    /* Its lines are the core's own by the time that the sums are there. */
+    /* So that the output's lines are in the cache when the sums are stored. */
     __builtin_prefetch(t->y[i], 1);
     __builtin_prefetch(t->y[i] + PANEL_COLUMNS / 2, 1);
 }
 
-/* Rows first .. first + t->rows, wherever they lie. */
+/* Points the tile at rows first .. first + t->rows - 1, whichever parts they belong to. */
 static void tile_bind(const struct linears *p, const struct strip *s, struct panel_tile *t, int at,
                       int64_t first)
 {
@@ -113,8 +110,8 @@ static void strip_run(const struct linears *p, const struct strip *s, const char
         .next = s->next,
     };
 
-    /* All tiles of the strip together ask for all of the next panel; each for the rows of the next
-     * tile as well, or where tiles are few for twice as much of the panel. */
+    /* The tiles of a strip together prefetch the whole next panel.  Each also prefetches the rows of
+     * the next tile or, if there are few tiles, twice as much of the panel. */
     t.stride[0] = cpu_pieces((int64_t)(PANEL_COLUMNS * sizeof(uint32_t)),
                              cpu_pieces(s->end - s->first, PANEL_ROWS));
     few = t.stride[0] > LINE;
@@ -132,8 +129,8 @@ static void strip_run(const struct linears *p, const struct strip *s, const char
 
 /* ---- ranges of units, which lie in one panel ---- */
 
-/* Where a thread goes on after the last of the panels that were its own at first: where it will
- * begin with what is read next.  NULL: it is another panel, or not known. */
+/* If `panel` is the last of this thread's share, returns where the thread will begin to read in the
+ * work that follows (`soon`).  NULL: it is not the last one, or what follows is not known. */
 static const char *panel_after_all(const struct linears *p, int64_t panel)
 {
     const int64_t threads = p->call->backend->threads, member = panel * threads / p->all_panels;
@@ -143,7 +140,7 @@ static const char *panel_after_all(const struct linears *p, int64_t panel)
     return (const char *)p->soon.at[0] + (size_t)(p->soon.units * member / threads) * p->soon.unit;
 }
 
-/* A strip of the linear's panel: what units [first, end) of it are. */
+/* Returns the strip that is units [first, end) of a linear's panel. */
 static struct strip strip_of(const struct linears *p, int linear, int64_t panel, int64_t first,
                              int64_t end)
 {
@@ -151,17 +148,18 @@ static struct strip strip_of(const struct linears *p, int linear, int64_t panel,
     struct strip s = {.call = call, .end = p->rows, .column = panel * PANEL_COLUMNS};
 
     if (p->unit_rows) {
-        s.first = least(first * p->unit_rows, p->rows);
-        s.end = least(end * p->unit_rows, p->rows);
+        s.first = min_i64(first * p->unit_rows, p->rows);
+        s.end = min_i64(end * p->unit_rows, p->rows);
     } else if (end - first < p->units) {
         s.half = 1;
         s.column += first * PANEL_COLUMNS / 2;
     }
-    s.columns = least(call->weight->plain.shape[0] - s.column, PANEL_COLUMNS >> s.half);
+    s.columns = min_i64(call->weight->plain.shape[0] - s.column, PANEL_COLUMNS >> s.half);
     return s;
 }
 
-/* The last units of a panel may have no rows, the second half of one no columns. */
+/* Returns whether a strip has nothing to compute: the last units of a panel may have no rows, the
+ * second half of the last panel no columns. */
 static int strip_is_empty(const struct strip *s)
 {
     return s->columns <= 0 || s->first >= s->end;
@@ -197,7 +195,7 @@ static void store_range(const struct linears *p, int64_t panel, int64_t first, i
     strip_run(p, &s, strip_panel(p, linear, panel, &s));
 }
 
-/* silu(gate) * up of the strip's rows, as the two operations round it. */
+/* Writes silu(gate) * up for the strip's rows, with the roundings of silu and mul. */
 static void gated_finish(const struct linears *p, const struct strip *s,
                          bf16 (*gate)[PANEL_COLUMNS], bf16 (*up)[PANEL_COLUMNS])
 {
@@ -222,7 +220,7 @@ static void gated_range(const struct linears *p, int64_t panel, int64_t first, i
     struct strip s;
 
     for (int l = 0; l < 2; l++) {
-        const int64_t after = least(panel + l, p->panel_end[0] - 1);
+        const int64_t after = min_i64(panel + l, p->panel_end[0] - 1);
 
         s = strip_of(p, l, panel, first, end);
         if (strip_is_empty(&s))
@@ -250,7 +248,7 @@ static void product_range(const void *work, int64_t first, int64_t end)
 
 /* ---- all of it ---- */
 
-/* Rows and rules of the parts; 0: not all are PAIRS against panels. */
+/* Sets row_end and block; returns 0 if not all parts are PAIRS against panels. */
 static int rows_join(struct linears *p)
 {
     for (int i = 0; i < p->linears * p->parts; i++) {
@@ -267,7 +265,7 @@ static int rows_join(struct linears *p)
     return 1;
 }
 
-/* How the work is divided; returns the number of units. */
+/* Decides how the work is divided; returns the number of units. */
 static int64_t units_of(struct linears *p)
 {
     const int64_t tiles = cpu_pieces(p->rows, PANEL_ROWS), chunks = cpu_pieces(tiles, CHUNK_TILES);
@@ -286,7 +284,7 @@ static int64_t units_of(struct linears *p)
     return panels * p->units;
 }
 
-/* What is read after this, panel by panel. */
+/* Returns the weights that will be read after this one, for pool_run_ranges. */
 static struct pool_soon soon_of(const struct op_call *call)
 {
     const struct weight *w = call->soon[0], *beside = call->soon[1];

@@ -43,7 +43,7 @@ INLINE float32x4_t odd_of(uint32x4_t pairs)
     return vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000u)));
 }
 
-/* Pair p of x; where K ends first, its single last element. */
+/* Returns pair p of x, or the single last element of an odd K. */
 INLINE uint32_t pair_of(const bf16 *x, int64_t p, int64_t K)
 {
     uint32_t pair;
@@ -71,7 +71,7 @@ static inline void flush_end(uint64_t mode)
     __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory");
 }
 
-/* Whether a result has become zero since it began. */
+/* Returns whether a result has been flushed to zero since flushing was switched on. */
 static inline int flush_happened(void)
 {
     enum { UFC = 1 << 3 };
@@ -83,7 +83,7 @@ static inline int flush_happened(void)
 
 /* ---- chains ---- */
 
-/* One pair: those of the rows are in a lane of even and odd. */
+/* Adds one pair; those of the rows are in a lane of `even` and `odd`. */
 INLINE void step(float32x4_t (*acc)[VECTORS], const float32x4_t *odd, const float32x4_t *even,
                  const int lane, const int rows, const int vectors, const uint32_t *panel)
 {
@@ -99,8 +99,8 @@ INLINE void step(float32x4_t (*acc)[VECTORS], const float32x4_t *odd, const floa
     }
 }
 
-/* One block's chains of some columns, into chain[r][0..4 * vectors).  rows and vectors are constants
- * at every call. */
+/* Computes one block's chains of some columns into chain[r][0..4 * vectors).  rows and vectors are
+ * constants at every call. */
 INLINE void chains_of(const bf16 *const *x, const int rows, const int vectors,
                       const uint32_t *panel, int64_t K, float (*chain)[PANEL_COLUMNS])
 {
@@ -137,7 +137,8 @@ INLINE void chains_of(const bf16 *const *x, const int rows, const int vectors,
 /* How many vectors of columns are summed at a time, by rows. */
 static const int vectors_of[PANEL_ROWS + 1] = {0, 16, 8, 4, 4, 2, 2};
 
-/* Not inlined, so that nothing in it can be moved out of the flushing mode, nor anything in. */
+/* Runs with denormals flushed.  Not inlined, so that the compiler cannot move code into or out of the
+ * part where the mode is on. */
 static __attribute__((noinline)) void chains(const bf16 *const *x, int rows, const uint32_t *panel,
                                              int64_t K, float (*chain)[PANEL_COLUMNS])
 {

@@ -1,9 +1,9 @@
 /* pool.c - see pool.h.
  *
- * A worker enters work by counting itself in `inside` and then looking whether the work is `open`;
- * the caller closes it and then waits until nobody is inside.  Both sides use sequentially
- * consistent operations, so that either the caller sees the worker or the worker sees the work
- * closed.  A worker that comes late thus never reads fields that are being rewritten. */
+ * A worker joins the work by first counting itself in `inside`, then looking whether the work is still
+ * `open`.  The caller first closes the work, then waits until `inside` is 0.  These operations are
+ * sequentially consistent: either the caller sees the worker, or the worker sees that the work is
+ * closed.  So a late worker never reads fields that are being rewritten. */
 #include "kernels/cpu/pool.h"
 
 #include <linux/futex.h>
@@ -15,13 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* How long an idle worker looks for work before it sleeps: some tens of microseconds, longer than
- * the gap between two operations of a model.  The caller waits longer for the others to end: but
- * once it sleeps, whoever has been taken off a core can have this one. */
+/* How often an idle worker looks for work before it sleeps: some tens of microseconds, longer than
+ * the gap between two operations of a model.  The caller spins longer while others finish; then it
+ * sleeps too, so that a worker that lost its core to another process can run on this one. */
 enum { POOL_SPINS = 2000, POOL_END_SPINS = 4000 };
 
-/* What a thread asks for early at most: a part of its cache, since the last work's inputs are to
- * stay there; and how much of it between two looks for work. */
+/* How much a thread prefetches at most (part of its cache: the inputs of the last work should stay
+ * there too), and how much of it between two looks for work. */
 enum { AHEAD_BYTES = 256 << 10, AHEAD_STEP = 256, LINE = 64 };
 
 /* A thread and the pieces [first, end) that are its own: first << 32 | end.  The owner takes from
@@ -30,7 +30,7 @@ struct pool_member {
     _Alignas(64) _Atomic uint64_t share;
     struct pool *pool;
     pthread_t thread;
-    const char *soon[2], *soon_end[2]; /* what it has still to ask for */
+    const char *soon[2], *soon_end[2]; /* what it has still to prefetch */
 };
 
 struct pool {
@@ -52,7 +52,7 @@ struct pool {
     struct pool_member member[]; /* the caller's, then each worker's */
 };
 
-/* Some tens of cycles in which the core's other thread has it. */
+/* Pauses for some tens of cycles, which the core's other hyperthread can use. */
 static inline void pool_rest(void)
 {
 #if defined(__x86_64__)
@@ -71,7 +71,8 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 
 /* ---- what is read soon ---- */
 
-/* Inside the work.  Work that does not say what comes after it leaves what was said before. */
+/* Sets what a thread is to prefetch: the beginning of its share of `soon`.  Called inside the work.
+ * Work that has no `soon` changes nothing. */
 static void soon_note(struct pool_member *own)
 {
     const struct pool *pool = own->pool;
@@ -89,7 +90,7 @@ static void soon_note(struct pool_member *own)
     }
 }
 
-/* Asks for a little more.  0: all has been asked for. */
+/* Prefetches a little more.  Returns 0 when there is nothing left to prefetch. */
 static int soon_ask(struct pool_member *own)
 {
     int asked = 0;
@@ -120,7 +121,7 @@ static int64_t share_end(uint64_t share)
     return (int64_t)(uint32_t)share;
 }
 
-/* The next pieces of one's own share.  0: it is empty. */
+/* Takes the next pieces of the thread's own share.  Returns 0 when it is empty. */
 static int share_take(struct pool_member *own, int64_t grain, int64_t *first, int64_t *end)
 {
     uint64_t share = atomic_load(&own->share);
@@ -138,7 +139,8 @@ static int share_take(struct pool_member *own, int64_t grain, int64_t *first, in
     return 1;
 }
 
-/* The latter half of what another has left becomes one's own, whole grains where there are some. */
+/* Moves the second half of what another thread has left to this thread's share, cut between grains if
+ * possible.  Returns 0 when the other has nothing left. */
 static int share_steal(struct pool_member *own, struct pool_member *other, int64_t grain)
 {
     uint64_t share = atomic_load(&other->share);
@@ -177,7 +179,7 @@ static void pool_do_pieces(struct pool *pool, struct pool_member *own)
 
 /* ---- workers ---- */
 
-/* Returns when the turn is no longer `seen`, or for no reason. */
+/* Sleeps until the turn is no longer `seen`; may return earlier. */
 static void pool_sleep(struct pool *pool, uint32_t seen)
 {
     atomic_fetch_add(&pool->sleeping, 1);
@@ -227,7 +229,7 @@ static void *pool_worker(void *arg)
     return NULL;
 }
 
-/* Signals are the main thread's. */
+/* Starts a worker with all signals blocked: they are for the main thread. */
 static int pool_start_worker(struct pool *pool)
 {
     struct pool_member *own = &pool->member[pool->workers + 1];

@@ -1,10 +1,11 @@
-/* pool.h - worker threads that share out the pieces of one piece of work at a time.
+/* pool.h - worker threads that do one work at a time, which is cut into numbered pieces.
  *
- * A piece must not depend on which thread does it, nor on the others.  The caller takes part.  Any
- * number of threads may call at once: one has the workers, the others do their own work alone.
+ * The result of a piece must not depend on which thread does it, nor on other pieces.  The caller does
+ * pieces too.  Any number of threads may call at once: the first one gets the workers, the others do
+ * their work by themselves.
  *
- * Every thread begins with neighbouring pieces, as many as any other; whoever is through with his
- * takes half of what another has left.  Nobody waits for a thread that has not begun. */
+ * Every thread begins with an equal share of adjacent pieces; one that has finished takes half of
+ * what another has left.  So nobody waits for a thread that the kernel has not scheduled yet. */
 #ifndef SAMEBIT_CPU_POOL_H
 #define SAMEBIT_CPU_POOL_H
 
@@ -28,17 +29,17 @@ void pool_close(struct pool *pool);
  * allocates nothing. */
 void pool_run(struct pool *pool, pool_fn *fn, const void *work, int64_t pieces);
 
-/* Memory that later work will read: `units` units of `unit` bytes, in one place or in two side by
- * side, of which each thread will have as many as any other. */
+/* Memory that the next work will read: `units` units of `unit` bytes at at[0], and as many at at[1].
+ * Each thread will read an equal share of the units. */
 struct pool_soon {
-    const void *at[2]; /* NULL: none; need not be there any more */
+    const void *at[2]; /* NULL: none.  It is only prefetched, so it need not be mapped */
     size_t unit;
     int64_t units;
 };
 
-/* The same by ranges of pieces, most of them whole grains: no range reaches over a multiple of
- * `grain`, and less is taken only where what is left has to be divided.  Whoever has nothing to do
- * during or after it asks for the first of what will be his of `soon` (may be NULL). */
+/* The same, but fn is given ranges of pieces.  A range never crosses a multiple of `grain`; most are a
+ * whole grain.  A thread that has nothing to do, during the work or after it, prefetches the beginning
+ * of its share of `soon` (may be NULL). */
 void pool_run_ranges(struct pool *pool, pool_range_fn *fn, const void *work, int64_t pieces,
                      int64_t grain, const struct pool_soon *soon);
 

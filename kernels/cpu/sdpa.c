@@ -28,10 +28,10 @@ static float sum_in_lanes(const bf16 *q, const bf16 *x, int64_t n, int lanes)
 static float sum_in_chains(const bf16 *q, const bf16 *x, int64_t n)
 {
     const int64_t chain = sdpa_chain(n);
-    float sum = sum_in_lanes(q, x, sdpa_least(chain, n), 1);
+    float sum = sum_in_lanes(q, x, min_i64(chain, n), 1);
 
     for (int64_t k = chain; k < n; k += chain)
-        sum = sum + sum_in_lanes(q + k, x + k, sdpa_least(chain, n - k), 1);
+        sum = sum + sum_in_lanes(q + k, x + k, min_i64(chain, n - k), 1);
     return sum;
 }
 
@@ -128,7 +128,7 @@ static float values_of_many(const bf16 *p, const bf16 *v, int64_t step, int64_t 
     const int64_t chain = sdpa_chain(N);
 
     for (int64_t j = 0; j < N; j += chain) {
-        const float sum = values_chained(p + j, v + j * step, step, sdpa_least(chain, N - j), 0.0f);
+        const float sum = values_chained(p + j, v + j * step, step, min_i64(chain, N - j), 0.0f);
 
         y = y + sum;
     }
@@ -162,7 +162,7 @@ static void sdpa_row(const struct sdpa *s, int64_t h, int64_t t)
     int64_t rows, start = sdpa_group_of(s, t, &rows), end = sdpa_group_keys(s, start, rows);
 
     for (int64_t n = 0; n < end; n += SDPA_KEYS) {
-        const int64_t N = sdpa_least(SDPA_KEYS, s->keys - n);
+        const int64_t N = min_i64(SDPA_KEYS, s->keys - n);
         float most;
 
         row_times_keys(s, rows, query, keys + n * k->stride[1], N, x);

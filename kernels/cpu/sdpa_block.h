@@ -74,7 +74,7 @@ static void pack_values(struct block *b, int64_t step, int64_t D)
     uint32_t *to = b->v;
 
     for (int64_t first = 0; first < b->N; first += chain) {
-        const int64_t end = sdpa_least(first + chain, b->N);
+        const int64_t end = min_i64(first + chain, b->N);
 
         for (int64_t j = first; j < end; j += 2, to += STRIP)
             pack_pair(b, j, j + 1 == end, step, D, to, &seen);

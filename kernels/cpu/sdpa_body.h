@@ -221,7 +221,7 @@ static void tile_products(const struct sdpa *s, const struct block *b, struct ti
 
         chain_of_keys(tile, k, 0, chain, paired, x, SDPA_KEYS);
         for (int64_t d = chain; d < D; d += chain) {
-            chain_of_keys(tile, k, d, sdpa_least(chain, D - d), paired, sum, STRIP);
+            chain_of_keys(tile, k, d, min_i64(chain, D - d), paired, sum, STRIP);
             for (int r = 0; r < TILE; r++)
                 for (int c = 0; c < STRIP; c++)
                     x[r * SDPA_KEYS + c] = x[r * SDPA_KEYS + c] + sum[r * STRIP + c];
@@ -284,7 +284,7 @@ static void tile_weights(const struct block *b, struct tile *tile)
         uint32_t *pairs = tile->p_pairs + r * BLOCK_PAIRS;
 
         for (int64_t j = 0; j < b->N; j += chain, pairs += (chain + 1) / 2)
-            pair_weights(tile->x + r * SDPA_KEYS + j, sdpa_least(chain, b->N - j), pairs, &least);
+            pair_weights(tile->x + r * SDPA_KEYS + j, min_i64(chain, b->N - j), pairs, &least);
     }
     tile->p_size.least = (int)(least >> 16);
 }
@@ -311,8 +311,8 @@ static void tile_values(const struct block *b, const struct tile *tile, int64_t 
         for (; c.j < b->N; c.j = c.end, c.pair += (length + 1) / 2) {
             int64_t to;
 
-            c.end = sdpa_least(c.j + length, b->N);
-            to = sdpa_least(c.end, tile->to);
+            c.end = min_i64(c.j + length, b->N);
+            to = min_i64(c.end, tile->to);
             chain_of_values(tile, &c, v, tile->from, to, paired, sum);
             if (to < c.end && has_minus_zero(sum))
                 chain_of_values(tile, &c, v, c.j, c.end, 0, sum);
@@ -388,9 +388,9 @@ static struct piece piece_of(const struct plan *plan, int64_t piece)
     struct piece p;
 
     p.t = (plan->tiles - 1 - piece / across) * plan->rows; /* those with most keys first */
-    p.rows = sdpa_least(plan->rows, s->tokens - p.t);
+    p.rows = min_i64(plan->rows, s->tokens - p.t);
     p.head = g * s->shared + part * plan->heads;
-    p.heads = sdpa_least(plan->heads, s->shared - part * plan->heads);
+    p.heads = min_i64(plan->heads, s->shared - part * plan->heads);
     p.group = sdpa_group_of(s, p.t, &p.group_rows);
     return p;
 }
@@ -435,7 +435,7 @@ static void piece_block(const struct sdpa *s, const struct piece *p, const struc
             const int64_t at = h * room + t;
 
             tile.t = p->t + t;
-            tile.rows = sdpa_least(step, p->rows - t);
+            tile.rows = min_i64(step, p->rows - t);
             tile.max = sums->max + at;
             tile.sum = sums->sum + at;
             tile.o = sums->o + at * sums->width;
@@ -454,7 +454,7 @@ static void block_open(const struct sdpa *s, const struct piece *p, int64_t n, s
     int64_t to;
 
     b->n = n;
-    b->N = sdpa_least(SDPA_KEYS, s->keys - n);
+    b->N = min_i64(SDPA_KEYS, s->keys - n);
     b->keys = (const bf16 *)k->data + g * k->stride[0] + n * k->stride[1];
     b->values = (const bf16 *)v->data + g * v->stride[0] + n * v->stride[1];
     seen_in(s, b, p->t + p->rows - 1, &to);
@@ -513,8 +513,8 @@ static struct plan plan_of(const struct op_call *call)
 
     plan.rows = s->shared < 3 && s->group > 32 ? 64 : 32;
     plan.tiles = cpu_pieces(s->tokens, plan.rows);
-    plan.heads = sdpa_least(s->shared, PIECE_SUMS / (width * plan.rows));
-    plan.heads = sdpa_least(plan.heads, PIECE_ROWS / plan.rows);
+    plan.heads = min_i64(s->shared, PIECE_SUMS / (width * plan.rows));
+    plan.heads = min_i64(plan.heads, PIECE_ROWS / plan.rows);
     while (plan.heads > 1 &&
            plan.tiles * G * cpu_pieces(s->shared, plan.heads) < 2 * call->backend->threads)
         plan.heads = (plan.heads + 1) / 2;

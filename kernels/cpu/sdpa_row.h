@@ -96,7 +96,7 @@ static float row_scale_left_over(float *x, int64_t n, float scale)
 static float row_most(const struct sdpa *s, int64_t N, int64_t from, int64_t to, float *x)
 {
     const int64_t whole = s->masked ? N : N / s->lanes * s->lanes;
-    const int64_t end = sdpa_least(to, whole), left = from > whole ? from : whole;
+    const int64_t end = min_i64(to, whole), left = from > whole ? from : whole;
     float most = -INFINITY, other;
 
     if (from < end)
@@ -147,7 +147,7 @@ static inline float row_sum_by(float *restrict x, int64_t from, int64_t to, cons
 /* Scores of [from, to) become weights, all others 0; returns their sum before rounding. */
 static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float most, int lanes)
 {
-    const int64_t whole = N / lanes * lanes, end = sdpa_least(to, whole);
+    const int64_t whole = N / lanes * lanes, end = min_i64(to, whole);
     float sum;
 
     memset(x, 0, (size_t)from * sizeof(*x));
@@ -193,8 +193,8 @@ static int64_t seen_in(const struct sdpa *s, const struct block *b, int64_t t, i
     int64_t from = sdpa_seen(s, t, to) - b->n;
 
     *to -= b->n;
-    *to = *to < 0 ? 0 : sdpa_least(*to, b->N);
-    return from < 0 ? 0 : sdpa_least(from, *to);
+    *to = *to < 0 ? 0 : min_i64(*to, b->N);
+    return from < 0 ? 0 : min_i64(from, *to);
 }
 
 #endif

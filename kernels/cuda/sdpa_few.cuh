@@ -167,7 +167,7 @@ static __global__ void __launch_bounds__(SDPA_THREADS) sdpa_few_kernel(struct at
     if (thread < a.s.width)
         few.q[thread] = bf16_to_f32(sdpa_row(a.q, h, t)[thread]);
     for (int n = 0; n < end; n += SDPA_KEYS) {
-        const int N = (int)sdpa_least(SDPA_KEYS, a.s.keys - n);
+        const int N = (int)min_i64(SDPA_KEYS, a.s.keys - n);
         const bf16 *v = sdpa_row(a.v, g, n);
 
         __syncthreads();

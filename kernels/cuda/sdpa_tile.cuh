@@ -190,7 +190,7 @@ static __forceinline__ __device__ int tile_keys(const struct attention &a, const
     if (a.s.masked)
         return N;
     sdpa_seen(&a.s, tile.t + tile.rows - 1, &to);
-    return (int)sdpa_least(N, to > n ? to - n : 0);
+    return (int)min_i64(N, to > n ? to - n : 0);
 }
 
 /* ---- softmax ---- */
@@ -296,7 +296,7 @@ static __forceinline__ __device__ void tile_add_values(const struct attention &a
         for (int c = 0; c < COLUMNS; c++)
             y[r][c] = __fmul_rn(y[r][c], tile.factor[tile.down + r]);
     for (int j = 0; j < N; j += chain)
-        tile_values<COLUMNS>(a, tile, v, j, (int)sdpa_least(j + chain, N), y);
+        tile_values<COLUMNS>(a, tile, v, j, (int)min_i64(j + chain, N), y);
 #pragma unroll
     for (int r = 0; r < 4; r++)
 #pragma unroll
@@ -344,7 +344,7 @@ static __forceinline__ __device__ struct tile tile_at(const struct attention &a,
     tile.t = number * TILE_ROWS;
     first = sdpa_group_of(&a.s, tile.t, &rows);
     tile.group_rows = (int)rows;
-    tile.rows = (int)sdpa_least(TILE_ROWS, first + rows - tile.t);
+    tile.rows = (int)min_i64(TILE_ROWS, first + rows - tile.t);
     tile.across = (int)threadIdx.x % ACROSS;
     tile.down = (int)threadIdx.x / ACROSS * 4;
     return tile;
@@ -366,7 +366,7 @@ static __global__ void __launch_bounds__(SDPA_THREADS, COLUMNS < 4 ? 2 : 1)
 
     tile_read_queries(a, tile, h);
     for (int n = 0; n < end; n += SDPA_KEYS) {
-        const int N = (int)sdpa_least(SDPA_KEYS, a.s.keys - n);
+        const int N = (int)min_i64(SDPA_KEYS, a.s.keys - n);
         const bf16 *k = sdpa_row(a.k, g, n);
 
         if (sdpa_in_lanes(tile.group_rows, N))
