@@ -136,6 +136,7 @@ FLAGS_sdpa_avx2 := -mavx2 -mfma $(LOOPS)
 FLAGS_lanes_neon := $(LOOPS)
 FLAGS_rows_neon := $(LOOPS)
 FLAGS_sdpa_neon := $(LOOPS)
+FLAGS_ideal := $(LOOPS)
 FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.

@@ -71,6 +71,18 @@ static const struct numerics table[] = {
     },
 };
 
+const struct numerics numerics_ideal = {
+    .name = "ideal",
+    .about = "binary64, of the same weights",
+    .kernels = KERNELS_IDEAL,
+    .devices = DEVICE_CPU,
+    .activations = DTYPE_F64,
+    .rule = rule_of_aten,
+    .sdpa = SDPA_CHAINS,
+    .lanes = 8,
+    .rotary_block = 16,
+};
+
 const struct numerics *numerics_at(int i)
 {
     return i >= 0 && i < (int)(sizeof(table) / sizeof(table[0])) ? &table[i] : NULL;

@@ -45,8 +45,9 @@ enum sdpa_products {
 
 /* The kernels that a numerics needs.  A device has a table of operations for each set it can do. */
 enum kernel_set {
-    KERNELS_TORCH_CPU, /* IEEE operations in the orders that PyTorch has on a CPU */
-    KERNELS_TORCH_CUDA /* ATen's kernels for CUDA, and cuBLAS called as PyTorch calls it */
+    KERNELS_TORCH_CPU,  /* IEEE operations in the orders that PyTorch has on a CPU */
+    KERNELS_TORCH_CUDA, /* ATen's kernels for CUDA, and cuBLAS called as PyTorch calls it */
+    KERNELS_IDEAL       /* binary64 (kernels/cpu/ideal.h) */
 };
 
 enum { DEVICE_CPU = 1, DEVICE_CUDA = 2 };
@@ -71,6 +72,9 @@ struct numerics {
 const struct numerics *numerics_find(const char *name);
 /* Row i; NULL after the last.  Row 0 is the default. */
 const struct numerics *numerics_at(int i);
+/* "ideal": every operation in binary64, from the same bf16 weights.  Nobody's bits, so it is not in
+ * the table and no daemon serves it as its own: others are measured by it. */
+extern const struct numerics numerics_ideal;
 /* Whether a device ("cpu", "cuda:0") has its kernels. */
 int numerics_runs_on(const struct numerics *numerics, const char *device);
 

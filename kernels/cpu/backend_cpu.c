@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "kernels/cpu/ideal.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/cpu/versions.h"
 
@@ -181,7 +182,10 @@ struct backend *backend_cpu_open(const struct numerics *numerics, const char *is
         .state = cpu,
     };
     version_fill(version, cpu, b->op);
-    fill_groups(b);
+    if (numerics->kernels == KERNELS_IDEAL)
+        ideal_fill(b->op);
+    else
+        fill_groups(b);
     return b;
 
 close_memory:

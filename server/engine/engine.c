@@ -176,6 +176,7 @@ void engine_close(struct engine *e)
 {
     if (!e)
         return;
+    engine_ideal_close(e->ideal);
     prefixes_free(e->prefixes);
     for (int a = 0; a < ATTENTION_COUNT; a++)
         program_close(e->program[a]);

@@ -46,10 +46,16 @@ struct engine {
     enum attention attention;                 /* where a request names none */
     int64_t vocab_size;                       /* rows of the embedding */
     int64_t max_positions;                    /* max_position_embeddings */
+    struct engine *ideal;                     /* private: see engine_ideal() */
 };
 
 struct engine *engine_open(const struct engine_options *options, struct error *err);
 void engine_close(struct engine *e);
+
+/* The same model under numerics "ideal", on the CPU: opened at the first call, by any thread; closed
+ * with e, whose checkpoint it reads.  NULL: 503, no memory. */
+struct engine *engine_ideal(struct engine *e, struct error *err);
+void engine_ideal_close(struct engine *ideal); /* for engine_close */
 
 /* The attention of that name, or a 400 of param "attention" that lists those served. */
 int engine_attention(const struct engine *e, const char *name, enum attention *out,

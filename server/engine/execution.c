@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/engine/isolate.h"
 #include "server/engine/outlet.h"
 #include "server/engine/prefixes.h"
 #include "server/engine/run_private.h"
@@ -74,11 +75,12 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
 static int choose(struct execution *x, const struct tensor *logits, struct error *err)
 {
     const struct tensor last = tensor_slice(logits, 0, logits->shape[0] - 1, 1);
-    const bf16 *row = outlet_read(&x->outlet, &last, err);
+    const void *row = outlet_read(&x->outlet, &last, err);
 
     if (!row)
         return -1;
-    x->chosen[x->call] = sampler_argmax(row, last.shape[1]);
+    x->chosen[x->call] = last.dtype == DTYPE_F64 ? sampler_argmax_f64(row, last.shape[1])
+                                                 : sampler_argmax(row, last.shape[1]);
     return 0;
 }
 
@@ -116,6 +118,15 @@ static void set_taps(struct execution *x)
     for (int64_t i = 0; i < s->put_count; i++)
         if (s->puts[i].call == x->call)
             x->taps[s->puts[i].step].replace = &s->puts[i].value;
+    if (s->isolate)
+        isolate_taps(s->isolate, x->call, x->taps);
+}
+
+static int compute(void *user, int step, const struct op_call *call, struct error *err)
+{
+    const struct execution *x = user;
+
+    return isolate_compute(x->run->state->isolate, x->call, step, call, err);
 }
 
 /* The first row of logits that anyone reads: the sampler reads the last. */
@@ -151,8 +162,8 @@ struct model_call *execution_begin(struct execution *x, struct error *err)
 
     set_taps(x);
     x->trace.rows_from = rows_from(x, scope.tokens);
-    from = sees_tail(x) ? 0 : x->trace.rows_from;
-    x->taps[p->logits].observe = 1;
+    from = sees_tail(x) || x->run->state->isolate ? 0 : x->trace.rows_from;
+    x->taps[p->logits].observe |= !x->run->state->isolate; /* to choose the next token by */
     sequence_shape(&x->sequence, &scope, from);
     if (sequence_feed(&x->sequence, x->run->tokens + scope.past, err))
         return NULL;
@@ -169,7 +180,7 @@ static int call_ended(struct execution *x, struct error *err)
     int rc = 0;
 
     r->next = x->chosen[x->call];
-    if (step >= 0 && step < r->steps)
+    if (step >= 0 && step < r->steps && !r->state->isolate)
         r->tokens[r->token_count + step] = r->next;
     if (step >= 0 && x->sink.token)
         rc = x->sink.token(x->sink.user, step, r->next, err);
@@ -199,7 +210,7 @@ static int64_t calls_unseen(const struct run *r)
 /* Whether what others have computed may be used, and the other way round: the host copies it. */
 static int shares(const struct execution *x)
 {
-    return x->run->engine->prefixes && x->run->state->put_count == 0 &&
+    return x->run->engine->prefixes && x->run->state->put_count == 0 && !x->run->state->isolate &&
            x->run->program->backend->host_readable;
 }
 
@@ -251,7 +262,8 @@ static int open_parts(struct execution *x, struct error *err)
     const struct run *r = x->run;
     const struct program *p = r->program;
     struct backend *b = p->backend;
-    const size_t row = (size_t)r->engine->vocab_size * sizeof(bf16);
+    const size_t row =
+        (size_t)r->engine->vocab_size * dtype_size(p->backend->numerics->activations);
 
     if (b->enter && b->enter(b))
         return error_set(err, 500, "%s does not answer", b->device);
@@ -276,7 +288,8 @@ struct execution *execution_open(struct run *r, const struct run_sink *sink, str
     }
     x->run = r;
     x->sink = *sink;
-    x->trace = (struct trace){.at = x->taps, .emit = emit, .poll = poll_sink, .user = x};
+    x->trace = (struct trace){
+        .at = x->taps, .emit = emit, .compute = compute, .poll = poll_sink, .user = x};
     if (open_parts(x, err)) {
         execution_close(x);
         return NULL;

@@ -15,7 +15,7 @@ struct prefix {
     int64_t *end;     /* [calls]: tokens of the call and all before it */
     int64_t *chosen;  /* [calls] */
     int64_t *token;   /* [tokens] */
-    bf16 *memory;     /* of the caches, as struct sequence has them, */
+    char *memory;     /* of the caches, as struct sequence has them, */
     int64_t capacity; /* for so many tokens */
     uint64_t bytes;
     int refs; /* the list's, and those who copy; under the lock */

@@ -351,6 +351,8 @@ static int build(struct builder *b)
     if (add_section(b, FAMILY_AFTER, -1))
         return -1;
     b->p->logits = b->p->count - 1;
+    for (int i = 0; i < b->p->count; i++) /* shapes are inferred as of bf16 */
+        b->p->steps[i].shape.dtype = b->p->backend->numerics->activations;
     if (find_rows(b->p, b->err) || fuse_plan(b->p, b->err) || assign_slots(b->p, b->err))
         return -1;
     return 0;

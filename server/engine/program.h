@@ -73,10 +73,13 @@ void program_nearest(const struct program *p, const char *name, char *out, size_
 
 /* ---- running ---- */
 
-/* What one request wants at one step.  Both may be set. */
+/* What one request wants at one step, in the order in which it happens. */
 struct tap {
+    int skip;                     /* nothing reads the value: leave it out, and the rest below */
     const struct tensor *replace; /* use this instead of computing */
+    int own;                      /* trace.compute computes it */
     int observe;                  /* hand the value to trace.emit */
+    const struct tensor *take;    /* then go on with this in its place */
 };
 
 struct trace {
@@ -84,6 +87,8 @@ struct trace {
     /* rows [first, first + count) of the step's T axis, or all of it (first 0) where the step is
      * not by_rows.  Not 0 ends the run; err may be set to say why. */
     int (*emit)(void *user, int step, int64_t first, const struct tensor *value, struct error *err);
+    /* Computes a step with `own`; not 0 ends the run, err says why. */
+    int (*compute)(void *user, int step, const struct op_call *call, struct error *err);
     /* Asked before every step, or steps that are done as one; not 0 ends the run. */
     int (*poll)(void *user, struct error *err);
     void *user;

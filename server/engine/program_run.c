@@ -66,9 +66,10 @@ static int step_failed(const struct program *p, const struct step *s, struct cal
     return -1;
 }
 
-static int replace(const struct op_call *call, const struct tap *tap, int by_rows)
+/* Puts a given value where a computed one would be. */
+static int put(const struct op_call *call, const struct tensor *given, int by_rows)
 {
-    struct tensor value = *tap->replace;
+    struct tensor value = *given;
 
     if (by_rows)
         value = tensor_slice(&value, 0, call->scope.row, call->out->shape[0]);
@@ -93,13 +94,34 @@ static void emit(struct model_call *m, const struct step *s, int i, const struct
         error_set(&m->error, 499, "%s: the reader of the trace went away", s->name);
 }
 
+/* Shows a step's value, and goes on with the one that is given in its place. */
+static int settle(struct model_call *m, const struct step *s, int i, const struct op_call *call)
+{
+    const struct tensor *take = m->trace->at[i].take;
+
+    emit(m, s, i, call);
+    return take ? put(call, take, s->by_rows) : 0;
+}
+
+/* A step that its trace, not the backend, makes: a given value, or a computation of its own. */
+static int make(struct model_call *m, const struct step *s, int i, const struct op_call *call)
+{
+    const struct trace *trace = m->trace;
+
+    if (trace->at[i].replace && put(call, trace->at[i].replace, s->by_rows))
+        return -1;
+    if (!trace->at[i].replace && !m->error.code)
+        trace->compute(trace->user, i, call, &m->error);
+    return settle(m, s, i, call);
+}
+
 /* Rows from `done` on of every call: all of them, or the next few of a by_rows step.  Returns
  * whether any are left, or -1. */
 static int step_rows(const struct program *p, int i, struct call_set *set, int64_t done)
 {
     const struct step *s = &p->steps[i];
     struct model_call *of[GROUP_PARTS];
-    int count = 0, replaced = 0, more = 0;
+    int count = 0, made = 0, more = 0;
 
     for (int k = 0; k < set->count; k++) {
         struct model_call *m = set->at[k];
@@ -109,24 +131,22 @@ static int step_rows(const struct program *p, int i, struct call_set *set, int64
         const int64_t rows = s->by_rows && left > PROGRAM_ROWS ? PROGRAM_ROWS : left;
         struct op_call *call = &set->op_call[count];
 
-        if (left <= 0)
+        if (left <= 0 || tap->skip)
             continue;
         more |= left > rows;
-        if (tap->replace) /* from the other end */
-            call = &set->op_call[GROUP_PARTS - ++replaced];
+        if (tap->replace || tap->own) /* from the other end */
+            call = &set->op_call[GROUP_PARTS - ++made];
         else
             of[count++] = m;
         bind(p, s, &m->scope, m->values, &set->rows[call - set->op_call], first, rows, call);
-        if (tap->replace) {
-            if (replace(call, tap, s->by_rows))
-                return step_failed(p, s, set);
-            emit(m, s, i, call);
-        }
+        if ((tap->replace || tap->own) && make(m, s, i, call))
+            return step_failed(p, s, set);
     }
     if (run_calls(set->op_call, count))
         return step_failed(p, s, set);
     for (int k = 0; k < count; k++)
-        emit(of[k], s, i, &set->op_call[k]);
+        if (settle(of[k], s, i, &set->op_call[k]))
+            return step_failed(p, s, set);
     return more;
 }
 
@@ -143,7 +163,8 @@ static int group_fits(const struct program *p, int i, int last, const struct cal
         for (int j = 0; j < s->grouped; j++) {
             const struct tap *tap = &set->at[k]->trace->at[i + j];
 
-            if (tap->replace || (tap->observe && !fuse_leaves(s->group, j, s->grouped)))
+            if (tap->skip || tap->replace || tap->own || tap->take ||
+                (tap->observe && !fuse_leaves(s->group, j, s->grouped)))
                 return 0;
         }
     return 1;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/engine/isolate.h"
 #include "server/engine/run_private.h"
 
 struct tensor run_value(const struct run *r, int step, int64_t call)
@@ -98,13 +99,14 @@ static int copy_request(struct run *r, const struct run_request *request, struct
 {
     const size_t n = (size_t)request->token_count, m = (size_t)request->position_count;
 
-    r->token_count = request->token_count;
     r->steps = request->steps;
+    r->token_count = request->token_count;
     r->tokens = calloc(n + (size_t)request->steps, sizeof(*r->tokens));
     r->state = calloc(1, sizeof(*r->state));
     if (!r->tokens || !r->state)
         return error_set(err, 500, "out of memory");
-    memcpy(r->tokens, request->tokens, n * sizeof(*r->tokens));
+    memcpy(r->tokens, request->tokens,
+           (n + (request->isolate ? (size_t)request->steps : 0)) * sizeof(*r->tokens));
     r->state->which = request->which;
     if (request->which != POSITIONS_LIST)
         return 0;
@@ -170,7 +172,8 @@ static int count_memory(struct run *r, const struct run_limits *limits, struct e
     for (int i = 0; i < p->slots; i++)
         r->memory += slots[i];
     for (int i = 0; i < p->cache_count; i++)
-        r->memory += (uint64_t)(p->caches[i].heads * p->caches[i].width) * 2 *
+        r->memory += (uint64_t)(p->caches[i].heads * p->caches[i].width) *
+                     dtype_size(p->backend->numerics->activations) *
                      (uint64_t)(r->token_count + r->steps);
     if (r->memory > limits->memory)
         return error_param(err, 413, "tokens", "the run takes %llu MB, the limit is %llu MB",
@@ -191,11 +194,14 @@ static void count_held(struct run *r, const struct run_request *request)
         (sizeof(*r->aliases) + 64) * (uint64_t)request->value_count;
 }
 
-struct run *run_create(struct engine *e, const struct run_request *request,
+struct run *run_create(struct engine *e, const struct run_request *given,
                        const struct run_limits *limits, struct error *err)
 {
+    struct run_request prompt = *given, *const request = &prompt;
     struct run *r;
 
+    if (given->isolate && given->steps >= 0 && given->steps <= given->token_count)
+        prompt.token_count -= given->steps; /* their tokens follow the prompt's */
     if (check_tokens(e, request, limits, err) || check_chunks(request, err) ||
         check_positions(request, err) || run_check_names(request, err))
         return NULL;
@@ -208,7 +214,8 @@ struct run *run_create(struct engine *e, const struct run_request *request,
     r->program = e->program[request->attention];
     if (copy_request(r, request, err) || make_calls(r, request, err) ||
         count_memory(r, limits, err) || run_name_values(r, request, limits, err) ||
-        run_name_replacements(r, request, err)) {
+        run_name_replacements(r, request, err) ||
+        (request->isolate && !(r->state->isolate = isolate_create(r, request, err)))) {
         run_free(r);
         return NULL;
     }
@@ -237,6 +244,7 @@ void run_free(struct run *r)
     for (int64_t i = 0; i < r->alias_count; i++)
         free(r->aliases[i].alias);
     if (r->state) {
+        isolate_free(r->state->isolate);
         free(r->state->positions);
         free(r->state->puts);
         free(r->state->entry_step);

@@ -15,11 +15,16 @@ enum { RUN_NAMES = 1024, RUN_REPLACEMENTS = 1024 };
 enum run_positions { POSITIONS_ALL, POSITIONS_LAST, POSITIONS_LIST };
 
 /* A value given by the caller.  name: path or alias for the prefill, "step_2/<path>" for a decode
- * step, "chunk_1/<path>" for a chunk.  value: contiguous host memory (BF16; F16 and F32 are rounded
+ * step, "chunk_1/<path>" for a chunk.  value: contiguous host memory (BF16; F16, F32 and F64 are rounded
  * to BF16), shape as the trace would give it.  Borrowed for the life of the run. */
 struct run_replace {
     const char *name;
     struct tensor value;
+};
+
+/* An expression (isolate_formula.h) for what a step computes.  name: path or alias, of every call. */
+struct run_formula {
+    const char *name, *text;
 };
 
 struct run_request {
@@ -45,6 +50,12 @@ struct run_request {
     int64_t position_count;
     const struct run_replace *replace;
     int64_t replace_count;
+    /* 1: the values of `replace` are another program's: each is taken after its own step has been
+     * computed and shown (isolate.h).  The last `steps` tokens are those that the other program's
+     * decode steps were fed. */
+    int isolate;
+    const struct run_formula *formulas; /* with isolate, under numerics "ideal" */
+    int64_t formula_count;
 };
 
 struct run_limits {

@@ -320,7 +320,7 @@ static int resolve_replacement(struct run *r, const struct run_replace *given, s
                            p->steps[put->step].name,
                            tensor_shape_text(&wanted, wants, sizeof(wants)));
     if (put->value.dtype == DTYPE_I64)
-        return error_param(err, 400, param, "the dtype is I64, expected BF16, F16 or F32");
+        return error_param(err, 400, param, "the dtype is I64, expected BF16, F16, F32 or F64");
     for (const struct run_put *other = r->state->puts; other < put; other++)
         if (other->call == put->call && other->step == put->step)
             return error_param(err, 400, param, "'%s' is replaced twice", p->steps[put->step].name);

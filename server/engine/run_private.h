@@ -16,8 +16,9 @@ struct run_state {
     int64_t position_count;
     struct run_put *puts;
     int64_t put_count;
-    struct op_scope *scope; /* [calls] */
-    int32_t *entry_step;    /* [entry_count] in program.steps */
+    struct isolate *isolate; /* NULL: the replacements replace */
+    struct op_scope *scope;  /* [calls] */
+    int32_t *entry_step;     /* [entry_count] in program.steps */
     int64_t *first_entry; /* [calls + 1]: call c has entries [first_entry[c], first_entry[c + 1]) */
     uint64_t *slot_bytes; /* [program.slots] */
 };

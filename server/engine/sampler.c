@@ -9,6 +9,16 @@ int64_t sampler_argmax(const bf16 *logits, int64_t count)
     return rows_best()->argmax(logits, count);
 }
 
+int64_t sampler_argmax_f64(const double *logits, int64_t count)
+{
+    int64_t best = 0;
+
+    for (int64_t i = 1; i < count && logits[best] == logits[best]; i++)
+        if (logits[i] > logits[best] || logits[i] != logits[i])
+            best = i;
+    return best;
+}
+
 void sampler_log_softmax(const bf16 *logits, int64_t count, const struct numerics *numerics,
                          float *out)
 {

@@ -9,6 +9,8 @@
 
 /* torch.argmax: the lowest index among equal maxima; the first NaN wins. */
 int64_t sampler_argmax(const bf16 *logits, int64_t count);
+/* The same of binary64 ("ideal"), which is nobody's choice. */
+int64_t sampler_argmax_f64(const double *logits, int64_t count);
 
 /* torch.log_softmax(logits.float(), dim=-1) with numerics->lanes, on the host.
  * out: [count]. */

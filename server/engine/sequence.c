@@ -6,13 +6,20 @@
 
 #include "kernels/base/bf16.h"
 
-/* Up to where the next cache begins. */
-static uint64_t cache_elements(const struct program *p, const struct cache_spec *c,
-                               int64_t capacity)
+/* Bytes of an element of a value. */
+static size_t element(const struct program *p)
 {
-    const uint64_t unit = p->backend->alignment / sizeof(bf16);
+    return dtype_size(p->backend->numerics->activations);
+}
 
-    return ((uint64_t)(c->heads * capacity * c->width) + unit - 1) / unit * unit;
+/* Up to where the next cache begins. */
+static uint64_t cache_bytes(const struct program *p, int cache, int64_t capacity)
+{
+    const struct cache_spec *c = &p->caches[cache];
+
+    const uint64_t unit = p->backend->alignment;
+
+    return ((uint64_t)(c->heads * capacity * c->width) * element(p) + unit - 1) / unit * unit;
 }
 
 uint64_t sequence_cache_bytes(const struct sequence *s)
@@ -21,21 +28,22 @@ uint64_t sequence_cache_bytes(const struct sequence *s)
     uint64_t all = 0;
 
     for (int i = 0; i < p->cache_count; i++)
-        all += cache_elements(p, &p->caches[i], s->capacity);
-    return all * sizeof(bf16);
+        all += cache_bytes(p, i, s->capacity);
+    return all;
 }
 
-void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens)
+void sequence_copy_caches(struct sequence *s, const char *from, int64_t capacity, int64_t tokens)
 {
     const struct program *p = s->program;
 
     for (int i = 0; i < p->cache_count; i++) {
         const struct cache_spec *c = &p->caches[i];
+        const size_t row = (size_t)c->width * element(p);
 
         for (int64_t h = 0; h < c->heads; h++)
-            memcpy(s->cache[i] + h * s->capacity * c->width, from + h * capacity * c->width,
-                   (size_t)(tokens * c->width) * sizeof(bf16));
-        from += cache_elements(p, c, capacity);
+            memcpy(s->cache[i] + (size_t)(h * s->capacity) * row,
+                   from + (size_t)(h * capacity) * row, (size_t)tokens * row);
+        from += cache_bytes(p, i, capacity);
     }
 }
 
@@ -49,7 +57,7 @@ static int open_caches(struct sequence *s)
         return -1;
     for (int i = 0; i < p->cache_count; i++) {
         s->cache[i] = s->cache_memory + all;
-        all += cache_elements(p, &p->caches[i], s->capacity);
+        all += cache_bytes(p, i, s->capacity);
     }
     return 0;
 }
@@ -122,7 +130,7 @@ static void shape_cache(const struct sequence *s, const struct step *step, struc
     const int64_t first = scope->past + scope->tokens - value->shape[1];
 
     value->stride[0] = s->capacity * value->shape[2];
-    value->data = s->cache[step->cache] + first * value->shape[2];
+    value->data = s->cache[step->cache] + (size_t)(first * value->shape[2]) * element(s->program);
 }
 
 void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from)

@@ -11,8 +11,8 @@ struct sequence {
     int64_t capacity;      /* positions the cache holds */
     char *arena;           /* the slots, one after the other */
     uint64_t *offset;      /* [slots] into arena */
-    bf16 *cache_memory;    /* of all caches */
-    bf16 **cache;          /* [cache_count], each [heads, capacity, width] */
+    char *cache_memory;    /* of all caches */
+    char **cache;          /* [cache_count], each [heads, capacity, width] of the activations */
     int64_t *positions;    /* 0, 1, 2, ... capacity - 1, on the device */
     int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
@@ -28,7 +28,7 @@ void sequence_close(struct sequence *s); /* an all-zero one too */
 uint64_t sequence_cache_bytes(const struct sequence *s);
 /* Copies the first `tokens` positions of another sequence's caches, which had room for `capacity`,
  * in memory that the host can read. */
-void sequence_copy_caches(struct sequence *s, const bf16 *from, int64_t capacity, int64_t tokens);
+void sequence_copy_caches(struct sequence *s, const char *from, int64_t capacity, int64_t tokens);
 
 /* Points values at their memory, shaped for this call; rows_from: see struct model_call. */
 void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from);

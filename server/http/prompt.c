@@ -155,6 +155,13 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
     return read_chunks(root, out, err);
 }
 
+struct engine *prompt_engine(struct engine *e, const json_t *root, struct error *err)
+{
+    const char *numerics = json_string_value(json_object_get(root, "numerics"));
+
+    return numerics && strcmp(numerics, numerics_ideal.name) == 0 ? engine_ideal(e, err) : e;
+}
+
 struct run_limits prompt_limits(const struct settings *settings)
 {
     return (struct run_limits){.tokens = settings->tokens,

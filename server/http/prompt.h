@@ -29,6 +29,8 @@ struct prompt {
  * after an error. */
 int prompt_read(const struct engine *e, const struct settings *settings, const json_t *root,
                 struct prompt *out, struct error *err);
+/* The engine that the request's "numerics" means: e, or where they are "ideal" e's twin. */
+struct engine *prompt_engine(struct engine *e, const json_t *root, struct error *err);
 /* Sets the fields of the run that a prompt has; the run borrows them. */
 void prompt_apply(const struct prompt *p, struct run_request *run);
 void prompt_clear(struct prompt *p);

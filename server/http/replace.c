@@ -195,8 +195,9 @@ static int add_tensor(struct replacements *r, const struct safetensors_entry *e,
     if (check_name(e->name, err))
         return -1;
     if (!e->supported || e->tensor.dtype == DTYPE_I64)
-        return error_param(err, 400, e->name, "tensor '%.200s' is %s; BF16, F16 or F32 is expected",
-                           e->name, e->dtype_text);
+        return error_param(err, 400, e->name,
+                           "tensor '%.200s' is %s; BF16, F16, F32 or F64 is expected", e->name,
+                           e->dtype_text);
     /* A copy, since the file's data need not be aligned and the body does not live as long. */
     t.data = malloc(tensor_bytes(&t) + 1);
     if (t.data)

@@ -2,6 +2,7 @@
 #include "server/http/write.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,14 @@ static void close_lists(struct state *s, int rank, struct buffer *out)
         buffer_text(out, "]");
 }
 
+static void put_double(double d, struct buffer *out)
+{
+    if (isfinite(d))
+        buffer_format(out, "%.17g", d);
+    else
+        buffer_text(out, isnan(d) ? "\"NaN\"" : d > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+}
+
 /* count elements, each with a comma behind it. */
 static void put_elements(enum dtype dtype, const void *from, int64_t count, struct buffer *out)
 {
@@ -53,6 +62,8 @@ static void put_elements(enum dtype dtype, const void *from, int64_t count, stru
     for (int64_t i = 0; i < count; i++) {
         if (dtype == DTYPE_F32)
             buffer_append(out, number, (size_t)number_f32(((const float *)from)[i], number));
+        else if (dtype == DTYPE_F64)
+            put_double(((const double *)from)[i], out);
         else
             buffer_format(out, "%" PRId64, ((const int64_t *)from)[i]);
         buffer_append(out, ",", 1);

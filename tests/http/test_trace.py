@@ -305,7 +305,7 @@ GOOD = {"tokens": TOKENS, "values": ["logits"]}
     (safetensors_body(GOOD, {"lm_head": F32(8, 1023)}), "replace.lm_head"),
     (safetensors_body(GOOD, {"lm_heat": F32(8, 1024)}), "replace.lm_heat"),
     (safetensors_body(GOOD, {"lm_head": ("I64", [1], b"\0" * 8)}), "lm_head"),
-    (safetensors_body(GOOD, {"lm_head": ("F64", [1], b"\0" * 8)}), "lm_head"),
+    (safetensors_body(GOOD, {"lm_head": ("U32", [2], b"\0" * 8)}), "lm_head"),
     (safetensors_body(GOOD, {})[:-1], "body"), (b"", "body"), (b"\0" * 8, "body"), (b"\xff" * 8, "body"),
     (b"\2\0\0\0\0\0\0\0{}", "body"), (safetensors_body([], {}), "request"),
     (safetensors_body(GOOD | {"x": 1}, {}), "x"),
