@@ -65,7 +65,7 @@ void program_close(struct program *p);
  * model.layers.3.mlp).  -1 when there is none. */
 int program_find(const struct program *p, const char *name);
 /* Calls visit with each alias of a step ("layer_0.attn_output", then "attn_output"); stops where it
- * returns something other than 0, and returns that. */
+ * returns something other than 0, and returns that.  -1: no memory. */
 typedef int alias_fn(void *user, const char *alias);
 int program_aliases(const struct program *p, int step, alias_fn *visit, void *user);
 /* The nearest names to one that was not found, for an error: "a, b, c". */

@@ -120,7 +120,7 @@ static int visit_format(const struct alias_walk *w, const char *format, ...)
     rc = vasprintf(&name, format, args);
     va_end(args);
     if (rc < 0)
-        return 0;
+        return -1;
     rc = w->visit(w->user, name);
     free(name);
     return rc;

@@ -58,11 +58,13 @@ static int add_alias(struct run *r, const char *alias, const char *path)
     return r->aliases[r->alias_count++].alias ? 0 : -1;
 }
 
+/* Returns whether the pattern matches the step's name or an alias; -1: no memory. */
 static int matches(const struct program *p, int step, const char *pattern)
 {
     char *user = (char *)(uintptr_t)pattern; /* visitors take what is not const */
 
-    return matches_name(user, p->steps[step].name) || program_aliases(p, step, matches_name, user);
+    return matches_name(user, p->steps[step].name) ? 1
+                                                   : program_aliases(p, step, matches_name, user);
 }
 
 /* The attention in which a name that this run does not have, or a pattern that matches nothing of
@@ -75,7 +77,7 @@ static int find_elsewhere(const struct run *r, const char *name)
         if (p && program_find(p, name) >= 0)
             return a;
         for (int i = 0; p && has_glob(name) && i < p->count; i++)
-            if (matches(p, i, name))
+            if (matches(p, i, name) > 0)
                 return a;
     }
     return -1;
@@ -115,9 +117,14 @@ static int match_steps(struct run *r, struct selection *s, const char *param, co
             return error_set(err, 500, "out of memory");
         return 1;
     }
-    for (int i = 0; i < s->steps; i++)
-        if (matches(p, i, name))
-            count += s->matched[i] = 1;
+    for (int i = 0; i < s->steps; i++) {
+        const int found = matches(p, i, name);
+
+        if (found < 0)
+            return error_set(err, 500, "out of memory");
+        s->matched[i] = found > 0;
+        count += found > 0;
+    }
     return count ? count : unknown_name(r, param, name, err);
 }
 

@@ -62,13 +62,15 @@ static int matches_glob(void *user, const char *name)
     return glob_matches(f->glob, name);
 }
 
-/* Returns whether the filter lets a step through, by its name or one of its aliases. */
+/* Returns whether the filter lets a step through, by its name or one of its aliases; -1: no
+ * memory. */
 static int fits(struct filter *f, const struct program *p, int step)
 {
     if (f->layer >= 0 && p->steps[step].layer != f->layer)
         return 0;
-    return !f->glob || matches_glob(f, p->steps[step].name) ||
-           program_aliases(p, step, matches_glob, f);
+    if (!f->glob || matches_glob(f, p->steps[step].name))
+        return 1;
+    return program_aliases(p, step, matches_glob, f);
 }
 
 static const char *input_name(const struct program *p, int value)
@@ -139,7 +141,7 @@ static void put_step(const struct program *p, int step, struct buffer *out)
     buffer_text(out, "{\"name\":");
     json_put_name(out, s->name);
     buffer_text(out, ",\"aliases\":[");
-    program_aliases(p, step, put_alias, out);
+    out->failed |= program_aliases(p, step, put_alias, out) != 0;
     buffer_format(out, "],\"op\":\"%s\"", op_name(s->op));
     if (s->layer >= 0)
         buffer_format(out, ",\"layer\":%d", s->layer);
@@ -163,11 +165,15 @@ int values_get(const struct request *r, struct reply *reply, struct error *err)
     buffer_text(&reply->body, "{");
     facts_json(&reply->body, r->engine, filter.attention);
     buffer_text(&reply->body, ",\"values\":[");
-    for (int i = 0; i < p->count; i++)
-        if (fits(&filter, p, i)) {
+    for (int i = 0; i < p->count; i++) {
+        const int fit = fits(&filter, p, i);
+
+        reply->body.failed |= fit < 0;
+        if (fit) {
             buffer_text(&reply->body, count++ ? ",\n" : "\n");
             put_step(p, i, &reply->body);
         }
+    }
     buffer_text(&reply->body, "]}\n");
     reply_json(reply);
     return 0;

@@ -1,6 +1,7 @@
 /* watch.c - see watch.h. */
 #include "server/http/watch.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 static const int64_t pause_busy = CLOCK_SECOND / 50; /* between looks while replies are computed */
 static const int64_t pause_idle = CLOCK_SECOND / 5;
+static const int64_t quiet = CLOCK_SECOND; /* without a reply being computed */
 static const char stopping_text[] = "the daemon is stopping";
 
 struct watched {
@@ -25,6 +27,7 @@ struct watch {
     pthread_t thread;
     struct watched *first;
     int connections, streams, stopping, refusing;
+    int64_t streamed; /* when a stream was last there; 0: memory was given back since */
 };
 
 /* The peer closed its side, or the connection broke.  A client that closes only its sending side
@@ -50,6 +53,19 @@ static void look(struct watched *c, int64_t now)
     }
 }
 
+/* Gives memory that is free back to the system, once nothing has been computed for a while. */
+static void give_back(struct watch *w, int64_t now)
+{
+    if (w->streams) {
+        w->streamed = now;
+    } else if (w->streamed && now - w->streamed > quiet) {
+        w->streamed = 0;
+        pthread_mutex_unlock(&w->lock);
+        malloc_trim(0);
+        pthread_mutex_lock(&w->lock);
+    }
+}
+
 static void *look_around(void *user)
 {
     struct watch *w = user;
@@ -61,6 +77,7 @@ static void *look_around(void *user)
 
         for (struct watched *c = w->first; c; c = c->after)
             look(c, now);
+        give_back(w, now);
         until = now + (w->streams ? pause_busy : pause_idle);
         t = (struct timespec){.tv_sec = until / CLOCK_SECOND, .tv_nsec = until % CLOCK_SECOND};
         pthread_cond_timedwait(&w->change, &w->lock, &t);
@@ -156,6 +173,7 @@ void watch_stream(struct watch *w, struct watched *c, struct stream *stream)
         return;
     pthread_mutex_lock(&w->lock);
     w->streams += (stream != NULL) - (c->stream != NULL);
+    w->streamed = clock_ns();
     stream_release(c->stream);
     c->stream = stream ? stream_share(stream) : NULL;
     if (stream && w->refusing)

@@ -10,9 +10,11 @@
 static inline int run_alone(struct run *r, const struct run_sink *sink, struct error *err)
 {
     struct call_set *set = calloc(1, sizeof(*set));
-    struct execution *x = execution_open(r, sink, err);
+    struct execution *x = set ? execution_open(r, sink, err) : NULL;
     int rc = x ? execution_start(x, err) : -1;
 
+    if (!set)
+        error_set(err, 503, "out of memory");
     while (rc == 0) {
         set->at[0] = execution_begin(x, err);
         set->count = 1;
