@@ -100,6 +100,29 @@ def test_kernels_name_their_types_once():
     assert places and {name: p for name, p in places.items() if len(p) > 1} == {}
 
 
+# ---- clocks: who waits must not be moved by whoever sets the time ----
+
+WALL_CLOCK = re.compile(r"CLOCK_REALTIME|\bgettimeofday\(|[^_\w>.]time\((?:NULL|0|&)|\bsem_timedwait\(")
+
+
+def wall_clocks(path, text):
+    """Where a file asks for the time of day; the log may."""
+    return [] if path == "kernels/base/log.c" else [f"{path}: {found}" for found in WALL_CLOCK.findall(text)]
+
+
+def test_nothing_waits_by_the_time_of_day():
+    found = []
+    for path in sorted(sources()):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            text = file.read()
+        found += wall_clocks(path, text)
+        if "pthread_cond_timedwait(" in text and "CLOCK_MONOTONIC" not in text:
+            found.append(f"{path}: pthread_cond_timedwait without CLOCK_MONOTONIC")
+    assert not found, "\n".join(found)
+    assert wall_clocks("server/main.c", "clock_gettime(CLOCK_REALTIME, &t);")
+    assert wall_clocks("server/main.c", "    now = time(NULL);")
+
+
 # ---- numerics: a row of the table of kernels/numerics.c, whose fields are read and nothing else ----
 
 NUMERICS_TABLE = ("kernels/numerics.c",)
