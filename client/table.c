@@ -370,7 +370,7 @@ void progress_start(struct progress *p)
     memset(p, 0, sizeof(*p));
     p->on = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     p->started = seconds();
-    p->last = p->started + 0.3; /* what is over at once shows nothing */
+    p->last = p->started + 0.3; /* a transfer that is over by then shows no progress */
 }
 
 void progress_show(struct progress *p, const char *label, uint64_t done, uint64_t all)

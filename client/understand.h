@@ -1,4 +1,5 @@
-/* understand.h - whose value is whose: a dump in another program's names and layouts, as ours. */
+/* understand.h - finds which of our values each value of another program's dump is, and rewrites the
+ * dump with our names, shapes and order. */
 #ifndef SAMEBIT_UNDERSTAND_H
 #define SAMEBIT_UNDERSTAND_H
 
@@ -15,32 +16,34 @@ struct understand_options {
 };
 
 struct understood {
-    /* The values in our names, shapes and order, and what was not understood in theirs. */
+    /* The dump rewritten: values that were not understood keep their own names and shapes. */
     struct safetensors *file;
-    /* Our values, cut to the rows that theirs have; NULL where none had to be. */
+    /* Our values, cut to the rows that the dump has; NULL if nothing had to be cut. */
     struct safetensors *reference;
     /* A row for each of theirs, in their order: {"name", "value" (paths) or null, "how": "exact",
      * "given", "name" or "numbers", "layout", "distance", "nearest": [{"value", "distance"}]} */
     json_t *rows;
-    int renamed, moved, unmatched; /* how many are not as they were; how many are not understood */
+    int renamed, moved, unmatched; /* values renamed; values rearranged; values not understood */
 };
 
-/* Whether every name of the dump is one of the reference's, with its shape or a batch of one. */
+/* Returns whether a dump needs no rewriting: each of its names is one of the reference's, with the
+ * same shape but for a batch of one. */
 int understand_needless(const struct safetensors *dump, const struct safetensors *reference);
 
-/* reference: our values of the same run, which the dump's are held against.  Errors: 400, 500. */
+/* Rewrites a dump.  reference: our values of the same run, which the dump's numbers are compared with.
+ * Errors: 400, 500. */
 int understand(const struct safetensors *dump, const struct safetensors *reference,
                const struct understand_options *o, struct understood *out, struct error *err);
 void understood_clear(struct understood *u);
 
-/* The known paths that the dump's names mean by themselves, to ask a daemon for: an array of
- * strings.  *unknown: how many names mean nothing by themselves. */
+/* Returns the paths that can be told from the dump's names alone, to ask a daemon for: an array of
+ * strings.  *unknown: how many names tell nothing. */
 json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
                          int *unknown);
 
-/* {"their name": "our path"} of all that was understood. */
+/* Returns {"their name": "our path"} for all values that were understood. */
 json_t *understood_map(const struct understood *u);
-/* What was understood and what not, a line each, for people. */
+/* Prints what was understood and what was not, a line each. */
 void understood_print(const struct understood *u, FILE *stream);
 
 #endif

@@ -21,7 +21,7 @@ struct backend *backend_cuda_open(const char *device, const struct numerics *num
 }
 #endif
 
-/* What is given for the CPU must not be lost on a GPU. */
+/* An option that only the CPU has is an error on a GPU: it must not be ignored. */
 static struct backend *open_cuda(const char *device, const struct numerics *numerics,
                                  const char *isa, int threads, struct error *err)
 {

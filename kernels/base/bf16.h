@@ -56,8 +56,9 @@ BF16_INLINE bf16 bf16_from_f32(float f)
     return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-/* The same of a binary64, rounded once: what binary32 loses on the way stays visible as an odd last
- * bit, so that no tie is made. */
+/* The same for a binary64, rounded once.  On the way it is rounded to binary32 toward zero, and the
+ * last bit is set if anything was lost ("round to odd"), so that the second rounding cannot take it
+ * for a tie. */
 BF16_INLINE bf16 bf16_from_f64(double d)
 {
     float f = (float)d;

@@ -1,9 +1,9 @@
-/* sdpa_block.h - a block of keys and values, paired and turned so that a pass over it reads one
- * vector after the other.  For sdpa_body.h.
+/* sdpa_block.h - a block of keys and values, rearranged ("packed") so that the loops of sdpa_body.h read
+ * one vector after the other.
  *
- * The file that includes it has included one of sdpa_pack_*.h: how eight keys (pack_square), a key
- * (pack_halves) or a pair of keys (pack_two) are turned by an instruction set, and the magnitudes seen
- * on the way (struct seen_sizes, no_sizes, extremes_of). */
+ * The file that includes it has included one of sdpa_pack_*.h, which pack eight keys (pack_square), one
+ * key (pack_halves) or a pair of keys (pack_two) with an instruction set, and note the largest and
+ * smallest magnitudes on the way (struct seen_sizes, no_sizes, extremes_of). */
 #ifndef SAMEBIT_CPU_SDPA_BLOCK_H
 #define SAMEBIT_CPU_SDPA_BLOCK_H
 
@@ -15,9 +15,9 @@ enum {
     BLOCK_PAIRS = SDPA_KEYS / 2 + 8, /* most pairs of keys: each chain may end in half a one */
 };
 
-/* A block of keys and values.  A word is a pair along the chain that it is summed in, the earlier
- * element in the upper half: of d for k, of keys for v, whose pairs start anew with every chain and
- * end, where it is odd, with a zero.
+/* A block of keys and values, packed.  A word holds two elements that follow one another in a chain, the
+ * earlier in the upper half: two d of a key in `k`, two keys of one d in `v`.  In `v` the pairs start
+ * anew with every chain; an odd chain ends in a pair with a zero.
  *   k  [strip of keys][D / 2][STRIP]
  *   v  [strip of d][BLOCK_PAIRS][STRIP] */
 struct block {
@@ -31,7 +31,7 @@ struct block {
 
 /* ---- packing ---- */
 
-/* Keys [0, count) of the block, by whole strips. */
+/* Packs keys [0, count) of the block, rounded up to whole strips. */
 static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
 {
     struct seen_sizes seen = no_sizes();
@@ -44,8 +44,9 @@ static void pack_keys(struct block *b, int64_t step, int64_t D, int64_t count)
     b->k_size = extremes_of(&seen);
 }
 
-/* For sums in lanes: k by fours of keys, then eights of d; word 4 * key + l is d = l, and l + 4
- * above it.  Keys up to a multiple of 16 are 0. */
+/* Packs keys for sums in lanes: in groups of four keys and, within these, of eight d.  Word 4 * key + l
+ * has d = l in its lower half and d = l + 4 in its upper one.  Keys are padded with 0 to a multiple of
+ * 16. */
 static void pack_keys_in_lanes(struct block *b, int64_t step, int64_t D)
 {
     for (int64_t j = 0; j < (b->N + 15) / 16 * 16; j++) {
@@ -56,7 +57,7 @@ static void pack_keys_in_lanes(struct block *b, int64_t step, int64_t D)
     }
 }
 
-/* Keys j and j + 1 of all strips; odd: there is no j + 1. */
+/* Packs the values of keys j and j + 1 into all strips; odd: there is no key j + 1. */
 static inline void pack_pair(struct block *b, int64_t j, int odd, int64_t step, int64_t D,
                              uint32_t *to, struct seen_sizes *seen)
 {

@@ -14,15 +14,15 @@
  *     DOT(pair, words, sum)  only where there is vdpbf16ps: sum with both products of a pair, the
  *                       lower half's first, denormals flushed; words: LANES pairs, aligned
  *
- * A piece of work is some rows of one group, of some of the query heads that share a key head.  It
- * goes through the blocks of keys once; each is widened out of the way of the loops ("packed") and
- * then serves all of its rows, eight at a time.
+ * A piece of work is some rows of one group, for some of the query heads that share a key head.  It
+ * goes through the blocks of keys once.  Each block is first rearranged in the order in which the loops
+ * read it ("packed"), and then used for all rows of the piece, eight at a time.
  *
- * Keys that no row of a tile sees are left out where that cannot change a bit:
- *   - scores: without a mask they become -inf whatever they were; with one they do if they are
- *     finite, which a bound on |q| and |k| tells, else they are looked at;
- *   - products with values: their weights are +0, which changes no chain but one that stands at -0,
- *     if the values are finite.  Both are looked at, and the whole chain is computed if need be. */
+ * Keys that no row of a tile sees are skipped where that cannot change a bit:
+ *   - scores: without a mask they become -inf whatever they were.  With a mask they do if they are
+ *     finite; that follows from bounds on |q| and |k|, or else they are computed.
+ *   - products with values: the weights of these keys are +0.  Adding them changes a chain only if its
+ *     sum is -0 or a value is not finite; both are checked, and the whole chain is computed if so. */
 #include "kernels/cpu/sdpa_row.h"
 
 enum {
@@ -31,7 +31,7 @@ enum {
     PIECE_SUMS = 1 << 15 /* likewise, rows times D */
 };
 
-/* What a piece has summed so far. */
+/* The sums of a piece over the blocks so far. */
 struct sums {
     int64_t width; /* D, rounded up to whole strips */
     float max[PIECE_ROWS], sum[PIECE_ROWS];
@@ -92,8 +92,8 @@ static inline void chains(const float *restrict a, int64_t step, const uint32_t 
 }
 
 #ifdef DOT
-/* The same of pairs, with both steps of a chain in one instruction.  It takes denormals as zeros and
- * flushes results to them: only for operands that are_far_from_tiny(). */
+/* The same with pairs: one instruction does both steps of a chain.  It treats denormals as zeros, so it
+ * is only for operands that are_far_from_tiny(). */
 static inline void chains_of_pairs(const uint32_t *restrict a, int64_t step,
                                    const uint32_t *restrict b, int64_t pairs, float *restrict y,
                                    int64_t y_step)
@@ -120,9 +120,9 @@ static inline void chains_of_pairs(const uint32_t *restrict a, int64_t step,
 }
 #endif
 
-/* Whether no sum of products of these can be denormal.  Each product is a multiple of the product of
- * the last places of the least two, 2^(e + f - 14), and so is every sum of them, however rounded;
- * where that is 2^-126 or more, a sum is zero or no less.  Neither may be denormal itself. */
+/* Returns whether no sum of products of these can be denormal.  With e and f the smallest exponents,
+ * each product is a multiple of 2^(e + f - 14), and so is every sum, however rounded: if that is 2^-126
+ * or more, a sum is zero or at least as large.  The operands may not be denormal themselves. */
 static int are_far_from_tiny(const struct extremes *a, const struct extremes *b)
 {
     const int e = a->least >> 7, f = b->least >> 7; /* biased by 127 */
@@ -132,7 +132,7 @@ static int are_far_from_tiny(const struct extremes *a, const struct extremes *b)
 
 /* ---- sums in lanes ---- */
 
-/* x = q . k of one row, of keys packed in lanes; rows: of its group. */
+/* Computes x = q . k for one row, with keys packed in lanes; rows: how many its group has. */
 static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct block *b,
                          int64_t step, float *x)
 {
@@ -182,7 +182,7 @@ static void few_block(const struct sdpa *s, const struct block *b, int64_t rows,
 
 /* ---- eight rows ---- */
 
-/* Whether every score is finite, and stays so when it is scaled. */
+/* Returns whether every score is finite before and after it is scaled. */
 static int scores_are_finite(const struct sdpa *s, const struct block *b, const struct tile *tile)
 {
     const double q = (double)bf16_to_f32((bf16)tile->q_size.most);
@@ -252,7 +252,7 @@ static void chain_of_values(const struct tile *tile, const struct chain *c, cons
     chains(tile->x + first, SDPA_KEYS, v, to - first, sum, STRIP);
 }
 
-/* Pairs of n weights; the least magnitude less one, as f32, goes into *least. */
+/* Packs n weights in pairs.  *least: the bits of the smallest magnitude, as f32, minus one. */
 static inline void pair_weights(const float *restrict x, int64_t n, uint32_t *restrict pairs,
                                 uint32_t *least)
 {
@@ -274,7 +274,7 @@ static inline void pair_weights(const float *restrict x, int64_t n, uint32_t *re
     *least = low;
 }
 
-/* The tile's weights as pairs.  They are positive; a NaN is no least one. */
+/* Packs the tile's weights in pairs.  They are positive; a NaN is never the smallest. */
 static void tile_weights(const struct block *b, struct tile *tile)
 {
     const int64_t chain = sdpa_chain(b->N);
@@ -326,7 +326,7 @@ static void tile_values(const struct block *b, const struct tile *tile, int64_t 
     }
 }
 
-/* Scores of the tile's rows; returns whether those of keys that are not seen are there too. */
+/* Computes the scores of the tile's rows; returns whether those of unseen keys were computed too. */
 static int tile_scores(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile)
 {
     int all;
@@ -374,7 +374,7 @@ struct plan {
     int64_t tiles, parts; /* pieces of a head, and of the heads that share a key head */
 };
 
-/* What a piece does: rows [t, t + rows) of `heads` heads. */
+/* One piece of work: rows [t, t + rows) of `heads` heads. */
 struct piece {
     int64_t t, rows, head, heads;
     int64_t group, group_rows; /* the group of its rows */
@@ -504,7 +504,7 @@ static void sdpa_piece(const void *work, int64_t piece)
     piece_finish(s, &p, &sums);
 }
 
-/* Pieces are large enough for packing to be little, and there are some for every thread. */
+/* Chooses pieces so large that packing is cheap in comparison, but enough of them for all threads. */
 static struct plan plan_of(const struct op_call *call)
 {
     struct plan plan = {.s = sdpa_of(call)};

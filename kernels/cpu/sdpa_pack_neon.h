@@ -1,4 +1,4 @@
-/* sdpa_pack_neon.h - what sdpa_block.h is packed by, on ARM. */
+/* sdpa_pack_neon.h - the packing functions that sdpa_block.h needs, with NEON. */
 #ifndef SAMEBIT_CPU_SDPA_PACK_NEON_H
 #define SAMEBIT_CPU_SDPA_PACK_NEON_H
 
@@ -55,7 +55,7 @@ static inline void pack_square(const bf16 *from, int64_t step, int64_t count, ui
     neon_store_turned(a + 4, to + 4, STRIP);
 }
 
-/* Words of elements l and, above, l + 4 of a key; NULL: of zeros. */
+/* Makes words with element l of a key in the lower half and l + 4 in the upper; NULL: zeros. */
 static inline void pack_halves(const bf16 *key, uint32_t *to)
 {
     const uint16x8_t x = load_eight(key);
@@ -63,7 +63,7 @@ static inline void pack_halves(const bf16 *key, uint32_t *to)
     vst1q_u32(to, vreinterpretq_u32_u16(vzip1q_u16(x, vextq_u16(x, x, 4))));
 }
 
-/* Eight pairs of an element of the first and one of the second; NULL: zeros. */
+/* Makes eight pairs of an element of `first` and one of `second`; NULL: zeros. */
 static inline void pack_two(const bf16 *first, const bf16 *second, uint32_t *to,
                             struct seen_sizes *seen)
 {

@@ -1,4 +1,4 @@
-/* sdpa_pack_x86.h - what sdpa_block.h is packed by, with AVX2. */
+/* sdpa_pack_x86.h - the packing functions that sdpa_block.h needs, with AVX2. */
 #ifndef SAMEBIT_CPU_SDPA_PACK_X86_H
 #define SAMEBIT_CPU_SDPA_PACK_X86_H
 
@@ -47,7 +47,7 @@ static struct extremes extremes_of(const struct seen_sizes *seen)
 
 /* ---- turning ---- */
 
-/* Words of eight rows, four of each, one row beside the other: to[i * STRIP + r]. */
+/* Stores four words of each of eight rows, transposed: to[i * STRIP + r]. */
 static inline void store_turned(const __m256i *a, uint32_t *to)
 {
     const __m256i low01 = _mm256_unpacklo_epi32(a[0], a[1]);
@@ -82,7 +82,7 @@ static inline void pack_square(const bf16 *from, int64_t step, int64_t count, ui
     store_turned(a, to);
 }
 
-/* Words of elements l and, above, l + 4 of a key; NULL: of zeros. */
+/* Makes words with element l of a key in the lower half and l + 4 in the upper; NULL: zeros. */
 static inline void pack_halves(const bf16 *key, uint32_t *to)
 {
     const __m128i x = load_eight(key);
@@ -90,7 +90,7 @@ static inline void pack_halves(const bf16 *key, uint32_t *to)
     _mm_store_si128((__m128i *)(void *)to, _mm_unpacklo_epi16(x, _mm_srli_si128(x, 8)));
 }
 
-/* Eight pairs of an element of the first and one of the second; NULL: zeros. */
+/* Makes eight pairs of an element of `first` and one of `second`; NULL: zeros. */
 static inline void pack_two(const bf16 *first, const bf16 *second, uint32_t *to,
                             struct seen_sizes *seen)
 {

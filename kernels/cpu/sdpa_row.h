@@ -1,5 +1,5 @@
-/* sdpa_row.h - what is done one row at a time: sums in lanes, and the softmax of a block.  For
- * sdpa_body.h; the loops are written so that a compiler can put them in vectors. */
+/* sdpa_row.h - the parts of sdpa_body.h that go row by row: sums in lanes, and the softmax of a block.
+ * The loops are written so that the compiler can vectorize them. */
 #ifndef SAMEBIT_CPU_SDPA_ROW_H
 #define SAMEBIT_CPU_SDPA_ROW_H
 
@@ -56,7 +56,7 @@ static void row_times_values(const struct sdpa *s, const struct block *b, int64_
 
 /* ---- softmax of a row in a block ---- */
 
-/* As signed integers these compare like the numbers, which need not be told apart from -0. */
+/* Returns an integer that compares as the number does (0 and -0 may compare as different). */
 static inline int32_t order(float x)
 {
     const int32_t i = (int32_t)f32_bits(x);
@@ -80,7 +80,7 @@ static float row_scale(float *restrict x, int64_t n, float scale)
     return nan ? NAN : f32_from_bits((uint32_t)(most ^ (most >> 31 & 0x7fffffff)));
 }
 
-/* Likewise, but a NaN is less than anything. */
+/* Likewise, but a NaN counts as less than any number. */
 static float row_scale_left_over(float *x, int64_t n, float scale)
 {
     float most = -INFINITY;
@@ -92,7 +92,7 @@ static float row_scale_left_over(float *x, int64_t n, float scale)
     return most;
 }
 
-/* The maximum of [from, to), scaled. */
+/* Scales the scores and returns the maximum of those in [from, to). */
 static float row_most(const struct sdpa *s, int64_t N, int64_t from, int64_t to, float *x)
 {
     const int64_t whole = s->masked ? N : N / s->lanes * s->lanes;
@@ -107,7 +107,7 @@ static float row_most(const struct sdpa *s, int64_t N, int64_t from, int64_t to,
     return other > most ? other : most;
 }
 
-/* Whether a masked score is NaN instead of -inf. */
+/* Returns whether masking makes a score NaN instead of -inf. */
 static int row_spoilt(const float *x, int64_t n, float scale)
 {
     int nan = 0;
@@ -123,7 +123,8 @@ static void row_exp(float *restrict x, int64_t n, float most)
         x[j] = sdpa_fexp(x[j] - most);
 }
 
-/* Sum of x[from..to), which are 0 beyond; rounds them.  `lanes` is a constant at every call. */
+/* Rounds the weights to bf16 and returns their sum before rounding; x is 0 outside [from, to).  `lanes`
+ * is a constant at every call. */
 static inline float row_sum_by(float *restrict x, int64_t from, int64_t to, const int lanes)
 {
     float sum[32] = {0};
@@ -144,7 +145,8 @@ static inline float row_sum_by(float *restrict x, int64_t from, int64_t to, cons
     return sum[0];
 }
 
-/* Scores of [from, to) become weights, all others 0; returns their sum before rounding. */
+/* Turns the scores in [from, to) into weights and all others into 0; returns the sum of the weights
+ * before rounding. */
 static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float most, int lanes)
 {
     const int64_t whole = N / lanes * lanes, end = min_i64(to, whole);
@@ -164,8 +166,8 @@ static float row_weights(float *x, int64_t from, int64_t to, int64_t N, float mo
     return sum;
 }
 
-/* x: N scores, those outside [from, to) not necessarily computed unless `looked`; they become
- * weights.  Brings max, sum and o up to date. */
+/* Turns the N scores in x into weights, and updates max, sum and o.  Scores outside [from, to) were
+ * computed only if `looked`. */
 static void row_softmax(const struct sdpa *s, const struct block *b, int64_t from, int64_t to,
                         int looked, float *x, float *max, float *sum, float *o)
 {
@@ -187,7 +189,7 @@ static void row_softmax(const struct sdpa *s, const struct block *b, int64_t fro
         o[d] = o[d] * old;
 }
 
-/* Keys of the block that row t sees. */
+/* Returns the first key of the block that row t sees; *to: one past the last. */
 static int64_t seen_in(const struct sdpa *s, const struct block *b, int64_t t, int64_t *to)
 {
     int64_t from = sdpa_seen(s, t, to) - b->n;

@@ -4,10 +4,10 @@
 
 #include "server/http/request.h"
 
-/* 0 when some route takes the method and path; else 404, or 405 with reply->allow set. */
+/* Returns 0 when a route has this method and path; else -1 with 404, or with 405 and reply->allow. */
 int routes_check(const char *method, const char *path, struct reply *reply, struct error *err);
 
-/* Whether a path is answered without any work, whatever else goes on: /health. */
+/* Returns whether a path is answered at once, however busy the server is: /health. */
 int routes_is_quick(const char *path);
 
 /* Answers a request, whatever it is: an error too is a reply. */

@@ -1,5 +1,5 @@
-/* unigram.h - the Unigram "model" of tokenizer.json: the cut of a text whose pieces' scores add up to
- * most, as SentencePiece's unigram models have it. */
+/* unigram.h - the Unigram "model" of tokenizer.json, as in SentencePiece: splits a text into the pieces
+ * of the vocabulary whose scores have the largest sum. */
 #ifndef SAMEBIT_UNIGRAM_H
 #define SAMEBIT_UNIGRAM_H
 
@@ -13,15 +13,15 @@
 
 struct unigram; /* opaque, immutable */
 
-/* From the value of "model", whose "type" is Unigram.  Errors name the key, and the piece by its
- * index. */
+/* Reads the value of "model", whose "type" is Unigram.  Errors name the key, and a piece by its index.
+ */
 struct unigram *unigram_open(const json_t *json, struct error *err);
 void unigram_close(struct unigram *u);
 
-/* Of pieces that come twice the last has the text: token_map_find finds it, both ids have it. */
+/* If a piece is in the list twice, both ids have its text and token_map_find returns the last one. */
 const struct token_map *unigram_vocabulary(const struct unigram *u);
 
-/* All zero is ready; unigram_work_close frees it. */
+/* One thread's memory.  Initialize with zeros; unigram_work_close frees it. */
 struct unigram_work {
     struct unigram_node *nodes; /* one for every byte of the word, and its end */
     size_t node_capacity;
@@ -32,8 +32,8 @@ struct unigram_work {
 };
 void unigram_work_close(struct unigram_work *w);
 
-/* Appends the ids of one word.  A stretch without a piece becomes the tokens of its bytes
- * (byte_fallback), else the unknown token.  Errors: 400 there is none. */
+/* Appends the ids of one word.  Characters that are in no piece become the tokens of their bytes
+ * (byte_fallback) or the unknown token.  Errors: 400 if the model has neither. */
 int unigram_encode(const struct unigram *u, struct unigram_work *w, const char *word, size_t size,
                    struct id_list *ids, struct error *err);
 

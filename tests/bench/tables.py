@@ -6,7 +6,7 @@ SIDES = ["samebit sdpa", "samebit eager", "PyTorch sdpa", "PyTorch eager", "llam
 
 
 def number(value):
-    """Three digits that count, thousands with a comma."""
+    """Three significant digits, thousands with a comma."""
     if value is None:
         return ""
     if value >= 1000:
