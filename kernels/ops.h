@@ -52,6 +52,9 @@ struct op_attrs {
     enum rotary_part part;  /* rotary: "cos" | "sin" */
     const float *inv_freq;  /* rotary: [D/2], borrowed */
     int64_t inv_freq_count; /* rotary: D/2 */
+    float rotary_scale;     /* rotary: cos and sin are multiplied by it; 1 where nothing is said */
+    const struct rope_config *rope; /* rotary: makes inv_freq of calls that are longer than
+                                     * rotary_same_up_to(); NULL: inv_freq is that of all calls */
 };
 
 /* A weight as a backend keeps it.  `plain` is the checkpoint's bf16 tensor, its data NULL where
@@ -140,9 +143,9 @@ int attr_word(const struct attr_spec *spec, const char *word);
  * embedding: y[t] = weight[token[t]]
  *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
  *
- * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]))
+ * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]) * rotary_scale)
  *   shapes: positions I64 [T], position[t] = past + t -> [T, D]
- *   order:  one f32 product, then torch.cos / torch.sin as rounded to bf16 (kernels/rotary.h)
+ *   order:  one f32 product, torch.cos / torch.sin, one f32 product, rounded to bf16 (kernels/rotary.h)
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))
  *   shapes: [..., K], weight [N, K], bias [N] -> [..., N]

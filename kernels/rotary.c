@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/sleef.h"
 #include "kernels/rotary_exceptions.h"
 
@@ -34,60 +35,158 @@ static float rotary_llama3(const struct rope_config *rope, float inv)
     return !(wavelength < high) && !(wavelength > low) ? mixed : scaled;
 }
 
-void rotary_inv_freq(const struct rope_config *rope, int64_t dim, const struct numerics *numerics,
-                     float *inv_freq)
+/* _compute_yarn_parameters: the pair at which a frequency turns so often within the original length. */
+static double yarn_pair(const struct rope_config *rope, double turns, int64_t dim)
 {
-    rotary_powers(rope->theta, dim, numerics->rotary_block, inv_freq);
+    const double pi = 3.14159265358979323846;
+
+    return ((double)dim * log(rope->original_max_position_embeddings / (turns * 2 * pi))) /
+           (2 * log(rope->theta));
+}
+
+/* The pairs between which YaRN goes over from extrapolation to interpolation. */
+static void yarn_range(const struct rope_config *rope, int64_t dim, double *low, double *high)
+{
+    *low = yarn_pair(rope, rope->beta_fast, dim);
+    *high = yarn_pair(rope, rope->beta_slow, dim);
+    if (rope->truncate) {
+        *low = floor(*low);
+        *high = ceil(*high);
+    }
+    *low = *low > 0 ? *low : 0;
+    *high = *high < (double)(dim - 1) ? *high : (double)(dim - 1);
+    if (*low == *high)
+        *high += 0.001;
+}
+
+static float yarn(const struct rope_config *rope, double low, double high, int64_t i, float power)
+{
+    const float extrapolated = 1.0f / power;
+    const float interpolated = 1.0f / ((float)rope->factor * power);
+    const float linear = ((float)i - (float)low) / (float)(high - low);
+    const float ramp = linear < 0 ? 0.0f : linear > 1 ? 1.0f : linear;
+    const float kept = 1.0f - ramp;
+
+    return interpolated * (1.0f - kept) + extrapolated * kept;
+}
+
+/* _compute_dynamic_ntk_parameters: Python's numbers when the model is made, a tensor of one f32 in a
+ * call that is longer, whose power is std::pow's of an f32 and a double. */
+static double dynamic_theta(const struct rope_config *rope, int64_t dim, int64_t length)
+{
+    const double most = rope->max_position_embeddings, factor = rope->factor;
+    const double exponent = (double)dim / (double)(dim - 2);
+    float ratio;
+
+    if ((double)length <= most)
+        return rope->theta * pow(factor * most / most - (factor - 1), exponent);
+    ratio = (float)factor * (float)length / (float)most - (float)(factor - 1);
+    return (double)((float)rope->theta * (float)pow((double)ratio, exponent));
+}
+
+int64_t rotary_same_up_to(const struct rope_config *rope)
+{
+    switch (rope->type) {
+    case ROPE_DYNAMIC:
+        return (int64_t)rope->max_position_embeddings;
+    case ROPE_LONGROPE:
+        return (int64_t)rope->original_max_position_embeddings;
+    default:
+        return INT64_MAX;
+    }
+}
+
+void rotary_inv_freq(const struct rope_config *rope, int64_t dim, int64_t length,
+                     const struct numerics *numerics, float *inv_freq)
+{
+    const int dynamic = rope->type == ROPE_DYNAMIC;
+    const float *factors =
+        length > rotary_same_up_to(rope) ? rope->long_factor : rope->short_factor;
+    double low = 0, high = 1;
+
+    if (rope->type == ROPE_YARN)
+        yarn_range(rope, dim, &low, &high);
+    rotary_powers(dynamic ? dynamic_theta(rope, dim, length) : rope->theta, dim,
+                  numerics->rotary_block, inv_freq);
     for (int64_t i = 0; i < dim / 2; i++) {
-        const float inv = 1.0f / inv_freq[i];
+        const float power = inv_freq[i];
 
         switch (rope->type) {
         case ROPE_DEFAULT:
-            inv_freq[i] = inv;
+        case ROPE_DYNAMIC:
+            inv_freq[i] = 1.0f / power;
             break;
         case ROPE_LINEAR:
-            inv_freq[i] = inv / (float)rope->factor;
+            inv_freq[i] = 1.0f / power / (float)rope->factor;
+            break;
+        case ROPE_YARN:
+            inv_freq[i] = yarn(rope, low, high, i, power);
+            break;
+        case ROPE_LONGROPE:
+            inv_freq[i] = 1.0f / (factors[i] * power);
             break;
         case ROPE_LLAMA3:
-            inv_freq[i] = rotary_llama3(rope, inv);
+            inv_freq[i] = rotary_llama3(rope, 1.0f / power);
             break;
         }
     }
 }
 
-/* The entry of x, or NULL. */
-static const struct rotary_exception *rotary_exception(const struct rotary_exception *table,
-                                                       size_t count, float x)
+const float *rotary_of_call(const struct op_call *call, float *room)
+{
+    const struct op_attrs *attrs = call->attrs;
+    const int64_t length = call->scope.past + call->scope.tokens;
+
+    if (!attrs->rope || length <= rotary_same_up_to(attrs->rope))
+        return attrs->inv_freq;
+    rotary_inv_freq(attrs->rope, 2 * attrs->inv_freq_count, length, call->backend->numerics, room);
+    return room;
+}
+
+/* The entry of x among [from, to) of the exceptions, or NULL. */
+static const struct rotary_exception *rotary_exception(int from, int to, float x)
 {
     const uint32_t key = f32_bits(x);
 
-    while (count) {
-        const struct rotary_exception *middle = &table[count / 2];
+    while (from < to) {
+        const int middle = from + (to - from) / 2;
 
-        if (middle->x == key)
-            return middle;
-        if (middle->x < key) {
-            table = middle + 1;
-            count -= count / 2 + 1;
-        } else {
-            count /= 2;
-        }
+        if (rotary_exceptions[middle].x == key)
+            return &rotary_exceptions[middle];
+        if (rotary_exceptions[middle].x < key)
+            from = middle + 1;
+        else
+            to = middle;
     }
     return NULL;
 }
 
-bf16 rotary_cos(float x)
+/* NULL: not listed. */
+static const struct rotary_scale *rotary_scale(float scale)
 {
-    const struct rotary_exception *e = rotary_exception(
-        rotary_cos_exceptions, sizeof(rotary_cos_exceptions) / sizeof(rotary_cos_exceptions[0]), x);
-
-    return e ? e->y : bf16_from_f32((float)cos((double)x));
+    for (size_t i = 0; i < sizeof(rotary_scales) / sizeof(rotary_scales[0]); i++)
+        if (rotary_scales[i].scale == scale)
+            return &rotary_scales[i];
+    return NULL;
 }
 
-bf16 rotary_sin(float x)
+int rotary_is_listed(float scale)
 {
-    const struct rotary_exception *e = rotary_exception(
-        rotary_sin_exceptions, sizeof(rotary_sin_exceptions) / sizeof(rotary_sin_exceptions[0]), x);
+    return rotary_scale(scale) != NULL;
+}
 
-    return e ? e->y : bf16_from_f32((float)sin((double)x));
+bf16 rotary_cos(float x, float scale)
+{
+    const struct rotary_scale *s = rotary_scale(scale);
+    const struct rotary_exception *e = s ? rotary_exception(s->cos, s->sin, x) : NULL;
+
+    return e ? e->y : bf16_from_f32((float)cos((double)x) * scale);
+}
+
+bf16 rotary_sin(float x, float scale)
+{
+    const struct rotary_scale *s = rotary_scale(scale);
+    const struct rotary_exception *e = s ? rotary_exception(s->sin, s->end, x) : NULL;
+
+    return e ? e->y : bf16_from_f32((float)sin((double)x) * scale);
 }

@@ -5,9 +5,16 @@
 /* A cos or sin costs about as much as this many elements of other operations. */
 enum { ROTARY_COST = 32 };
 
-static void rotary_piece(const void *work, int64_t piece)
+struct rotary_work {
+    const struct op_call *call;
+    const float *inv_freq;
+};
+
+static void rotary_piece(const void *user, int64_t piece)
 {
-    const struct op_call *call = work;
+    const struct rotary_work *work = user;
+    const struct op_call *call = work->call;
+    const float scale = call->attrs->rotary_scale;
     const int64_t half = call->attrs->inv_freq_count, rows = call->out->shape[0];
     const int64_t per_piece = cpu_rows_of_piece(half * ROTARY_COST);
     const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
@@ -17,9 +24,10 @@ static void rotary_piece(const void *work, int64_t piece)
         bf16 *y = cpu_row(call->out, t);
 
         for (int64_t i = 0; i < half; i++) {
-            const float angle = position * call->attrs->inv_freq[i];
+            const float angle = position * work->inv_freq[i];
 
-            y[i] = call->attrs->part == ROTARY_COS ? rotary_cos(angle) : rotary_sin(angle);
+            y[i] = call->attrs->part == ROTARY_COS ? rotary_cos(angle, scale)
+                                                   : rotary_sin(angle, scale);
             y[i + half] = y[i];
         }
     }
@@ -27,7 +35,10 @@ static void rotary_piece(const void *work, int64_t piece)
 
 int cpu_rotary(const struct op_call *call)
 {
-    cpu_run(call, rotary_piece, call,
+    float room[ROPE_MOST_PAIRS];
+    const struct rotary_work work = {call, rotary_of_call(call, room)};
+
+    cpu_run(call, rotary_piece, &work,
             cpu_pieces(call->out->shape[0],
                        cpu_rows_of_piece(call->attrs->inv_freq_count * ROTARY_COST)));
     return 0;

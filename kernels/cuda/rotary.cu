@@ -20,6 +20,7 @@ struct table {
     float *inv_freq; /* [half] */
     int64_t half;
     enum rotary_part part;
+    float scale;
     bf16 **page; /* [pages], each [ROWS, 2 * half] or NULL */
     int64_t pages;
 };
@@ -66,8 +67,8 @@ static struct table *table_of(struct rotary_tables *tables, const struct op_attr
     struct table *t;
 
     for (t = tables->first; t; t = t->next)
-        if (t->part == attrs->part && t->half == attrs->inv_freq_count &&
-            memcmp(t->inv_freq, attrs->inv_freq, size) == 0)
+        if (t->part == attrs->part && t->scale == attrs->rotary_scale &&
+            t->half == attrs->inv_freq_count && memcmp(t->inv_freq, attrs->inv_freq, size) == 0)
             return t;
     t = (struct table *)calloc(1, sizeof(*t));
     if (t)
@@ -79,20 +80,31 @@ static struct table *table_of(struct rotary_tables *tables, const struct op_attr
     memcpy(t->inv_freq, attrs->inv_freq, size);
     t->half = attrs->inv_freq_count;
     t->part = attrs->part;
+    t->scale = attrs->rotary_scale;
     t->next = tables->first;
     tables->first = t;
     return t;
 }
 
-static void compute_page(const struct table *t, int64_t page, bf16 *y)
+/* [2 * half] of one position. */
+static void compute_row(const struct op_attrs *attrs, const float *inv_freq, int64_t position,
+                        bf16 *y)
 {
-    for (int64_t row = 0; row < ROWS; row++, y += 2 * t->half)
-        for (int64_t i = 0; i < t->half; i++) {
-            const float angle = (float)(page * ROWS + row) * t->inv_freq[i];
+    const int64_t half = attrs->inv_freq_count;
 
-            y[i] = t->part == ROTARY_COS ? rotary_cos(angle) : rotary_sin(angle);
-            y[i + t->half] = y[i];
-        }
+    for (int64_t i = 0; i < half; i++) {
+        const float angle = (float)position * inv_freq[i];
+
+        y[i] = attrs->part == ROTARY_COS ? rotary_cos(angle, attrs->rotary_scale)
+                                         : rotary_sin(angle, attrs->rotary_scale);
+        y[i + half] = y[i];
+    }
+}
+
+static void compute_page(const struct op_attrs *attrs, int64_t page, bf16 *y)
+{
+    for (int64_t row = 0; row < ROWS; row++, y += 2 * attrs->inv_freq_count)
+        compute_row(attrs, attrs->inv_freq, page * ROWS + row, y);
 }
 
 static int table_grow(struct table *t, int64_t pages)
@@ -108,7 +120,7 @@ static int table_grow(struct table *t, int64_t pages)
 }
 
 /* Returns the row of a position, [2 * half]; NULL when there is no memory. */
-static const bf16 *table_row(struct table *t, int64_t position)
+static const bf16 *table_row(struct table *t, const struct op_attrs *attrs, int64_t position)
 {
     const int64_t page = position / ROWS;
 
@@ -118,27 +130,30 @@ static const bf16 *table_row(struct table *t, int64_t position)
         t->page[page] = (bf16 *)malloc((size_t)(ROWS * 2 * t->half + 1) * sizeof(bf16));
         if (!t->page[page])
             return NULL;
-        compute_page(t, page, t->page[page]);
+        compute_page(attrs, page, t->page[page]);
     }
     return t->page[page] + position % ROWS * 2 * t->half;
 }
 
-/* Sends `rows` rows from that position on; they fit one piece of pinned memory. */
-static int send_rows(const struct cuda *cuda, struct table *t, int64_t position, int64_t rows,
-                     bf16 *dst)
+/* Sends `rows` rows from that position on; they fit one piece of pinned memory.  t NULL: of an
+ * inv_freq that no table keeps. */
+static int send_rows(const struct cuda *cuda, struct table *t, const struct op_attrs *attrs,
+                     const float *inv_freq, int64_t position, int64_t rows, bf16 *dst)
 {
-    const int64_t width = 2 * t->half;
+    const int64_t width = 2 * attrs->inv_freq_count;
     bf16 *piece = (bf16 *)staging_take(cuda->staging);
     int failed = 0;
 
     if (!piece)
         return -1;
     for (int64_t i = 0; i < rows && !failed; i++) {
-        const bf16 *row = table_row(t, position + i);
+        const bf16 *row = t ? table_row(t, attrs, position + i) : NULL;
 
-        failed = !row;
+        failed = t && !row;
         if (row)
             memcpy(piece + i * width, row, (size_t)width * sizeof(bf16));
+        else if (!t)
+            compute_row(attrs, inv_freq, position + i, piece + i * width);
     }
     return staging_send(cuda->staging, dst, (size_t)(rows * width) * sizeof(bf16)) || failed ? -1
                                                                                              : 0;
@@ -149,15 +164,19 @@ int cuda_rotary(const struct op_call *call)
     const struct cuda *cuda = cuda_of(call);
     const int64_t tokens = call->out->shape[0], width = call->out->shape[1];
     const int64_t most = STAGING_BYTES / (width * (int64_t)sizeof(bf16));
-    struct table *t;
+    float room[ROPE_MOST_PAIRS];
+    const float *inv_freq = rotary_of_call(call, room);
+    const int kept = inv_freq == call->attrs->inv_freq;
+    struct table *t = NULL;
     int rc;
 
     pthread_mutex_lock(&cuda->rotary->lock);
-    t = table_of(cuda->rotary, call->attrs);
-    rc = t && most ? 0 : -1;
+    if (kept)
+        t = table_of(cuda->rotary, call->attrs);
+    rc = (t || !kept) && most ? 0 : -1;
     for (int64_t i = 0; i < tokens && rc == 0; i += most)
-        rc = send_rows(cuda, t, call->scope.past + i, tokens - i < most ? tokens - i : most,
-                       (bf16 *)call->out->data + i * width);
+        rc = send_rows(cuda, t, call->attrs, inv_freq, call->scope.past + i,
+                       tokens - i < most ? tokens - i : most, (bf16 *)call->out->data + i * width);
     pthread_mutex_unlock(&cuda->rotary->lock);
     return rc;
 }

@@ -202,6 +202,8 @@ static int add_step(struct builder *b, const struct family_row *row, int layer)
         return -1;
     s->attrs.inv_freq = p->inv_freq;
     s->attrs.inv_freq_count = p->inv_freq_count;
+    s->attrs.rotary_scale = (float)p->rope.attention_factor;
+    s->attrs.rope = rotary_same_up_to(&p->rope) < INT64_MAX ? &p->rope : NULL;
     if (bind_weights(b, s) || infer_shape(b, s))
         return -1;
     add_cache(p, s);
@@ -306,17 +308,26 @@ static int find_rows(struct program *p, struct error *err)
 static int prepare_rotary(struct builder *b)
 {
     struct program *p = b->p;
-    struct rope_config rope;
+    const struct numerics *numerics = p->backend->numerics;
     int64_t dim;
 
-    if (hf_config_rope(b->config, &rope, b->err) ||
+    if (hf_config_rope(b->config, &p->rope, b->err) ||
         hf_config_count(b->config, "head_dim", &dim, b->err))
         return -1;
+    if (dim / 2 > ROPE_MOST_PAIRS)
+        return error_set(b->err, 400, "%s: head_dim %lld: rope of more than %d is not supported",
+                         hf_config_folder(b->config), (long long)dim, 2 * ROPE_MOST_PAIRS);
+    if (p->rope.type == ROPE_DYNAMIC && numerics->kernels == KERNELS_TORCH_CUDA)
+        return error_set(
+            b->err, 400,
+            "%s: a dynamic rope under %s, whose powers PyTorch takes on the GPU, is not "
+            "supported",
+            hf_config_folder(b->config), numerics->name);
     p->inv_freq_count = dim / 2;
     p->inv_freq = calloc((size_t)p->inv_freq_count, sizeof(float));
     if (!p->inv_freq)
         return error_set(b->err, 500, "out of memory");
-    rotary_inv_freq(&rope, dim, p->backend->numerics, p->inv_freq);
+    rotary_inv_freq(&p->rope, dim, 1, numerics, p->inv_freq);
     return 0;
 }
 

@@ -50,7 +50,8 @@ struct program {
     struct cache_spec *caches;
     int cache_count;
     /* private: what close frees */
-    float *inv_freq; /* [inv_freq_count] */
+    struct rope_config rope;
+    float *inv_freq; /* [inv_freq_count], of calls up to rotary_same_up_to() */
     int64_t inv_freq_count;
 };
 

@@ -63,7 +63,8 @@ static int read_rope_type(const struct hf_config *c, const struct rope_source *f
                           struct rope_config *out, struct error *err)
 {
     static const char *const names[] = {
-        [ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear", [ROPE_LLAMA3] = "llama3"};
+        [ROPE_DEFAULT] = "default", [ROPE_LINEAR] = "linear",     [ROPE_DYNAMIC] = "dynamic",
+        [ROPE_YARN] = "yarn",       [ROPE_LONGROPE] = "longrope", [ROPE_LLAMA3] = "llama3"};
     const json_t *value = json_object_get(from->parameters, "rope_type");
     char what[128];
 
@@ -79,7 +80,8 @@ static int read_rope_type(const struct hf_config *c, const struct rope_source *f
             out->type = (enum rope_type)i;
             return 0;
         }
-    snprintf(what, sizeof(what), "'%.40s' is not supported (default, linear, llama3 are)",
+    snprintf(what, sizeof(what),
+             "'%.40s' is not supported (default, linear, dynamic, yarn, longrope, llama3 are)",
              json_string_value(value));
     return rope_bad(c, from, "rope_type", err, what);
 }
@@ -97,19 +99,14 @@ static int read_theta(const struct hf_config *c, const struct rope_source *from,
     return 0;
 }
 
-static int read_llama3(const struct hf_config *c, const struct rope_source *from,
-                       struct rope_config *out, struct error *err)
+/* As in transformers: the key at the top level of config.json, else the one beside the factors, else
+ * the model's own length. */
+static int read_original(const struct hf_config *c, const struct rope_source *from,
+                         struct rope_config *out, struct error *err)
 {
     static const char *const original = "original_max_position_embeddings";
     int64_t positions;
 
-    if (rope_number(c, from, "low_freq_factor", &out->low_freq_factor, err) ||
-        rope_number(c, from, "high_freq_factor", &out->high_freq_factor, err))
-        return -1;
-    if (out->high_freq_factor <= out->low_freq_factor)
-        return rope_bad(c, from, "high_freq_factor", err, "not above low_freq_factor");
-    /* As in transformers: the key at the top level of config.json, else the one beside the factors,
-     * else the model's own length. */
     if (!json_object_get(c->root, original) && json_object_get(from->parameters, original))
         return rope_number(c, from, original, &out->original_max_position_embeddings, err);
     if (hf_config_count(c,
@@ -117,6 +114,125 @@ static int read_llama3(const struct hf_config *c, const struct rope_source *from
                         &positions, err))
         return -1;
     out->original_max_position_embeddings = (double)positions;
+    return 0;
+}
+
+static int read_llama3(const struct hf_config *c, const struct rope_source *from,
+                       struct rope_config *out, struct error *err)
+{
+    if (rope_number(c, from, "factor", &out->factor, err) ||
+        rope_number(c, from, "low_freq_factor", &out->low_freq_factor, err) ||
+        rope_number(c, from, "high_freq_factor", &out->high_freq_factor, err))
+        return -1;
+    if (out->high_freq_factor <= out->low_freq_factor)
+        return rope_bad(c, from, "high_freq_factor", err, "not above low_freq_factor");
+    return read_original(c, from, out, err);
+}
+
+/* A key that may be missing or null; *out stays then.  Returns whether it was there. */
+static int rope_optional(const struct hf_config *c, const struct rope_source *from, const char *key,
+                         double *out, struct error *err)
+{
+    const json_t *value = json_object_get(from->parameters, key);
+
+    return value && !json_is_null(value) && !rope_number(c, from, key, out, err);
+}
+
+/* `factor`, or the ratio of the two lengths where it is null (yarn) or missing (longrope). */
+static int read_ratio(const struct hf_config *c, const struct rope_source *from,
+                      struct rope_config *out, struct error *err)
+{
+    int64_t positions;
+
+    if (hf_config_count(c, "max_position_embeddings", &positions, err) ||
+        read_original(c, from, out, err))
+        return -1;
+    if (!rope_optional(c, from, "factor", &out->factor, err))
+        out->factor = (double)positions / out->original_max_position_embeddings;
+    return err->code ? -1 : 0;
+}
+
+/* get_mscale of modeling_rope_utils.py. */
+static double yarn_mscale(double scale, double mscale)
+{
+    return scale <= 1 ? 1.0 : 0.1 * mscale * log(scale) + 1.0;
+}
+
+static int read_yarn(const struct hf_config *c, const struct rope_source *from,
+                     struct rope_config *out, struct error *err)
+{
+    const json_t *truncate = json_object_get(from->parameters, "truncate");
+    double mscale = 0, mscale_all_dim = 0;
+
+    if (!json_object_get(from->parameters, "factor"))
+        return rope_bad(c, from, "factor", err, "missing");
+    if (read_ratio(c, from, out, err))
+        return -1;
+    out->beta_fast = 32;
+    out->beta_slow = 1;
+    rope_optional(c, from, "beta_fast", &out->beta_fast, err);
+    rope_optional(c, from, "beta_slow", &out->beta_slow, err);
+    rope_optional(c, from, "mscale", &mscale, err);
+    rope_optional(c, from, "mscale_all_dim", &mscale_all_dim, err);
+    out->truncate = !truncate || json_is_true(truncate);
+    if (truncate && !json_is_boolean(truncate))
+        return rope_bad(c, from, "truncate", err, "not true or false");
+    if (!rope_optional(c, from, "attention_factor", &out->attention_factor, err))
+        out->attention_factor =
+            mscale > 0 && mscale_all_dim > 0
+                ? yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all_dim)
+                : yarn_mscale(out->factor, 1);
+    return err->code ? -1 : 0;
+}
+
+static int read_factors(const struct hf_config *c, const struct rope_source *from, const char *key,
+                        float *out, int *count, struct error *err)
+{
+    const json_t *list = json_object_get(from->parameters, key);
+    const size_t n = json_array_size(list);
+
+    if (!n || n > ROPE_MOST_PAIRS)
+        return rope_bad(c, from, key, err, "not a list of 1 to 256 numbers");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *number = json_array_get(list, i);
+
+        out[i] = (float)json_number_value(number);
+        if (!json_is_number(number) || !(out[i] > 0) || !isfinite(out[i]))
+            return rope_bad(c, from, key, err, "not a list of numbers above 0");
+    }
+    *count = (int)n;
+    return 0;
+}
+
+static int read_longrope(const struct hf_config *c, const struct rope_source *from,
+                         struct rope_config *out, struct error *err)
+{
+    const double *original = &out->original_max_position_embeddings;
+    int64_t head_dim;
+    int longs;
+
+    if (read_factors(c, from, "short_factor", out->short_factor, &out->factors, err) ||
+        read_factors(c, from, "long_factor", out->long_factor, &longs, err) ||
+        hf_config_count(c, "head_dim", &head_dim, err) || read_ratio(c, from, out, err))
+        return -1;
+    if (out->factors != head_dim / 2 || longs != head_dim / 2)
+        return rope_bad(c, from, out->factors != head_dim / 2 ? "short_factor" : "long_factor", err,
+                        "not a number for every pair of head_dim");
+    if (!rope_optional(c, from, "attention_factor", &out->attention_factor, err))
+        out->attention_factor =
+            out->factor <= 1 ? 1.0 : sqrt(1 + log(out->factor) / log(*original));
+    return err->code ? -1 : 0;
+}
+
+static int read_dynamic(const struct hf_config *c, const struct rope_source *from,
+                        struct rope_config *out, struct error *err)
+{
+    int64_t positions;
+
+    if (rope_number(c, from, "factor", &out->factor, err) ||
+        hf_config_count(c, "max_position_embeddings", &positions, err))
+        return -1;
+    out->max_position_embeddings = (double)positions;
     return 0;
 }
 
@@ -136,12 +252,28 @@ static int check_partial(const struct hf_config *c, const struct rope_source *fr
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err)
 {
     struct rope_source from;
+    struct error own = {0};
 
+    if (!err)
+        err = &own;
     memset(out, 0, sizeof(*out));
+    out->attention_factor = 1;
     if (find_rope(c, &from, err) || read_rope_type(c, &from, out, err) ||
         check_partial(c, &from, err) || read_theta(c, &from, out, err))
         return -1;
-    if (out->type != ROPE_DEFAULT && rope_number(c, &from, "factor", &out->factor, err))
-        return -1;
-    return out->type == ROPE_LLAMA3 ? read_llama3(c, &from, out, err) : 0;
+    switch (out->type) {
+    case ROPE_DEFAULT:
+        return 0;
+    case ROPE_LINEAR:
+        return rope_number(c, &from, "factor", &out->factor, err);
+    case ROPE_DYNAMIC:
+        return read_dynamic(c, &from, out, err);
+    case ROPE_YARN:
+        return read_yarn(c, &from, out, err);
+    case ROPE_LONGROPE:
+        return read_longrope(c, &from, out, err);
+    case ROPE_LLAMA3:
+        return read_llama3(c, &from, out, err);
+    }
+    return -1;
 }

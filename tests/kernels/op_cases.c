@@ -95,12 +95,14 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
         struct op_case c = {.op = OP_rotary, .count = 1, .scope = {.past = past, .tokens = T}};
 
         assert_non_null(positions);
-        rotary_inv_freq(&rope, D, numerics_find("torch-cpu/avx2"), inv_freq);
+        rotary_inv_freq(&rope, D, 1, numerics_find("torch-cpu/avx2"), inv_freq);
         for (int64_t i = 0; i < T; i++)
             positions[i] = past + i;
         c.in[0] = tensor_make(DTYPE_I64, 1, &T, positions);
-        c.attrs = (struct op_attrs){
-            .part = t % 3 ? ROTARY_COS : ROTARY_SIN, .inv_freq = inv_freq, .inv_freq_count = D / 2};
+        c.attrs = (struct op_attrs){.part = t % 3 ? ROTARY_COS : ROTARY_SIN,
+                                    .inv_freq = inv_freq,
+                                    .inv_freq_count = D / 2,
+                                    .rotary_scale = t % 2 ? 1.0f : 1.1386294f};
         c.out = op_case_empty(2, (int64_t[]){T, D});
         op_case_finish(visit, &c);
     }

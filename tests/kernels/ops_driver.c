@@ -105,6 +105,7 @@ static int read_request(struct request *r)
         die("no output");
     r->attrs.inv_freq = r->inv_freq.data;
     r->attrs.inv_freq_count = r->inv_freq.shape[0];
+    r->attrs.rotary_scale = r->attrs.by ? (float)r->attrs.by : 1.0f;
     return 1;
 }
 
@@ -182,17 +183,28 @@ static void run_op(struct backend *b, struct request *r, enum op op)
     drop(b, &r->out, &out);
 }
 
+/* in[0]: low and high frequency factors, original length, beta_fast, beta_slow, truncate,
+ * max_position_embeddings, length of the call; then short_factor and long_factor where there are. */
 static void run_inv_freq(struct backend *b, struct request *r)
 {
     const float *more = r->in[0].data;
-    const struct rope_config rope = {.type = (enum rope_type)r->scope.past,
-                                     .theta = r->attrs.eps,
-                                     .factor = r->attrs.by,
-                                     .low_freq_factor = (double)more[0],
-                                     .high_freq_factor = (double)more[1],
-                                     .original_max_position_embeddings = (double)more[2]};
+    const int64_t pairs = r->scope.tokens / 2;
+    struct rope_config rope = {.type = (enum rope_type)r->scope.past,
+                               .theta = r->attrs.eps,
+                               .factor = r->attrs.by,
+                               .low_freq_factor = (double)more[0],
+                               .high_freq_factor = (double)more[1],
+                               .original_max_position_embeddings = (double)more[2],
+                               .beta_fast = (double)more[3],
+                               .beta_slow = (double)more[4],
+                               .truncate = more[5] != 0,
+                               .max_position_embeddings = (double)more[6]};
 
-    rotary_inv_freq(&rope, r->scope.tokens, b->numerics, r->out.data);
+    if (rope.type == ROPE_LONGROPE) {
+        memcpy(rope.short_factor, more + 8, (size_t)pairs * sizeof(float));
+        memcpy(rope.long_factor, more + 8 + pairs, (size_t)pairs * sizeof(float));
+    }
+    rotary_inv_freq(&rope, r->scope.tokens, (int64_t)more[7], b->numerics, r->out.data);
 }
 
 static void run_log_softmax(struct backend *b, struct request *r)

@@ -353,11 +353,12 @@ static void rotaries(void **state)
     float inv_freq[HALF];
     int64_t positions[TOKENS];
     bf16 want[TOKENS * 2 * HALF];
-    struct operation o = {.op = OP_rotary,
-                          .in = {tensor_make(DTYPE_I64, 1, &tokens, positions)},
-                          .count = 1,
-                          .attrs = {.inv_freq = inv_freq, .inv_freq_count = HALF},
-                          .out = tensor_make(DTYPE_BF16, 2, shape, NULL)};
+    struct operation o = {
+        .op = OP_rotary,
+        .in = {tensor_make(DTYPE_I64, 1, &tokens, positions)},
+        .count = 1,
+        .attrs = {.inv_freq = inv_freq, .inv_freq_count = HALF, .rotary_scale = 1},
+        .out = tensor_make(DTYPE_BF16, 2, shape, NULL)};
     struct tally tally = {0};
 
     (void)state;

@@ -337,7 +337,8 @@ static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary
     const struct rope_config rope = {.type = ROPE_DEFAULT, .theta = 10000};
     const int64_t shape[] = {tokens, width};
     float inv_freq[64];
-    const struct op_attrs attrs = {.part = part, .inv_freq = inv_freq, .inv_freq_count = width / 2};
+    const struct op_attrs attrs = {
+        .part = part, .inv_freq = inv_freq, .inv_freq_count = width / 2, .rotary_scale = 1};
     int64_t *position = malloc((size_t)tokens * sizeof(*position));
     struct tensor in = tensor_make(DTYPE_I64, 1, &tokens, position), on, out;
     struct tensor want = tensor_make(DTYPE_BF16, 2, shape, numbers(tokens * width));
@@ -345,7 +346,7 @@ static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary
 
     for (int64_t t = 0; t < tokens; t++)
         position[t] = past + t;
-    rotary_inv_freq(&rope, width, numerics_find("torch-cpu/avx512_bf16"), inv_freq);
+    rotary_inv_freq(&rope, width, 1, numerics_find("torch-cpu/avx512_bf16"), inv_freq);
     call.attrs = &attrs;
     call.scope = (struct op_scope){.past = past, .tokens = tokens};
     assert_int_equal(cpu->op[OP_rotary](&call), 0);

@@ -8,6 +8,7 @@ each operation, and closes with `N passed, N failed, N skipped`.
 """
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -296,35 +297,58 @@ def check_rms_norm(tally):
         tally.check(f"heads of {D}", norm(x.view(9, 5, D)), got)
 
 
-def rope_config(kind, theta, dim, factor=1.0, low=1.0, high=4.0, original=8192):
-    rope = {"rope_type": kind, "rope_theta": theta}
+ROPES = ["default", "linear", "dynamic", "yarn", "longrope", "llama3"]  # enum rope_type
+
+
+def longrope_factors(dim):
+    return [[1 + i % 5 / 7 + long for i in range(dim // 2)] for long in (0, 1)]
+
+
+def rope_config(kind, theta, dim, factor=1.0, low=1.0, high=4.0, original=8192, **more):
+    rope = {"rope_type": kind, "rope_theta": theta, **more}
     if kind != "default":
         rope["factor"] = factor
+    if kind in ("llama3", "yarn", "longrope"):
+        rope["original_max_position_embeddings"] = original
     if kind == "llama3":
-        rope.update(low_freq_factor=low, high_freq_factor=high, original_max_position_embeddings=original)
+        rope.update(low_freq_factor=low, high_freq_factor=high)
+    if kind == "longrope":
+        rope.update(zip(("short_factor", "long_factor"), longrope_factors(dim)))
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of factors that are not the lengths' ratio
     return LlamaConfig(hidden_size=dim * 2, num_attention_heads=2, head_dim=dim, rope_parameters=rope,
                        max_position_embeddings=131072)
 
 
 def check_inv_freq(tally):
-    kinds = [("default", 1.0), ("linear", 2.0), ("linear", 3.7), ("llama3", 8.0), ("llama3", 32.0)]
+    kinds = [("default", 1.0), ("linear", 2.0), ("linear", 3.7), ("llama3", 8.0), ("llama3", 32.0), ("dynamic", 2.0),
+             ("dynamic", 3.3), ("yarn", 4.0), ("yarn", 2.5), ("yarn", 40.0), ("longrope", 32.0)]
     for kind, factor in kinds:
         for theta in (10000.0, 100000.0, 500000.0, 1000000.0, 5000000.0):
             for dim in (2, 16, 32, 48, 64, 80, 96, 128, 160, 256):
-                config = rope_config(kind, theta, dim, factor)
-                if kind == "default":
-                    want = llama.LlamaRotaryEmbedding.compute_default_rope_parameters(config, "cpu")[0]
-                else:
-                    want = ROPE_INIT_FUNCTIONS[kind](config, "cpu")[0]
-                more = torch.tensor([1.0, 4.0, 8192.0])
-                got = driver.run("inv_freq", [("in", more)], torch.float32, [dim // 2],
-                                 past={"default": 0, "linear": 1, "llama3": 2}[kind], tokens=dim, eps=theta, by=factor)
-                tally.check(f"{kind}, theta {theta}, dim {dim}", want.float(), got)
+                if dim > 2 or kind not in ("dynamic", "yarn"):
+                    check_frequencies(tally, kind, factor, theta, dim)
+
+
+def check_frequencies(tally, kind, factor, theta, dim):
+    betas = {"beta_fast": 24, "beta_slow": 2, "truncate": False} if kind == "yarn" and factor == 40.0 else {}
+    config = rope_config(kind, theta, dim, factor, **betas)
+    rotary = llama.LlamaRotaryEmbedding(config)
+    factors = sum(longrope_factors(dim), []) if kind == "longrope" else []
+    # a call's length decides for two kinds; PyTorch is asked through the module, as a model asks it
+    lengths = [1] + ([131072, 131073, 150001, 400000] if kind in ("dynamic", "longrope") else [])
+    for length in lengths:
+        rotary(torch.zeros(1), torch.tensor([[length - 1]]))
+        more = torch.tensor([1.0, 4.0, 8192.0, betas.get("beta_fast", 32), betas.get("beta_slow", 1),
+                             betas.get("truncate", True), 131072.0, length, *factors])
+        got = driver.run("inv_freq", [("in", more)], torch.float32, [dim // 2], past=ROPES.index(kind), tokens=dim,
+                         eps=theta, by=factor)
+        tally.check(f"{kind} {factor}, theta {theta}, dim {dim}, length {length}", rotary.inv_freq.float(), got)
 
 
 def check_rotary(tally):
-    for theta, kind in [(10000.0, "default"), (500000.0, "llama3"), (1000000.0, "default")]:
-        rotary = llama.LlamaRotaryEmbedding(rope_config(kind, theta, 64 if theta < 1e5 else 128, 8.0))
+    scaled = [(1000000.0, "yarn", factor) for factor in (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 16.0, 32.0, 40.0, 64.0)]
+    for theta, kind, factor in [(10000.0, "default", 1.0), (500000.0, "llama3", 8.0), (1000000.0, "default", 1.0), *scaled]:
+        rotary = llama.LlamaRotaryEmbedding(rope_config(kind, theta, 64 if theta < 1e5 else 128, factor))
         D = rotary.inv_freq.numel() * 2
         step = 16384
         for first in range(0, 131072, step * (4 if args.quick else 1)):
@@ -332,8 +356,8 @@ def check_rotary(tally):
             want = rotary(torch.zeros(1, dtype=torch.bfloat16), positions[None])
             for part in (0, 1):
                 got = driver.run("rotary", [("in", positions), ("inv_freq", rotary.inv_freq)], torch.bfloat16,
-                                 [step, D], tokens=step, part=part)
-                tally.check(f"theta {theta}, positions from {first}", want[part][0], got)
+                                 [step, D], tokens=step, part=part, by=rotary.attention_scaling)
+                tally.check(f"{kind} {factor}, theta {theta}, positions from {first}", want[part][0], got)
 
 
 def check_rope(tally):

@@ -2,6 +2,7 @@
 #include "tests/unit/scratch.h"
 
 #include <jansson.h>
+#include <math.h>
 
 #include "server/model/hf_config.h"
 
@@ -186,17 +187,63 @@ static void test_rope(void **state)
     assert_rope("{\"partial_rotary_factor\":1.0}", ROPE_DEFAULT, 10000, 0, 0);
 }
 
+/* Attention factors as ROPE_INIT_FUNCTIONS of transformers 5.18 gives them. */
+static void test_scaled_rope(void **state)
+{
+    static const struct {
+        const char *more;
+        double factor, attention_factor;
+    } cases[] = {
+        {"\"rope_type\":\"yarn\",\"factor\":4.0", 4, 1.138629436111989},
+        {"\"rope_type\":\"yarn\",\"factor\":null" ORIGINAL "512", 4, 1.138629436111989},
+        {"\"rope_type\":\"yarn\",\"factor\":4.0,\"attention_factor\":1.5", 4, 1.5},
+        {"\"rope_type\":\"yarn\",\"factor\":40,\"mscale\":1.0,\"mscale_all_dim\":1.0", 40, 1},
+        {"\"rope_type\":\"yarn\",\"factor\":40,\"mscale\":0.707,\"mscale_all_dim\":1.0", 40,
+         0.9210423553163399},
+        {"\"rope_type\":\"yarn\",\"factor\":0.5", 0.5, 1},
+        {"\"rope_type\":\"dynamic\",\"factor\":2.0", 2, 1},
+        {"\"rope_type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,1],"
+         "\"long_factor\":[2,2,2,2,2,2,2,2]" ORIGINAL "64",
+         32, 1.3540064007726602},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rope_config rope;
+        struct hf_config *c;
+        char more[256];
+
+        snprintf(more, sizeof(more), "{\"rope_scaling\":{%s}}", cases[i].more);
+        c = open_good(llama, more);
+        assert_int_equal(hf_config_rope(c, &rope, NULL), 0);
+        if (rope.factor != cases[i].factor ||
+            fabs(rope.attention_factor - cases[i].attention_factor) > 1e-15)
+            fail_msg("%s: factor %g, attention factor %.17g", more, rope.factor,
+                     rope.attention_factor);
+        hf_config_close(c);
+    }
+}
+
 static void test_rope_refused(void **state)
 {
     static const struct {
         const char *more, *says;
     } cases[] = {
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}",
-         "config.json: rope_scaling.rope_type: 'yarn' is not supported"},
-        {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}",
-         "config.json: rope_scaling.rope_type: 'dynamic' is not supported"},
+        {"{\"rope_scaling\":{\"rope_type\":\"su\",\"factor\":2}}",
+         "config.json: rope_scaling.rope_type: 'su' is not supported"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\"}}", "rope_scaling.factor: missing"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"beta_fast\":\"32\"}}",
+         "rope_scaling.beta_fast: not a number above 0"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":1}}",
+         "rope_scaling.truncate: not true or false"},
+        {"{\"rope_scaling\":{\"type\":\"dynamic\"}}", "rope_scaling.factor: missing"},
         {"{\"rope_parameters\":{\"rope_type\":\"longrope\"}}",
-         "config.json: rope_parameters.rope_type: 'longrope'"},
+         "rope_parameters.short_factor: not a list"},
+        {"{\"rope_parameters\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1],"
+         "\"long_factor\":[1]}}",
+         "rope_parameters.short_factor: not a number for every pair of head_dim"},
+        {"{\"rope_parameters\":{\"rope_type\":\"longrope\",\"short_factor\":[1,0]}}",
+         "rope_parameters.short_factor: not a list of numbers above 0"},
         {"{\"rope_parameters\":{\"rope_type\":1}}", "rope_parameters.rope_type: not a string"},
         {"{\"rope_scaling\":[1]}", "config.json: rope_scaling: not an object"},
         {"{\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1}}}",
@@ -514,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_derived_numbers),
         cmocka_unit_test(test_layer_types),
         cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_scaled_rope),
         cmocka_unit_test(test_rope_refused),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bad_files),

@@ -25,10 +25,12 @@
  *              true division
  *   mirror:    ActivationSiluKernel.cu: silu_kernel
  *
- * rotary       y = bf(COS | SIN(f32(position) * inv_freq))
+ * rotary       y = bf(COS | SIN(f32(position) * inv_freq) * rotary_scale)
  *   COS, SIN:  CUDA's cosf and sinf
  *   mirror:    bmm of inner size 1 (cublasSgemm; its one product is rounded once), cos, sin, mul by
- *              attention_scaling = 1, to(bfloat16).  PyTorch makes inv_freq on the CPU.
+ *              attention_scaling, to(bfloat16).  PyTorch makes inv_freq on the CPU, but for calls
+ *              that are longer than rotary_same_up_to(): its powers on the GPU are not mirrored, so
+ *              that a dynamic rope is refused when the model is opened.
  *   refuses:   more than ROTARY_MOST frequencies
  *
  * linear       cublasGemmEx;  with a bias cublasLtMatmul with its epilogue

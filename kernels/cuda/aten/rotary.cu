@@ -1,5 +1,6 @@
 /* rotary.cu - the tables of cos and sin. */
 #include "kernels/cuda/aten/aten.cuh"
+#include "kernels/rotary.h"
 
 enum { THREADS = 128 };
 
@@ -9,14 +10,15 @@ struct frequencies {
 };
 
 static __global__ void rotary_kernel(const int64_t *position, struct frequencies inv_freq, int half,
-                                     enum rotary_part part, bf16 *y, int64_t tokens)
+                                     enum rotary_part part, float scale, bf16 *y, int64_t tokens)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
     if (i < tokens * half) {
         const int64_t t = i / half, d = i % half;
         const float angle = __fmul_rn((float)position[t], inv_freq.at[d]);
-        const bf16 value = bf16_from_f32(part == ROTARY_COS ? cosf(angle) : sinf(angle));
+        const float turned = part == ROTARY_COS ? cosf(angle) : sinf(angle);
+        const bf16 value = bf16_from_f32(__fmul_rn(turned, scale));
 
         y[t * 2 * half + d] = value;
         y[t * 2 * half + half + d] = value;
@@ -29,12 +31,14 @@ int aten_rotary(const struct op_call *call)
     const int64_t n = tokens * half;
     struct frequencies inv_freq = {};
 
+    float room[ROPE_MOST_PAIRS];
+
     if (half > ROTARY_MOST)
         return -1;
-    memcpy(inv_freq.at, call->attrs->inv_freq, (size_t)half * sizeof(float));
+    memcpy(inv_freq.at, rotary_of_call(call, room), (size_t)half * sizeof(float));
     if (n)
         LAUNCH(rotary_kernel, dim3(aten_blocks(n, THREADS)), dim3(THREADS), 0,
                cuda_of(call)->stream, (const int64_t *)call->in[0]->data, inv_freq, (int)half,
-               call->attrs->part, (bf16 *)call->out->data, tokens);
+               call->attrs->part, call->attrs->rotary_scale, (bf16 *)call->out->data, tokens);
     return cuda_launched();
 }
