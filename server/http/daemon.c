@@ -634,8 +634,7 @@ static int open_door(struct daemon *d, struct error *err)
                                      .let_in = let_in,
                                      .user = d};
 
-    d->door = door_open(&rules, err);
-    return d->door ? 0 : -1;
+    return door_open(&d->door, &rules, err);
 }
 
 static void free_all(struct daemon *d)

@@ -564,14 +564,12 @@ static int add_own(struct door *d, int fd, void *tag)
     return epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-struct door *door_open(const struct door_rules *rules, struct error *err)
+int door_open(struct door **out, const struct door_rules *rules, struct error *err)
 {
     struct door *d = calloc(1, sizeof(*d));
 
-    if (!d) {
-        error_set(err, 500, "no memory for the door");
-        return NULL;
-    }
+    if (!d)
+        return error_set(err, 500, "no memory for the door");
     d->rules = *rules;
     d->epoll = epoll_create1(EPOLL_CLOEXEC);
     d->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -580,12 +578,14 @@ struct door *door_open(const struct door_rules *rules, struct error *err)
     pthread_mutex_init(&d->lock, NULL);
     for (int i = 0; d->seat && i < d->seats; i++)
         d->seat[i].fd = -1;
+    *out = d;
     if (d->seat && d->epoll >= 0 && d->wake >= 0 && !add_own(d, rules->fd, d) &&
         !add_own(d, d->wake, &d->wake) && !pthread_create(&d->thread, NULL, stand_at_the_door, d))
-        return d;
+        return 0;
     error_set(err, 500, "the door does not open: %s", strerror(errno));
     door_free(d);
-    return NULL;
+    *out = NULL;
+    return -1;
 }
 
 void door_close(struct door *d)

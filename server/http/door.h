@@ -33,7 +33,8 @@ struct door_rules {
     void *user;
 };
 
-struct door *door_open(const struct door_rules *rules, struct error *err);
+/* Sets *out before the first connection is let in.  0 or -1. */
+int door_open(struct door **out, const struct door_rules *rules, struct error *err);
 /* Nobody comes in any more; those who wait outside are closed. */
 void door_close(struct door *d);
 void door_free(struct door *d); /* all seats have been left */
