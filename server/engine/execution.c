@@ -20,20 +20,20 @@ struct execution {
     struct trace trace;
     struct model_call forward;
     int64_t call;
-    int64_t entry;   /* the next entry to be written */
-    int64_t *chosen; /* [calls]: the greedy choice, once the last row of logits is there */
+    int64_t entry;   /* the next value to be given out, in the order of run_entry */
+    int64_t *chosen; /* [calls]: the greedy choice after each call that is over */
 };
 
 static int write_rows(struct execution *x, const struct tensor *value, int axis, int64_t first,
                       int64_t count, struct error *err)
 {
-    const struct tensor part = tensor_slice(value, axis, first, count);
+    const struct tensor rows = tensor_slice(value, axis, first, count);
 
-    return outlet_write(&x->outlet, x->entry, &part, err);
+    return outlet_write(&x->outlet, x->entry, &rows, err);
 }
 
-/* Rows that are wanted leave in runs of neighbours where the axis is outermost; where other axes
- * lie outside it (heads), each of those goes through all its wanted rows first. */
+/* The rows of a list of positions.  Where an axis lies outside the token axis (heads), each of its
+ * indices gives all its rows before the next one does: row-major, as the reply is. */
 static int write_list(struct execution *x, const struct tensor *value, int axis, int64_t first,
                       struct error *err)
 {
@@ -43,11 +43,11 @@ static int write_list(struct execution *x, const struct tensor *value, int axis,
     if (axis > 1)
         return error_set(err, 500, "a token axis behind two others");
     for (int64_t o = 0; o < (axis ? value->shape[0] : 1); o++) {
-        const struct tensor part = axis ? tensor_slice(value, 0, o, 1) : *value;
+        const struct tensor one = axis ? tensor_slice(value, 0, o, 1) : *value;
 
         for (int64_t i = 0; i < s->position_count; i++)
             if (s->positions[i] >= first && s->positions[i] < end &&
-                write_rows(x, &part, axis, s->positions[i] - first, 1, err))
+                write_rows(x, &one, axis, s->positions[i] - first, 1, err))
                 return -1;
     }
     return 0;
@@ -71,7 +71,7 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
     return write_rows(x, value, axis, 0, count, err);
 }
 
-/* The greedy choice of the last row. */
+/* Sets the greedy choice by the last row of the logits. */
 static int choose(struct execution *x, const struct tensor *logits, struct error *err)
 {
     const struct tensor last = tensor_slice(logits, 0, logits->shape[0] - 1, 1);
@@ -129,7 +129,7 @@ static int compute(void *user, int step, const struct op_call *call, struct erro
     return isolate_compute(x->run->state->isolate, x->call, step, call, err);
 }
 
-/* The first row of logits that anyone reads: the sampler reads the last. */
+/* Returns the first row of logits that anything reads: the choice reads the last one. */
 static int64_t rows_from(const struct execution *x, int64_t tokens)
 {
     const struct run_state *s = x->run->state;
@@ -143,7 +143,7 @@ static int64_t rows_from(const struct execution *x, int64_t tokens)
     return tokens - 1;
 }
 
-/* Whether the call looks into a tail step. */
+/* Returns whether a value of a tail step (program.h) is given out or replaced in this call. */
 static int sees_tail(const struct execution *x)
 {
     const struct program *p = x->run->program;
@@ -172,7 +172,7 @@ struct model_call *execution_begin(struct execution *x, struct error *err)
     return &x->forward;
 }
 
-/* The call is over; a token has been chosen.  As execution_end. */
+/* The call is over and its token chosen.  Returns as execution_end. */
 static int call_ended(struct execution *x, struct error *err)
 {
     struct run *r = x->run;
@@ -197,7 +197,8 @@ int execution_end(struct execution *x, struct error *err)
     return outlet_flush(&x->outlet, err) ? -1 : call_ended(x, err);
 }
 
-/* Calls that nobody looks into, but the last one: that is left for its logits. */
+/* Returns how many of the first calls give no values.  The last call is not among them: its logits
+ * are needed to choose by. */
 static int64_t calls_unseen(const struct run *r)
 {
     int64_t calls = 0;
@@ -207,7 +208,8 @@ static int64_t calls_unseen(const struct run *r)
     return calls;
 }
 
-/* Whether what others have computed may be used, and the other way round: the host copies it. */
+/* Returns whether the run may skip calls that another has made, and others may skip calls that it
+ * has made.  The host copies caches, so it must be able to read them. */
 static int shares(const struct execution *x)
 {
     return x->run->engine->prefixes && x->run->state->put_count == 0 && !x->run->state->isolate &&
@@ -238,7 +240,8 @@ const struct program *execution_program(const struct execution *x)
     return x->run->program;
 }
 
-/* Calls grow, so the last of the prompt's and of the steps take the most; a chunk may be longer. */
+/* Lets the backend take what its calls need.  A decode step needs more than the one before it, so the
+ * last one is enough; chunks may be of any lengths. */
 static int prepare(struct execution *x, struct error *err)
 {
     const struct run *r = x->run;
@@ -257,7 +260,7 @@ static int prepare(struct execution *x, struct error *err)
     return 0;
 }
 
-static int open_parts(struct execution *x, struct error *err)
+static int open_all(struct execution *x, struct error *err)
 {
     const struct run *r = x->run;
     const struct program *p = r->program;
@@ -290,7 +293,7 @@ struct execution *execution_open(struct run *r, const struct run_sink *sink, str
     x->sink = *sink;
     x->trace = (struct trace){
         .at = x->taps, .emit = emit, .compute = compute, .poll = poll_sink, .user = x};
-    if (open_parts(x, err)) {
+    if (open_all(x, err)) {
         execution_close(x);
         return NULL;
     }

@@ -49,18 +49,18 @@ void outlet_close(struct outlet *o)
     *o = (struct outlet){0};
 }
 
-/* ---- as they lie ---- */
+/* ---- from where they lie ---- */
 
-static int write_pieces(const struct outlet *o, int64_t entry, const struct tensor *value,
-                        struct error *err)
+static int write_runs(const struct outlet *o, int64_t entry, const struct tensor *value,
+                      struct error *err)
 {
-    const int64_t all = tensor_count(value), piece = tensor_piece(value);
+    const int64_t all = tensor_count(value), run = tensor_piece(value); /* contiguous elements */
     const size_t size = dtype_size(value->dtype);
 
-    for (int64_t i = 0; i < all; i += piece)
+    for (int64_t i = 0; i < all; i += run)
         if (o->sink->write(o->sink->user, entry,
                            (const char *)value->data + (size_t)tensor_offset(value, i) * size,
-                           (size_t)piece * size, err))
+                           (size_t)run * size, err))
             return -1;
     return 0;
 }
@@ -77,7 +77,8 @@ static int send(struct outlet *o, struct error *err)
     return 0;
 }
 
-/* Empties a slot that was sent.  Its bytes, or NULL. */
+/* Gives the sink the values of a slot that was sent, which is empty then.  Returns its bytes, which
+ * stay until it fills again, or NULL. */
 static const char *hand_on(struct outlet *o, int slot, struct error *err)
 {
     struct outlet_slot *s = &o->slot[slot];
@@ -97,7 +98,7 @@ static const char *hand_on(struct outlet *o, int slot, struct error *err)
     return bytes;
 }
 
-/* Sends the slot that fills, and makes the other one fill. */
+/* Sends the slot that was filling; the other one fills from now on. */
 static int turn(struct outlet *o, struct error *err)
 {
     const int next = (o->filling + 1) % READER_SLOTS;
@@ -108,7 +109,7 @@ static int turn(struct outlet *o, struct error *err)
     return 0;
 }
 
-/* value fits a slot. */
+/* Puts a value, which is not larger than a slot, into the one that fills. */
 static int put(struct outlet *o, int64_t entry, const struct tensor *value, struct error *err)
 {
     const size_t bytes = tensor_bytes(value);
@@ -126,7 +127,7 @@ static int put(struct outlet *o, int64_t entry, const struct tensor *value, stru
     return 0;
 }
 
-/* Index i of the outermost axis alone, without that axis. */
+/* Index i of the outermost axis, without that axis. */
 static struct tensor inner_of(const struct tensor *t, int64_t i)
 {
     struct tensor inner = tensor_slice(t, 0, i, 1);
@@ -137,37 +138,39 @@ static struct tensor inner_of(const struct tensor *t, int64_t i)
     return inner;
 }
 
-/* Cut along its outermost axis, or a further one where that is not enough. */
-static int put_in_parts(struct outlet *o, int64_t entry, const struct tensor *value,
-                        struct error *err)
+/* Cuts a value that is larger than a slot along its outermost axis, and the next one where one index
+ * of that is still too large. */
+static int put_in_slices(struct outlet *o, int64_t entry, const struct tensor *value,
+                         struct error *err)
 {
     const size_t all = tensor_bytes(value);
-    int64_t part;
+    int64_t rows; /* of a slice */
 
     if (all == 0)
         return 0;
     if (all <= o->bytes)
         return put(o, entry, value, err);
-    part = (int64_t)(o->bytes / (all / (size_t)value->shape[0]));
-    for (int64_t i = 0; i < value->shape[0]; i += part ? part : 1) {
+    rows = (int64_t)(o->bytes / (all / (size_t)value->shape[0]));
+    for (int64_t i = 0; i < value->shape[0]; i += rows ? rows : 1) {
         const int64_t left = value->shape[0] - i;
         const struct tensor cut =
-            part ? tensor_slice(value, 0, i, left < part ? left : part) : inner_of(value, i);
+            rows ? tensor_slice(value, 0, i, left < rows ? left : rows) : inner_of(value, i);
 
-        if (put_in_parts(o, entry, &cut, err))
+        if (put_in_slices(o, entry, &cut, err))
             return -1;
     }
     return 0;
 }
 
-/* ---- what a run calls ---- */
+/* ---- what an execution calls ---- */
 
 int outlet_write(struct outlet *o, int64_t entry, const struct tensor *value, struct error *err)
 {
-    return o->reader ? put_in_parts(o, entry, value, err) : write_pieces(o, entry, value, err);
+    return o->reader ? put_in_slices(o, entry, value, err) : write_runs(o, entry, value, err);
 }
 
-/* The slot that fills has something in it; the older one is handed on first. */
+/* Empties both slots, the one that was sent earlier first; the one that fills is not empty.  Returns
+ * its bytes. */
 static const char *flush(struct outlet *o, struct error *err)
 {
     const int older = (o->filling + 1) % READER_SLOTS;

@@ -7,25 +7,26 @@
 
 #include "server/engine/run_private.h"
 
-/* Immutable once it is in the list. */
+/* The first calls of a run that has ended.  Immutable once it is in the list, but for refs and
+ * next. */
 struct prefix {
     const struct program *program;
     int64_t padding, batch;
     int64_t calls, tokens;
-    int64_t *end;     /* [calls]: tokens of the call and all before it */
-    int64_t *chosen;  /* [calls] */
-    int64_t *token;   /* [tokens] */
+    int64_t *end;     /* [calls]: tokens of the call and of all calls before it */
+    int64_t *chosen;  /* [calls]: the greedy choice after each call */
+    int64_t *token;   /* [tokens]: what was fed */
     char *memory;     /* of the caches, as struct sequence has them, */
-    int64_t capacity; /* for so many tokens */
+    int64_t capacity; /* and that sequence's capacity */
     uint64_t bytes;
-    int refs; /* the list's, and those who copy; under the lock */
+    int refs; /* one of the list, one of each thread that copies; under the lock */
     struct prefix *next;
 };
 
 struct prefixes {
     pthread_mutex_t lock;
     uint64_t most, bytes;
-    struct prefix *first; /* last used first */
+    struct prefix *first; /* the most recently used one */
 };
 
 struct prefixes *prefixes_create(uint64_t bytes)
@@ -39,7 +40,7 @@ struct prefixes *prefixes_create(uint64_t bytes)
     return p;
 }
 
-/* ---- one ---- */
+/* ---- one prefix ---- */
 
 static void prefix_free(struct prefix *x)
 {
@@ -90,8 +91,8 @@ static struct prefix *prefix_make(const struct run *r, int64_t calls, const int6
     return x;
 }
 
-/* How many of the first `most` calls of r are this one's.  Tokens of decode steps are what the call
- * before has chosen. */
+/* Returns how many of the first `most` calls of r are the calls of x.  A decode step is fed what the
+ * call before it has chosen. */
 static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t most)
 {
     const struct op_scope *scope = r->state->scope;
@@ -109,7 +110,7 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
     return call;
 }
 
-/* Whether b has all that a has. */
+/* Returns whether the calls of a are the first calls of b. */
 static int prefix_within(const struct prefix *a, const struct prefix *b)
 {
     return a->program == b->program && a->padding == b->padding && a->batch == b->batch &&
@@ -136,7 +137,7 @@ static void list_put(struct prefixes *p, struct prefix *x)
     p->bytes += x->bytes;
 }
 
-/* Whether one that is there has all that x has. */
+/* Returns whether a prefix in the list begins with all calls of x. */
 static int list_has(const struct prefixes *p, const struct prefix *x)
 {
     for (const struct prefix *at = p->first; at; at = at->next)
@@ -145,7 +146,7 @@ static int list_has(const struct prefixes *p, const struct prefix *x)
     return 0;
 }
 
-/* x for all that it has more than. */
+/* Puts x into the list, in place of the prefixes whose calls are the first calls of x. */
 static void list_replace(struct prefixes *p, struct prefix *x)
 {
     for (struct prefix **at = &p->first; *at;)
@@ -156,6 +157,7 @@ static void list_replace(struct prefixes *p, struct prefix *x)
     list_put(p, x);
 }
 
+/* Removes the least recently used ones until the rest are few enough. */
 static void list_trim(struct prefixes *p)
 {
     while (p->bytes > p->most) {
@@ -167,6 +169,7 @@ static void list_trim(struct prefixes *p)
     }
 }
 
+/* The prefix with most of the first calls of r, *calls of them; NULL: none has any. */
 static struct prefix **list_best(struct prefixes *p, const struct run *r, int64_t most,
                                  int64_t *calls)
 {
@@ -184,7 +187,7 @@ static struct prefix **list_best(struct prefixes *p, const struct run *r, int64_
     return best;
 }
 
-/* ---- */
+/* ---- what executions call ---- */
 
 int64_t prefixes_fetch(struct prefixes *p, const struct run *r, int64_t most, struct sequence *s,
                        int64_t *chosen)

@@ -31,7 +31,7 @@ struct run_request {
     enum attention attention;
     const int64_t *tokens; /* the prompt; borrowed for run_create only */
     int64_t token_count;
-    int64_t padding; /* so many of the first tokens are left padding: nobody attends to them */
+    int64_t padding; /* so many of the first tokens are left padding: no token attends to them */
     int64_t batch;   /* rows of the batch that this is one of in PyTorch, 0 as 1: sums of products
                         are taken in the order that so many rows have */
     const int64_t
@@ -60,7 +60,7 @@ struct run_request {
 
 struct run_limits {
     int64_t tokens;  /* token_count + steps; the model's max_position_embeddings also holds */
-    int64_t values;  /* entries */
+    int64_t values;  /* that come out, of all calls */
     uint64_t memory; /* bytes of arena and cache */
 };
 
@@ -75,7 +75,7 @@ struct run_entry {
     int step; /* in program.steps */
     enum dtype dtype;
     int rank;
-    int64_t shape[TENSOR_MAX_RANK]; /* rows not asked for left out */
+    int64_t shape[TENSOR_MAX_RANK]; /* of the rows that were asked for */
     uint64_t bytes;
 };
 
@@ -89,7 +89,7 @@ struct run {
     struct engine *engine;
     const struct program *program; /* of the request's attention */
     int64_t token_count, steps;
-    int64_t prompt_calls, calls; /* of the prompt (1, or its chunks); of all */
+    int64_t prompt_calls, calls; /* calls of the model: the prompt's (1, or its chunks); all */
     int64_t *tokens;     /* [token_count + steps]: prompt, then the tokens fed by the steps */
     int64_t next;        /* once it is complete: the greedy token after the last one fed */
     int64_t entry_count; /* values that come out */
@@ -117,14 +117,15 @@ struct run_sink {
     /* The greedy choice after call `call` (0 = prefill), i.e. the token that step call+1 is fed.
      * May be NULL.  Returning 1 ends the run early without an error. */
     int (*token)(void *user, int64_t step, int64_t id, struct error *err);
-    /* Asked often; not 0 ends the run (deadline passed, reader gone).  May be NULL. */
+    /* Called before every step of the program; not 0 ends the run (deadline passed, reader gone).
+     * May be NULL. */
     int (*poll)(void *user, struct error *err);
-    /* Whether the values of one more call can be taken without waiting.  Asked between the calls of
-     * runs that share a thread: one whose reader is slow sits out.  May be NULL. */
+    /* Returns whether the sink can take the values of one more call of the model now.  Called between
+     * two calls; a run whose sink is not ready waits.  May be NULL: always. */
     int (*ready)(void *user);
     void *user;
 };
-/* The most bytes that one call of the model gives. */
+/* Returns the most bytes of values that one call of the model gives. */
 uint64_t run_call_bytes(const struct run *r);
 
 #endif

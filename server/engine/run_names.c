@@ -17,12 +17,12 @@ int run_check_names(const struct run_request *request, struct error *err)
 
 /* ---- names ---- */
 
-/* Which (call, step) pairs are wanted: a bit each. */
+/* The values that are asked for: a bit for each call and step of the program. */
 struct selection {
     unsigned char *bits;
     int64_t calls;
     int steps;
-    unsigned char *matched; /* scratch: by step */
+    unsigned char *matched; /* [steps]: those that the name at hand stands for */
 };
 
 static void select_value(struct selection *s, int64_t call, int step)
@@ -100,7 +100,8 @@ static int unknown_name(const struct run *r, const char *param, const char *name
     return error_param(err, 400, param, "no value named '%.120s'; nearest: %s", name, nearest);
 }
 
-/* Marks the steps that a name without its step prefix stands for; how many, or -1. */
+/* Sets s->matched for a name without the prefix of its call.  Returns how many steps it stands for,
+ * or -1. */
 static int match_steps(struct run *r, struct selection *s, const char *param, const char *name,
                        struct error *err)
 {
@@ -128,7 +129,7 @@ static int match_steps(struct run *r, struct selection *s, const char *param, co
     return count ? count : unknown_name(r, param, name, err);
 }
 
-/* What stands before the path in the names of a call: "", "chunk_2/", "step_1/". */
+/* Returns out, which is set to the prefix of the names of a call: "", "chunk_2/", "step_1/". */
 static const char *call_prefix(const struct run *r, int64_t call, char *out, size_t size)
 {
     out[0] = '\0';
@@ -139,7 +140,8 @@ static const char *call_prefix(const struct run *r, int64_t call, char *out, siz
     return out;
 }
 
-/* "step_<glob>/<name>": the name, and the glob with its slash; NULL where there is no such part. */
+/* Splits "step_<glob>/<name>": returns the name and sets glob to what precedes it, slash included.
+ * NULL where the name has no such prefix. */
 static const char *split_call(const char *name, char *glob, size_t size)
 {
     const char *slash = strchr(name, '/');
@@ -288,7 +290,8 @@ static int same_extents(const struct tensor *given, const struct tensor *wanted)
            memcmp(given->shape, wanted->shape, sizeof(int64_t) * (size_t)wanted->rank) == 0;
 }
 
-/* The call that a name's prefix names, or -1; without a prefix, the prompt's only call. */
+/* Returns the call that has this prefix, or -1.  The prompt's call has none, unless it is in
+ * chunks. */
 static int64_t call_named(const struct run *r, const char *glob)
 {
     char prefix[40];

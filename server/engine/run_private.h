@@ -4,7 +4,7 @@
 
 #include "server/engine/run.h"
 
-/* A replacement, resolved. */
+/* A replacement whose name has been found. */
 struct run_put {
     int call, step;
     struct tensor value;
@@ -23,17 +23,18 @@ struct run_state {
     uint64_t *slot_bytes; /* [program.slots] */
 };
 
-/* Shape of a step's value in a call, all rows; a by_rows step's too. */
+/* The value of a step in a call, without data: dtype, and shape with all rows. */
 struct tensor run_value(const struct run *r, int step, int64_t call);
-/* How many rows of a call are given out of `extent` rows. */
+/* Returns how many of the `extent` rows of a value come out in a call. */
 int64_t run_rows(const struct run *r, int64_t call, int64_t extent);
 
-/* How many names there are.  Errors: 400. */
+/* Errors: 400 where there are more names or replacements than there may be. */
 int run_check_names(const struct run_request *request, struct error *err);
-/* Entries, their calls and aliases; the calls are known.  Errors: 400, naming the value. */
+/* Finds the values that the request names, and sets entries and aliases; scope is set already.
+ * Errors: 400, naming the value. */
 int run_name_values(struct run *r, const struct run_request *request,
                     const struct run_limits *limits, struct error *err);
-/* Replacements.  Errors: 400, naming the value. */
+/* Finds the values that the request replaces, and sets puts.  Errors: 400, naming the value. */
 int run_name_replacements(struct run *r, const struct run_request *request, struct error *err);
 
 #endif

@@ -12,7 +12,7 @@ static size_t element(const struct program *p)
     return dtype_size(p->backend->numerics->activations);
 }
 
-/* Up to where the next cache begins. */
+/* Bytes from the beginning of a cache to that of the next one. */
 static uint64_t cache_bytes(const struct program *p, int cache, int64_t capacity)
 {
     const struct cache_spec *c = &p->caches[cache];
@@ -62,7 +62,7 @@ static int open_caches(struct sequence *s)
     return 0;
 }
 
-/* Tokens and positions. */
+/* Takes memory for the tokens and the positions, and fills in the positions. */
 static int open_ids(struct sequence *s)
 {
     struct backend *b = s->program->backend;
@@ -123,7 +123,8 @@ void sequence_close(struct sequence *s)
     memset(s, 0, sizeof(*s));
 }
 
-/* The last L positions of a cache: what a window leaves, or everything. */
+/* Makes value the view of the cache that a call sees: its last L positions, which are all of them
+ * unless there is a sliding window. */
 static void shape_cache(const struct sequence *s, const struct step *step, struct tensor *value,
                         const struct op_scope *scope)
 {
@@ -136,7 +137,7 @@ static void shape_cache(const struct sequence *s, const struct step *step, struc
 void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from)
 {
     const struct program *p = s->program;
-    /* what knows only T */
+    /* then shapes that depend on T alone stay as they are */
     const int stays = scope->tokens == s->shaped && rows_from == s->shaped_from;
 
     s->shaped = scope->tokens;

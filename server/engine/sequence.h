@@ -1,4 +1,4 @@
-/* sequence.h - the memory of one timeline: value slots and the key-value cache.  Sized once, from
+/* sequence.h - the memory of one run: value slots and the key-value cache.  Sized once, from
  * the program and the most tokens it will hold; owned by the worker that runs it. */
 #ifndef SAMEBIT_SEQUENCE_H
 #define SAMEBIT_SEQUENCE_H
@@ -16,23 +16,23 @@ struct sequence {
     int64_t *positions;    /* 0, 1, 2, ... capacity - 1, on the device */
     int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
-    int64_t shaped;        /* for calls of so many tokens; 0: not yet */
-    int64_t shaped_from;   /* with so few rows of tail steps */
+    int64_t shaped;        /* tokens of the call that values have the shapes of; 0: none yet */
+    int64_t shaped_from;   /* and its rows_from */
 };
 
 /* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
                   int64_t capacity, struct error *err);
-void sequence_close(struct sequence *s); /* an all-zero one too */
+void sequence_close(struct sequence *s); /* an all-zero one may be closed too */
 
 uint64_t sequence_cache_bytes(const struct sequence *s);
 /* Copies the first `tokens` positions of another sequence's caches, which had room for `capacity`,
  * in memory that the host can read. */
 void sequence_copy_caches(struct sequence *s, const char *from, int64_t capacity, int64_t tokens);
 
-/* Points values at their memory, shaped for this call; rows_from: see struct model_call. */
+/* Gives values their memory and the shapes of this call; rows_from: see struct model_call. */
 void sequence_shape(struct sequence *s, const struct op_scope *scope, int64_t rows_from);
-/* Sets the tokens of the call that values are shaped for. */
+/* Copies the tokens of the call to the device; sequence_shape was called for it.  Errors: 500. */
 int sequence_feed(struct sequence *s, int64_t *tokens, struct error *err);
 
 #endif

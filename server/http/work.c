@@ -144,7 +144,7 @@ static uint64_t held_bytes(const struct work *w)
 /* What its reader has not taken: of an ALONE run little more than the stream holds. */
 static uint64_t reply_bytes(const struct work *w)
 {
-    return STREAM_RING + DRIVERS_CALL_BYTES + w->head_bytes;
+    return STREAM_RING + DRIVERS_CALL_BYTES + w->writer_bytes;
 }
 
 int work_submit(struct work *w, const struct request *r, struct reply *reply, const char *type,

@@ -15,13 +15,13 @@
 
 struct work;
 
-/* Called on the worker's thread.  What they append to work->out goes to the reader. */
+/* Called by the driver of the run.  What they append to work->out goes to the reader. */
 struct writer {
     /* The next bytes of the value run_entry(run, entry).  NULL: the run gives no values. */
     int (*value)(struct work *w, int64_t entry, const void *data, size_t bytes, struct error *err);
     /* As run_sink.token; may be NULL. */
     int (*token)(struct work *w, int64_t call, int64_t id, struct error *err);
-    /* After the run. */
+    /* The run is complete: appends what follows the last value. */
     int (*close)(struct work *w, struct error *err);
     void (*free)(void *state); /* of work->state; may be NULL */
 };
@@ -32,13 +32,13 @@ struct work {
     struct replacements replace; /* borrowed by run */
     struct buffer out;           /* filled before the run with what precedes the first value */
     const struct writer *writer;
-    void *state;         /* the writer's */
-    uint64_t head_bytes; /* that the writer takes beyond what a call gives, at most */
+    void *state;           /* the writer's */
+    uint64_t writer_bytes; /* that the writer takes beyond what a call gives, at most */
     struct stream *stream;
     int by_line;        /* the reply is lines of JSON: a failure is told in the last one */
     int may_wait;       /* the run is ALONE and has not ended: sending may wait for the reader */
-    int over;           /* the run has ended: out holds the rest of the reply */
-    size_t due;         /* the first bytes of out, which go as soon as there is room */
+    int over;           /* the run has ended, and out holds the rest of the reply */
+    size_t due;         /* so many bytes of out are to go as soon as the stream has room */
     struct error error; /* how the run ended */
 };
 

@@ -155,6 +155,6 @@ int write_binary(struct work *w, const struct write_spec *spec, struct error *er
     w->state = s;
     s->only = spec->only;
     s->about = metadata(w, spec);
-    w->head_bytes = (uint64_t)w->run->entry_count * HEAD_BYTES;
+    w->writer_bytes = (uint64_t)w->run->entry_count * HEAD_BYTES;
     return s->about ? 0 : error_set(err, 500, "no memory for the reply");
 }

@@ -89,18 +89,29 @@ static int threads_for(const struct backend *b)
     return all < 1 ? 1 : all > THREADS ? THREADS : (int)all;
 }
 
+/* Of the copies that wait to be hashed. */
+static uint64_t copy_bytes(const struct run *run, int threads)
+{
+    const uint64_t most = (uint64_t)threads * HASHES_PIECES * HASHES_PIECE;
+    const uint64_t call = run_call_bytes(run);
+
+    return call < most / (uint64_t)run->calls ? call * (uint64_t)run->calls : most;
+}
+
 int write_digest(struct work *w, const struct write_spec *spec, struct error *err)
 {
     static const struct writer writer = {.value = on_value, .close = on_close, .free = on_free};
     struct state *s = calloc(1, sizeof(*s));
+    const int threads = threads_for(w->engine->backend);
 
     if (!s)
         return error_set(err, 500, "no memory for the reply");
     w->writer = &writer;
     w->state = s;
+    w->writer_bytes = copy_bytes(w->run, threads);
     s->only = spec->only;
     s->entry = -1;
-    s->hashes = hashes_create(threads_for(w->engine->backend), err);
+    s->hashes = hashes_create(threads, err);
     if (!s->hashes)
         return -1;
     write_open(w, spec);

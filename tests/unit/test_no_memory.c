@@ -1,6 +1,14 @@
 /* test_no_memory.c - a run for which any one allocation fails gives an error or all of its values with
- * the bits that they should have: never fewer, never others. */
+ * the bits that they should have: never fewer, never others.  Without threads runs wait their turn. */
 #include "tests/unit/kept_runs.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "kernels/base/clock.h"
+#include "server/engine/drivers.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
@@ -120,9 +128,87 @@ static void no_run_lacks_a_value(void **state)
     assert_true(errors > 20);
 }
 
+/* ---- threads ---- */
+
+typedef int create_fn(pthread_t *out, const pthread_attr_t *attr, void *(*start)(void *),
+                      void *user);
+
+static atomic_int no_threads;
+
+int pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*start)(void *), void *user)
+{
+    create_fn *create;
+
+    *(void **)&create = dlsym(RTLD_NEXT, "pthread_create");
+    return no_threads ? EAGAIN : create(out, attr, start, user);
+}
+
+static void note_end(void *user, const struct error *error)
+{
+    ((struct kept *)user)->err = *error;
+}
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+static void without_threads_runs_wait_their_turn(void **state)
+{
+    static const char *const wanted[] = {"logits"};
+    const struct scheduler_limits most = {
+        .places = {[JOB_ALONE] = 4, [JOB_SHARED] = 4}, .waiting = 100, .memory = UINT64_MAX};
+    const struct run_request request = request_of(wanted, 1, 1);
+    struct scheduler *s = scheduler_create(&most, NULL);
+    struct drivers *d = drivers_start(s, NULL);
+    struct kept whole = run_kept(engine, &request, -1), k[8];
+
+    (void)state;
+    no_threads = 1;
+    for (int i = 0; i < 8; i++) {
+        struct job job = {.kind = JOB_ALONE, .over = note_end, .finish = nothing, .user = &k[i]};
+
+        k[i] = (struct kept){.fail_at = -1};
+        job.run = k[i].run = run_create(engine, &request, &limits, &k[i].err);
+        k[i].data = calloc((size_t)k[i].run->entry_count + 1, sizeof(char *));
+        k[i].size = calloc((size_t)k[i].run->entry_count + 1, sizeof(uint64_t));
+        job.sink = (struct run_sink){.write = keep, .user = &k[i]};
+        assert_int_equal(scheduler_submit(s, &job, &k[i].err), 0);
+    }
+    assert_int_equal(scheduler_drain(s, clock_ns() + 60 * (int64_t)CLOCK_SECOND), 0);
+    no_threads = 0;
+    scheduler_stop(s);
+    drivers_free(d);
+    scheduler_free(s);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(k[i].err.code, 0);
+        assert_same(&k[i], &whole, 0, whole.run->entry_count);
+        kept_free(&k[i]);
+    }
+    kept_free(&whole);
+}
+
+static void drivers_that_cannot_start_say_so(void **state)
+{
+    const struct scheduler_limits most = {
+        .places = {[JOB_ALONE] = 1, [JOB_SHARED] = 1}, .waiting = 1, .memory = 1};
+    struct scheduler *s = scheduler_create(&most, NULL);
+    struct error err = {0};
+
+    (void)state;
+    no_threads = 1;
+    assert_null(drivers_start(s, &err));
+    no_threads = 0;
+    assert_int_equal(err.code, 500);
+    assert_non_null(strstr(err.text, "threads"));
+    scheduler_free(s);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(no_run_lacks_a_value)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(no_run_lacks_a_value),
+                                       cmocka_unit_test(without_threads_runs_wait_their_turn),
+                                       cmocka_unit_test(drivers_that_cannot_start_say_so)};
 
     return cmocka_run_group_tests_name("eager", tests, choose_eager, teardown) +
            cmocka_run_group_tests_name("sdpa", tests, choose_sdpa, teardown);
