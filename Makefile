@@ -12,6 +12,7 @@
 # make CUDA=emulated cuda-mutations    removes each barrier and warp primitive: does a test notice?
 # make check-gpu        what only a GPU can tell: bits against PyTorch on it, speed; skips without one
 # make check-gpu-bundle SM=90  a folder that does so on a machine without network or compiler
+# make gpu-estimate      launches, bytes and operations of a decode step and a prefill, and what an H100 would take
 # make check-gpu-offline       that folder at work in such a root, also killed at random seconds
 # make ARCH=aarch64     cross-builds for ARM, in build/aarch64; with test: what qemu can in good time
 # make arm-test         the same test where it can be had, else says why not
@@ -105,7 +106,7 @@ $(B)/tests/%: $(B)/obj/tests/%.cu.o $(ALL_OBJ)
 
 CASES_C := $(wildcard tests/kernels/op_cases*.c)
 ALL_C += $(CASES_C)
-$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_group $(B)/tests/kernels/test_cuda_ops: $(call obj,$(CASES_C))
+$(B)/tests/kernels/test_ops $(B)/tests/kernels/test_group $(B)/tests/kernels/test_cuda_ops $(B)/tests/kernels/test_cuda_group: $(call obj,$(CASES_C))
 
 $(B)/tests/bench/limits: $(call obj,tests/bench/limits.c)
 	@mkdir -p $(@D)
@@ -216,6 +217,11 @@ bench-table:
 BUNDLE ?= build/check-gpu-bundle
 check-gpu:
 	@exec env MAKE='$(MAKE)' BUNDLE='$(BUNDLE)' tests/check_gpu/check_gpu.sh '$(CACHE)' $(CHECKFLAGS)
+# What launches, blocks and bytes are worth, told without a GPU.
+gpu-estimate:
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(MAKE) --no-print-directory CUDA=emulated SAN= all
+	@env SAMEBITD=$(CURDIR)/build/emulated/samebitd $(VENV)/bin/python tests/cuda/estimate.py $(ESTIMATEFLAGS)
 check-gpu-bundle: $(B)/.deps
 	@exec env MAKE='$(MAKE)' tests/check_gpu/bundle.sh '$(BUNDLE)' '$(SM)'
 
@@ -248,6 +254,6 @@ format lint:
 	@configs/models/venv.sh $(LINT_VENV) tests/lint.txt
 	@$(LINT_VENV)/bin/clang-format $(if $(filter lint,$@),--dry-run -Werror,-i) $(SOURCES)
 
-.PHONY: all run test arm-test check-gpu check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
+.PHONY: all run test arm-test check-gpu gpu-estimate check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -219,6 +219,11 @@ static int fill_table(struct backend *b, struct error *err)
         b->prepare = aten_prepare;
         if (aten_open(b, err))
             return -1;
+    } else {
+        b->group[GROUP_LINEARS] = cuda_group_linears;
+        b->group[GROUP_LINEAR_ADD] = cuda_group_linear_add;
+        b->group[GROUP_GATED] = cuda_group_gated;
+        b->group[GROUP_EACH] = cuda_group_each;
     }
     return check_table(b, err);
 }

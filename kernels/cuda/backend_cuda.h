@@ -18,6 +18,9 @@ void backend_cuda_close(struct backend *b);
 #define OP(name, ...) op_fn cuda_##name;
 #include "kernels/ops.def"
 
+/* ---- operations as one, of numerics torch-cpu; backend.h has their contracts; parts: 1 ---- */
+group_fn cuda_group_linears, cuda_group_linear_add, cuda_group_gated, cuda_group_each;
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,37 +1,15 @@
 /* elementwise.cu - operations on each element by itself.
  *
  * Bound by memory: 128 bits a thread where tensors are contiguous, else one element. */
-#include "kernels/cuda/rows.cuh"
-
-#include "kernels/cpu/sleef.h"
+#include "kernels/cuda/elementwise.cuh"
 
 enum { THREADS = 256 };
-
-enum elementwise { ADD, MUL, SCALE, SILU };
 
 struct operands {
     struct rows a, b, y; /* b: of ADD and MUL */
     float by;            /* of SCALE */
     int64_t width, count;
 };
-
-template <enum elementwise kind>
-static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by)
-{
-    const float a = bf16_to_f32(first), b = bf16_to_f32(second);
-
-    switch (kind) {
-    case ADD:
-        return bf16_from_f32(__fadd_rn(a, b));
-    case MUL:
-        return bf16_from_f32(__fmul_rn(a, b));
-    case SCALE:
-        return bf16_from_f32(__fmul_rn(a, by));
-    case SILU:
-        break;
-    }
-    return bf16_from_f32(__fdiv_rn(a, __fadd_rn(1.0f, sleef_expf(-a))));
-}
 
 /* Contiguous and aligned: vector i, and of the last few elements the i-th. */
 template <enum elementwise kind> static __global__ void flat_kernel(struct operands o)

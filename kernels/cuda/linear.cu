@@ -118,6 +118,15 @@ static struct matmul linear_of(const struct op_call *call, const struct product_
     return p;
 }
 
+int linear_is_few(const struct op_call *call, struct matmul *p)
+{
+    const struct product_rule rule = product_rule_of_linear(call);
+
+    *p = linear_of(call, &rule);
+    return rule.kind == PRODUCT_PAIRS && p->rows > 0 && p->rows <= LINEAR_FEW &&
+           call->in[0]->rank <= 3;
+}
+
 int cuda_linear(const struct op_call *call)
 {
     const struct product_rule rule = product_rule_of_linear(call);

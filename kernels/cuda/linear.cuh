@@ -8,12 +8,16 @@
 #ifndef SAMEBIT_CUDA_LINEAR_CUH
 #define SAMEBIT_CUDA_LINEAR_CUH
 
-#include "kernels/cuda/cuda_state.cuh"
+#include "kernels/cuda/products.cuh"
 
 /* plain: of rank 2, [N, K]. */
 size_t cuda_pack_linear_bytes(const struct tensor *plain);
 /* Enqueues the packing on the stream; plain (contiguous) and packed are memory of the device, and
  * plain must live until the stream has passed.  0, or -1 where a launch was refused. */
 int cuda_pack_linear(const struct cuda *cuda, const struct tensor *plain, void *packed);
+
+/* The operands of a linear, and whether it is one of few rows, which few_kernel does (at most 8, in
+ * chains of pairs): such ones can be done with others in one launch. */
+int linear_is_few(const struct op_call *call, struct matmul *p);
 
 #endif

@@ -135,13 +135,18 @@ static __forceinline__ __device__ uint32_t w_pair(const struct matmul &p, int he
     return (uint32_t)w[0] | (k + 1 < p.K ? (uint32_t)w[step] << 16 : 0);
 }
 
-/* Stores y = bf(sum (+ bias)), if y has such an element. */
+/* Returns bf(sum (+ bias)). */
+static __forceinline__ __device__ bf16 product_rounded(const struct matmul &p, int n, float sum)
+{
+    return bf16_from_f32(p.bias ? __fadd_rn(sum, bf16_to_f32(p.bias[n])) : sum);
+}
+
+/* Stores y = that, if y has such an element. */
 static __forceinline__ __device__ void product_finish(const struct matmul &p, int head, int row,
                                                       int n, float sum)
 {
     if (row < p.rows && n < p.N)
-        matrix_row(p.y, p, head, row)[n] =
-            bf16_from_f32(p.bias ? __fadd_rn(sum, bf16_to_f32(p.bias[n])) : sum);
+        matrix_row(p.y, p, head, row)[n] = product_rounded(p, n, sum);
 }
 
 #endif

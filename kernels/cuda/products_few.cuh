@@ -236,14 +236,14 @@ static __forceinline__ __device__ void few_fold(struct few_memory<ROWS> *m, int 
     }
 }
 
-/* grid: ROWS rows, 32 columns, heads.  block: 32 lanes, 1..FEW_WARPS warps. */
+/* The sums of the block's rows of column n, into memory->total, by warps of the block that count from
+ * threadIdx.y; all threads of the block call it, as often with as many chains. */
 template <int ROWS, enum layout LAYOUT>
-static __global__ void __launch_bounds__(WARP *FEW_WARPS, LAYOUT == PANELS ? 2 : 1)
-    few_kernel(struct matmul p)
+static __forceinline__ __device__ void few_totals(const struct matmul &p, int head, int n,
+                                                  struct few_memory<ROWS> *memory)
 {
-    __shared__ struct few_memory<ROWS> memory;
-    const int head = (int)blockIdx.z, warp = (int)threadIdx.y, warps = (int)blockDim.y;
-    const int n = (int)(blockIdx.y * WARP + threadIdx.x), chains = (p.K + p.block - 1) / p.block;
+    const int warp = (int)threadIdx.y, warps = (int)blockDim.y;
+    const int chains = (p.K + p.block - 1) / p.block;
 
     for (int round = 0; round < chains; round += warps) {
         const int first = (round + warp) * p.block, left = chains - round;
@@ -251,18 +251,42 @@ static __global__ void __launch_bounds__(WARP *FEW_WARPS, LAYOUT == PANELS ? 2 :
 
         if (first < p.K) {
             few_chain<ROWS, LAYOUT>(p, head, n, first,
-                                    p.K - first < p.block ? p.K : first + p.block, memory.x[warp],
+                                    p.K - first < p.block ? p.K : first + p.block, memory->x[warp],
                                     acc);
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
-                memory.sum[warp][r][threadIdx.x] = acc[r];
+                memory->sum[warp][r][threadIdx.x] = acc[r];
         }
         __syncthreads();
-        few_fold<ROWS>(&memory, left < warps ? left : warps, round == 0);
+        few_fold<ROWS>(memory, left < warps ? left : warps, round == 0);
         __syncthreads();
     }
-    for (int r = warp; r < ROWS; r += warps)
+}
+
+/* grid: ROWS rows, 32 columns, heads.  block: 32 lanes, 1..FEW_WARPS warps. */
+template <int ROWS, enum layout LAYOUT>
+static __global__ void __launch_bounds__(WARP *FEW_WARPS, LAYOUT == PANELS ? 2 : 1)
+    few_kernel(struct matmul p)
+{
+    __shared__ struct few_memory<ROWS> memory;
+    const int head = (int)blockIdx.z, n = (int)(blockIdx.y * WARP + threadIdx.x);
+
+    few_totals<ROWS, LAYOUT>(p, head, n, &memory);
+    for (int r = (int)threadIdx.y; r < ROWS; r += (int)blockDim.y)
         product_finish(p, head, (int)blockIdx.x * ROWS + r, n, memory.total[r][threadIdx.x]);
+}
+
+/* Of ROWS 1, 2 and 4, which so many rows take. */
+static inline int few_size(const struct matmul *p)
+{
+    return p->rows <= 1 ? 0 : p->rows <= 2 ? 1 : 2;
+}
+
+static inline unsigned few_warps(const struct matmul *p)
+{
+    const unsigned chains = blocks_for(p->K, p->block), most = FEW_WARPS;
+
+    return chains < most ? chains : most;
 }
 
 template <enum layout LAYOUT>
@@ -270,11 +294,10 @@ static void few_launch(const struct matmul *p, int heads, cudaStream_t stream)
 {
     static product_kernel *const kernels[] = {few_kernel<1, LAYOUT>, few_kernel<2, LAYOUT>,
                                               few_kernel<4, LAYOUT>};
-    const int size = p->rows <= 1 ? 0 : p->rows <= 2 ? 1 : 2;
-    const unsigned chains = blocks_for(p->K, p->block), most = FEW_WARPS;
+    const int size = few_size(p);
     const dim3 grid(blocks_for(p->rows, 1 << size), blocks_for(p->N, WARP), (unsigned)heads);
 
-    LAUNCH(kernels[size], grid, dim3(WARP, chains < most ? chains : most), 0, stream, *p);
+    LAUNCH(kernels[size], grid, dim3(WARP, few_warps(p)), 0, stream, *p);
 }
 
 #endif

@@ -4,7 +4,8 @@ the least possible: every weight and every cached key and value read once.
 
     traffic.py MODEL [--numerics NAME] [--attention NAME] [--past N]      of a build with CUDA=emulated
 
-A value's bytes are what its operation reads and writes, each once: inputs, parameters, output.
+A value's bytes are what its operation reads and writes, each once: inputs, parameters, output; those that stay inside
+a launch of several operations count nevertheless.
 Copies of keys and values that PyTorch makes for grouped heads (numerics torch-cuda) count too.
 """
 import argparse
@@ -28,12 +29,12 @@ def parameters(folder):
     return {e[0]: e[2] for path in daemon.checkpoint_files(folder) for e in daemon.Tensors(path).entries}
 
 
-def count(shape, keys):
-    """Elements of a shape of the catalogue, for one token that sees so many keys."""
+def count(shape, keys, tokens=1):
+    """Elements of a shape of the catalogue, for tokens of which the last sees so many keys."""
     total = 1
     for extent in shape:
         if extent == "T":
-            extent = 1
+            extent = tokens
         elif not isinstance(extent, int):  # "L", "min(L, 32)"
             limit = [int(word) for word in extent.replace("(", " ").replace(")", " ").replace(",", " ").split()
                      if word.isdigit()]
@@ -88,17 +89,18 @@ def last_step(path):
     return lines[starts[-1]:]
 
 
-def measure(folder, numerics, attention, past):
+def measure(folder, numerics, attention, past, values=("step_1/logits",)):
+    """values: that are asked for, which are not done in one launch with others."""
     with tempfile.TemporaryDirectory() as work:
         log = os.path.join(work, "log")
         with daemon.Daemon(folder, numerics, 1, device="cuda:0", environment={"SAMEBIT_EMULATED_LOG": log}) as server:
-            server.json("/v1/trace", {"tokens": [1] * past, "steps": 1, "values": ["step_1/logits"],
+            server.json("/v1/trace", {"tokens": [1] * past, "steps": 1, "values": list(values),
                                       "attention": attention, "format": "digest"})
-            values = server.json(f"/v1/values?attention={attention}")["values"]
+            catalogue = server.json(f"/v1/values?attention={attention}")["values"]
         lines = last_step(log)
     launches = collections.Counter(line.split()[1] for line in lines if line.startswith("launch "))
-    moved = step_bytes(values, parameters(folder), past + 1, numerics == "torch-cuda")
-    return {"launches": launches, "steps": len(values), "rotary": sum(v["op"] == "rotary" for v in values), "moved": moved,
+    moved = step_bytes(catalogue, parameters(folder), past + 1, numerics == "torch-cuda")
+    return {"launches": launches, "steps": len(catalogue), "rotary": sum(v["op"] == "rotary" for v in catalogue), "moved": moved,
             "least": moved["weights"] + moved["keys and values"],
             "copied": [tuple(line.split()[1:]) for line in lines if line.startswith("copy ")]}
 

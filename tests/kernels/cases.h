@@ -40,7 +40,7 @@ static inline bf16 random_plain(struct random *r)
 {
     const float sum = (float)(random_next(r) >> 8) + (float)(random_next(r) >> 8);
 
-    return bf16_from_f32(sum * 0x1p-23f * 2.0f - 2.0f);
+    return bf16_from_f32(sum * 0x1p-22f - 4.0f);
 }
 
 static inline bf16 random_edge(struct random *r)

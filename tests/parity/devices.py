@@ -21,4 +21,4 @@ def gpu():
     if "there is no cuda:9999" not in said:
         return None
     with daemon.Daemon(folder, NUMERICS, 0, device="cuda:0") as server:
-        return server.json("/v1/model")["host"].split(" + ")[0]
+        return server.json("/v1/model")["host"].split(" + ")[-1]  # the CPU stands before it

@@ -11,6 +11,7 @@
  *                                      launch KERNEL GRIDxGRIDxGRID BLOCKxBLOCKxBLOCK SHARED_BYTES
  *                                      copy host-to-device|device-to-host|... BYTES
  *                                      set BYTES
+ *   SAMEBIT_EMULATED_COMPUTE=0       kernels do not run: what they write stays as it was
  *   SAMEBIT_EMULATED_FAIL=N          the Nth allocation of device or pinned memory fails
  */
 #ifndef SAMEBIT_CUDA_EMULATED_CUDART_H
