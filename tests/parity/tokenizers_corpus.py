@@ -101,3 +101,14 @@ def generated(count, seed=20):
     makers = [point, block, block, marked, spaces, lambda: rng.choice(PIECES), lambda: rng.choice(words),
               lambda: rng.choice(words) + " ", lambda: str(rng.randrange(10 ** rng.randrange(1, 9)))]
     return ["".join(rng.choice(makers)() for _ in range(rng.randrange(1, 12))) for _ in range(count)]
+
+
+EDGES = ["e\u0301", "\u304b\u3099", "\x01", "\r\n", "\t", "a", "aa", "x", " ", "  ", "\u00ad\u0301", "\u00a9\u200d", "b1", "\u2581", "\u00e9", "</s>",
+         "<s>", "<|end|> ", "\u0903", "\u1e9b\u0323", "``", "x\u0323\u0301", "1", "\u0600e", "\ufb01", "\n", "<unk>", "<0x41>", "\u1100\u1161", "\U0001F1E6",
+         "\u0915\u094d\u0937", "\ufeff", "\u200b", "don't", ".", ", ", "\u3000", "#", "_"]
+
+
+def edges(count, seed=9):
+    """Seeded texts of few parts each, all from places where steps of a tokenizer meet."""
+    rng = random.Random(seed)
+    return ["".join(rng.choice(EDGES) for _ in range(rng.randrange(1, 9))) for _ in range(count)]
