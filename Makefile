@@ -4,6 +4,7 @@
 # make test             unit, kernel, tokenizer, golden and HTTP tests
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
+# make tokenizers       real and made tokenizers against the tokenizers package, 100,000 strings each
 # make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits
 # make bench-table      puts what it found, build/bench.json and build/plots, into tests/README.md
 # make CUDA=emulated    the same for a GPU that is emulated, in build/emulated; also with test, SAN
@@ -263,6 +264,6 @@ format lint:
 	@configs/models/venv.sh $(LINT_VENV) tests/lint.txt
 	@$(LINT_VENV)/bin/clang-format $(if $(filter lint,$@),--dry-run -Werror,-i) $(SOURCES)
 
-.PHONY: all run test arm-test check-gpu gpu-estimate check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
+.PHONY: all run tokenizers test arm-test check-gpu gpu-estimate check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

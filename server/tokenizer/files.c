@@ -45,9 +45,10 @@ static json_t *string_lines(FILE *f, struct error *err)
     ssize_t n;
 
     while (lines && (n = getline(&line, &capacity, f)) > 0) {
-        while (n && (line[n - 1] == '\n' || line[n - 1] == '\r' || line[n - 1] == ' '))
+        while (n && (line[n - 1] == '\n' || line[n - 1] == '\r'))
             n--;
-        if (n && line[0] != '#' && json_array_append_new(lines, json_stringn(line, (size_t)n))) {
+        if (n && strncmp(line, "#version", 8) != 0 &&
+            json_array_append_new(lines, json_stringn(line, (size_t)n))) {
             error_param(err, 400, "merges.txt", "merges.txt: line %zu is not UTF-8",
                         json_array_size(lines) + 1);
             json_decref(lines);
@@ -58,7 +59,7 @@ static json_t *string_lines(FILE *f, struct error *err)
     return lines;
 }
 
-/* The merges as transformers reads them: lines without those that begin with #. */
+/* The merges, one a line, without the first line that tells the version. */
 static json_t *read_merges(const char *folder, struct error *err)
 {
     char path[4096];

@@ -28,7 +28,7 @@ ENOUGH = int(os.environ.get("SAMEBIT_TOKENIZER_STRINGS", "4000"))
 TOTALS = {"strings": 0, "ids": 0, "decodes": 0, "mismatches": 0}
 
 
-def ask(folder, requests, environment=None):
+def ask(folder, requests, environment=None, arguments=()):
     """Answers of the tool: lists of ids, bytes, or str for an error."""
     data = bytearray()
     for kind, flag, body in requests:
@@ -38,7 +38,7 @@ def ask(folder, requests, environment=None):
             data += kind + struct.pack(f"<II{len(body)}I", flag, len(body), *body)
         else:
             data += kind + (b"" if kind == b"v" else struct.pack("<I", flag))
-    done = subprocess.run([TOOL, folder], input=bytes(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    done = subprocess.run([TOOL, folder, *arguments], input=bytes(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=600, env=environment)
     assert done.returncode == 0, f"status {done.returncode}: {done.stderr.decode(errors='replace')}"
     out, at, answers = done.stdout, 0, []
