@@ -31,8 +31,22 @@ enum {
 
 static const float one = 1.0f, zero = 0.0f;
 
+/* What cuBLASLt's choice of an algorithm depends on. */
+struct lt_key {
+    int transposed, m, n, k, lda, ldb, ldc;
+    uint32_t alignment[4]; /* of A, B, C and the bias */
+};
+
+struct lt_choice {
+    struct lt_key key; /* m 0: none yet */
+    cublasLtMatmulAlgo_t algo;
+};
+
+enum { LT_CHOICES = 1024 }; /* a later one takes the place of one with the same hash */
+
 struct blas {
     const struct cublas_api *api;
+    struct lt_choice choices[LT_CHOICES];
     cublasHandle_t handle; /* cuBLASLt's too */
     cudaStream_t stream;
     void *workspace, *workspace_lt, *scratch;
@@ -205,12 +219,22 @@ static int lt_describe(const struct cublas_api *api, const struct gemm *g, const
            api->layout_create(&lt->c, CUDA_R_16BF, (uint64_t)g->m, (uint64_t)g->n, g->ldc);
 }
 
-static int lt_prefer(const struct cublas_api *api, const struct gemm *g, const bf16 *bias,
-                     struct lt_call *lt)
+static struct lt_key lt_key_of(const struct gemm *g, const bf16 *bias)
 {
     /* The last is PyTorch's for D: the bias's alignment, not the result's. */
-    const uint32_t alignment[] = {cublas_alignment(g->a), cublas_alignment(g->b),
-                                  cublas_alignment(g->c), cublas_alignment(bias)};
+    return lt_key{g->transpose_a * 2 + g->transpose_b,
+                  g->m,
+                  g->n,
+                  g->k,
+                  g->lda,
+                  g->ldb,
+                  g->ldc,
+                  {cublas_alignment(g->a), cublas_alignment(g->b), cublas_alignment(g->c),
+                   cublas_alignment(bias)}};
+}
+
+static int lt_prefer(const struct cublas_api *api, const struct lt_key *key, struct lt_call *lt)
+{
     const size_t workspace = WORKSPACE_LT;
     int failed = cublasLtMatmulPreferenceCreate(&lt->preference) ||
                  api->preference_set(lt->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -220,35 +244,61 @@ static int lt_prefer(const struct cublas_api *api, const struct gemm *g, const b
         failed = api->preference_set(
             lt->preference,
             (cublasLtMatmulPreferenceAttributes_t)(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
-            &alignment[i], sizeof(alignment[i]));
+            &key->alignment[i], sizeof(key->alignment[i]));
     return failed;
 }
 
-static int lt_run(struct blas *blas, const struct gemm *g, const struct lt_call *lt)
+static struct lt_choice *lt_place(struct blas *blas, const struct lt_key *key)
 {
-    const cublasLtHandle_t handle = (cublasLtHandle_t)blas->handle;
+    const unsigned char *bytes = (const unsigned char *)key;
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < sizeof(*key); i++)
+        hash = (hash ^ bytes[i]) * 16777619u;
+    return &blas->choices[hash % LT_CHOICES];
+}
+
+/* The library's choice, asked for once per key: it takes many times as long as a launch.  NULL: it
+ * has none. */
+static const cublasLtMatmulAlgo_t *lt_choose(struct blas *blas, const struct lt_key *key,
+                                             const struct lt_call *lt)
+{
+    struct lt_choice *choice = lt_place(blas, key);
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
 
+    if (memcmp(&choice->key, key, sizeof(*key)) == 0)
+        return &choice->algo;
     memset(&found, 0, sizeof(found));
-    if (blas->api->heuristic(handle, lt->desc, lt->a, lt->b, lt->c, lt->c, lt->preference, 1,
-                             &found, &count) ||
+    if (blas->api->heuristic((cublasLtHandle_t)blas->handle, lt->desc, lt->a, lt->b, lt->c, lt->c,
+                             lt->preference, 1, &found, &count) ||
         count < 1)
-        return -1;
-    return blas->api->matmul(handle, lt->desc, &one, g->a, lt->a, g->b, lt->b, &zero, g->c, lt->c,
-                             g->c, lt->c, &found.algo, blas->workspace_lt, WORKSPACE_LT,
-                             blas->stream)
+        return NULL;
+    choice->key = *key;
+    choice->algo = found.algo;
+    return &choice->algo;
+}
+
+static int lt_run(struct blas *blas, const struct gemm *g, const struct lt_key *key,
+                  const struct lt_call *lt)
+{
+    const cublasLtMatmulAlgo_t *algo = lt_choose(blas, key, lt);
+
+    return !algo || blas->api->matmul((cublasLtHandle_t)blas->handle, lt->desc, &one, g->a, lt->a,
+                                      g->b, lt->b, &zero, g->c, lt->c, g->c, lt->c, algo,
+                                      blas->workspace_lt, WORKSPACE_LT, blas->stream)
                ? -1
                : 0;
 }
 
 int blas_linear_bias(struct blas *blas, const struct gemm *g, const bf16 *bias)
 {
+    const struct lt_key key = lt_key_of(g, bias);
     struct lt_call lt = {};
     int status = -1;
 
-    if (!lt_describe(blas->api, g, bias, &lt) && !lt_prefer(blas->api, g, bias, &lt))
-        status = lt_run(blas, g, &lt);
+    if (!lt_describe(blas->api, g, bias, &lt) && !lt_prefer(blas->api, &key, &lt))
+        status = lt_run(blas, g, &key, &lt);
     if (lt.preference)
         cublasLtMatmulPreferenceDestroy(lt.preference);
     if (lt.c)

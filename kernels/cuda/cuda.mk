@@ -59,7 +59,7 @@ GENCODE  := $(foreach a,$(ARCHITECTURES),-gencode arch=compute_$(a),code=sm_$(a)
             $(if $(SM),,-gencode arch=compute_120,code=compute_120)
 NVFLAGS_ = -std=c++17 -D_GNU_SOURCE -I. $(OPT) -g -lineinfo --threads 2 $(GENCODE) $(CUDA_INCLUDE) \
            -Xcompiler -Wall,-Wextra,-Wshadow $(if $(WERROR),--Werror all-warnings) \
-           -Xptxas -v,--warn-on-spills $(CUDA_DEFINES)
+           -Xptxas -v,--warn-on-spills $(CUDA_DEFINES) $(NVFLAGS)
 
 # What ptxas tells of each kernel stays beside the object; warnings are shown.
 $(B)/obj/%.cu.o: %.cu Makefile kernels/cuda/cuda.mk $(TOOLKIT) | $(B)/.deps

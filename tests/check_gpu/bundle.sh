@@ -5,7 +5,7 @@
 #
 # In it: programs for that architecture, with the libraries that they need beside them except cuBLAS and cudart,
 # which are PyTorch's there; the check's Python and data; the recipes of random models.  FOLDER/check-gpu runs all.
-# MAKE names make, VENV a Python venv that is not needed there.
+# MAKE names make.
 set -eu
 
 folder=$1
@@ -27,7 +27,7 @@ for word; do built=${word#B=}; done
 
 # No folder of this machine in the programs: its toolkit would come before PyTorch's cuBLAS.
 origin='-Wl,--disable-new-dtags,-rpath,\$$ORIGIN/lib:\$$ORIGIN/../../lib'
-"${MAKE:-make}" -j"$(nproc)" SAN= "$@" CUDA_RPATH= LDFLAGS="$origin" all \
+"${MAKE:-make}" -j"$(nproc)" SAN= "$@" CUDA_RPATH= LDFLAGS="$origin" NVFLAGS='-Xfatbin -compress-all' all \
     $(echo "$programs" | sed "s,^tests/,$built/tests/,;t;d")
 
 rm -rf "$folder"

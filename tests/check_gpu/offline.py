@@ -18,6 +18,7 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+KILLED_BY = 120  # seconds: by then several sections have told rows
 COUNTING = ("tiny", "models", "ops", "gemm")  # sections whose rows compare bits
 ROW = re.compile(r"^(\w+) +(\S.*?) +(equal|differs|info|skipped|failed)\b")
 
@@ -77,7 +78,7 @@ def from_start_to_report(settings, proof):
 def killed(settings, proof, most):
     chance = random.Random(settings.seed)
     for _ in range(settings.kills):
-        second = chance.uniform(5, most)
+        second = chance.uniform(5, min(most, KILLED_BY))
         with tempfile.TemporaryDirectory() as out:
             text, _ = run(settings, settings.emulated, out, kill=second, arguments=["--seconds", "3600"])
             try:

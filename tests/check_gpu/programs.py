@@ -9,11 +9,12 @@ import report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.join(ROOT, "tests", "check_gpu")
-UNITS = ["kernels/test_cuda_backend", "kernels/test_cuda_cublas", "unit/test_cuda_engine"]
+UNITS = ["kernels/test_cuda_backend", "kernels/test_cuda_cublas", "kernels/test_cuda_group", "unit/test_cuda_engine"]
 UNIT_SECONDS = 50
 # Padding, batches, chunks, replaced values and several streams are among them.
-HTTP = ["http/test_cuda.py", "parity/test_golden.py", "cuda/test_same_bits.py", "http/test_trace.py", "http/test_together.py",
-        "http/test_attention.py"]
+# A folder at a time, as each has a conftest of its own.
+HTTP = ["http/test_cuda.py http/test_together.py", "cuda/test_same_bits.py", "http/test_trace.py http/test_attention.py",
+        "parity/test_golden.py"]
 RAN = re.compile(r"^\[ RUN      \] (\w+)$")
 ENDED = re.compile(r"^\[ *(OK|FAILED|SKIPPED) *\] (\w+)$")
 
@@ -80,17 +81,16 @@ def units(settings):
 
 # ---- pytest ----
 
-def http(settings):
-    import models
-
-    models.find("tiny-qwen2")
+def pytest_rows(settings, paths):
+    """Runs tests of one folder, paths below tests/ with blanks between, and yields their rows."""
     read, write = os.pipe()
-    paths = [os.path.join(ROOT, "tests", path) for path in (HTTP[:1] if settings.emulated else HTTP)]
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_rows",
-               "--rootdir", ROOT, "-o", "markers=slow: takes minutes", "-m", "not slow", *paths]
+               "--rootdir", ROOT, "-o", "markers=slow: takes minutes", "-m", "not slow",
+               *(os.path.join(ROOT, "tests", path) for path in paths.split())]
     child = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, pass_fds=[write],
-        env=environment(settings, CHECK_GPU_ROWS=str(write), PYTHONPATH=HERE, SAMEBIT_DEVICE="cuda:0"))
+        env=environment(settings, CHECK_GPU_ROWS=str(write), PYTHONPATH=HERE + os.pathsep + os.environ.get("PYTHONPATH", ""),
+                        SAMEBIT_DEVICE="cuda:0"))
     os.close(write)
     count = 0
     with os.fdopen(read) as rows:
@@ -99,4 +99,12 @@ def http(settings):
             yield json.loads(line)
     status = child.wait()
     if not count or status not in (0, 1):
-        yield report.row("http", "pytest", "failed", note=f"ended with status {status}, {count} tests told")
+        yield report.row("http", f"pytest {paths}", "failed", note=f"ended with status {status}, {count} tests told")
+
+
+def http(settings):
+    import models
+
+    models.find("tiny-qwen2")
+    for paths in ["http/test_cuda.py"] if settings.emulated else HTTP:
+        yield from pytest_rows(settings, paths)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 
 VERDICTS = ("equal", "differs", "info", "skipped", "failed")
 SAID = 1500  # characters of what a section said before it failed
@@ -121,8 +122,9 @@ def run(command, seconds, environment=None, merged=False):
 
 def streamed(section, command, seconds, harmless=False):
     """Yields the rows of a section that prints one JSON object a line, each as it comes.  One that
-    dies, hangs or says nothing ends with a row `failed`; harmless: that row is info."""
-    count, whole = 0, True
+    dies, hangs or says nothing ends with a row `failed`; harmless: that row is info.  One that ran
+    out of time while it told rows, until the last third of it, has only skipped the rest."""
+    count, whole, started, told = 0, True, time.monotonic(), 0.0
     with Program(command, seconds) as program:
         for line in program.lines():
             try:
@@ -130,13 +132,15 @@ def streamed(section, command, seconds, harmless=False):
             except ValueError:
                 whole = False
                 continue
-            count += 1
+            count, told = count + 1, time.monotonic() - started
             yield found
         if program.status == 0 and count and whole:
             return
         ended = f"out of time ({seconds:.0f} s)" if program.late else f"ended with status {program.status}"
         said = program.said()[-SAID:] or ("" if count else "no rows")
-    yield row(section, "section", "info" if harmless else "failed", note=f"{ended}: {said}")
+        busy = program.late and told > seconds * 2 / 3
+    yield row(section, "section", "skipped" if busy else "info" if harmless else "failed",
+              note=f"{ended}, {count} rows told" if busy else f"{ended}: {said}")
 
 
 # ---- the report ----

@@ -73,6 +73,11 @@ def test_a_failing_section_keeps_what_it_found(rest, said):
     assert first == GOOD and second["verdict"] == "failed" and said in second["note"]
 
 
+def test_a_busy_section_that_is_cut_off_has_not_failed():
+    *rows, last = python(SAY + "import time\nwhile True: time.sleep(.1); " + SAY.split("; ", 1)[1], seconds=1.5)
+    assert len(rows) > 3 and last["verdict"] == "skipped" and "out of time" in last["note"]
+
+
 def test_a_silent_section_has_failed():
     r, = python("")
     assert r["verdict"] == "failed" and "no rows" in r["note"]
@@ -198,7 +203,7 @@ large products: 8 cases, 16 runs, 11703200 elements, 0 differing
 
 
 def cpu_rows(text, ending):
-    return {r["name"].removeprefix("torch-cpu "): r for r in check_ops.cpu_rows(text.splitlines(), lambda: ending)}
+    return {r["name"].removeprefix("torch-cpu "): r for r in check_ops.cpu_rows(text.splitlines(), lambda: ending, check_ops.operations() + ["large_products"])}
 
 
 def test_test_cuda_ops_output():
@@ -220,7 +225,7 @@ def test_every_operation_has_a_row():
 
 def test_rows_of_an_operation_come_before_the_next():
     lines = iter(OUTPUT.splitlines())
-    next(check_ops.cpu_rows(lines, lambda: ""))
+    next(check_ops.cpu_rows(lines, lambda: "", []))
     assert next(lines) == "[ RUN      ] test_rotary"
 
 

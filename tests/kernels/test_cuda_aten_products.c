@@ -56,6 +56,26 @@ static void linears(void **state)
     report("linear", &tally);
 }
 
+/* cuBLASLt is asked for an algorithm once for a shape, however often that is multiplied. */
+static void algorithms_are_chosen_once(void **state)
+{
+    struct random r = {41};
+    struct tally tally = {0};
+    const long long before = emulated_heuristics();
+
+    (void)state;
+    assert_int_equal(reopen_aten(), 0);
+    for (int i = 0; i < 3; i++)
+        linear_case(&r, 5, 5, 1, 40, 24, 1, &tally);
+    assert_int_equal(emulated_heuristics(), before + 1);
+    linear_case(&r, 6, 6, 1, 40, 24, 1, &tally);
+    linear_case(&r, 5, 5, 1, 40, 32, 1, &tally);
+    linear_case(&r, 5, 5, 1, 40, 24, 1, &tally);
+    assert_int_equal(emulated_heuristics(), before + 3);
+    for (int64_t K = 2; K < 150; K++) /* some have the same place in the table */
+        linear_case(&r, 2, 2, 1, 3, K, 1, &tally);
+}
+
 struct heads_case {
     int64_t H, G, T, L, D, spare, batch;
 };
@@ -274,11 +294,9 @@ static void tensor_cores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linears),
-        cmocka_unit_test(attentions),
-        cmocka_unit_test(scratch_is_bounded),
-        cmocka_unit_test(tensor_cores),
-        cmocka_unit_test(tensor_core_steps),
+        cmocka_unit_test(linears),      cmocka_unit_test(algorithms_are_chosen_once),
+        cmocka_unit_test(attentions),   cmocka_unit_test(scratch_is_bounded),
+        cmocka_unit_test(tensor_cores), cmocka_unit_test(tensor_core_steps),
     };
 
     return cmocka_run_group_tests(tests, open_backend, close_backend);

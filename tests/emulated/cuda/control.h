@@ -34,6 +34,9 @@ struct emulated_counts {
 };
 struct emulated_counts emulated_count(void);
 
+/* How often cuBLASLt was asked for an algorithm since the process began. */
+long long emulated_heuristics(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/emulated/cuda/control.h"
 #include "tests/emulated/cuda/tensor_core.h"
 
 struct cublasContext {
@@ -27,6 +28,7 @@ struct lt_layout {
 
 struct lt_preference {
     uint64_t workspace;
+    uint32_t alignment[4]; /* of A, B, C, D; 0: not said */
 };
 
 /* ---- products ---- */
@@ -279,6 +281,9 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
         return CUBLAS_STATUS_INVALID_VALUE;
     if (is_workspace)
         memcpy(&preference->workspace, value, size);
+    else
+        memcpy(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES],
+               value, size);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -288,24 +293,71 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
-                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+/* What an algorithm is chosen for; another product refuses it. */
+static uint64_t product_digest(cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c)
+{
+    const uint64_t parts[] = {(uint64_t)desc->op_a,
+                              (uint64_t)desc->op_b,
+                              (uint64_t)desc->epilogue,
+                              a->rows,
+                              a->columns,
+                              (uint64_t)a->ld,
+                              b->rows,
+                              b->columns,
+                              (uint64_t)b->ld,
+                              c->rows,
+                              c->columns,
+                              (uint64_t)c->ld};
+    uint64_t digest = 1;
+
+    for (uint64_t part : parts)
+        digest = (digest ^ part) * 0x9e3779b97f4a7c15u;
+    return digest;
+}
+
+static long long heuristics;
+
+long long emulated_heuristics(void)
+{
+    return __atomic_load_n(&heuristics, __ATOMIC_SEQ_CST);
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
                                               cublasLtMatmulPreference_t preference, int most,
                                               cublasLtMatmulHeuristicResult_t *results, int *found)
 {
+    __atomic_add_fetch(&heuristics, 1, __ATOMIC_SEQ_CST);
     *found = most > 0;
-    if (*found)
-        results[0].workspaceSize = (size_t)preference->workspace;
+    if (!*found)
+        return CUBLAS_STATUS_SUCCESS;
+    results[0].workspaceSize = (size_t)preference->workspace;
+    results[0].algo.data[0] = product_digest(desc, a, b, c);
+    for (int i = 0; i < 4; i++)
+        results[0].algo.data[i + 1] = preference->alignment[i];
     return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Whether an algorithm was chosen for this product, and for pointers that are as aligned. */
+static int was_chosen_for(const cublasLtMatmulAlgo_t *algo, uint64_t digest,
+                          const void *const pointers[4])
+{
+    if (algo->data[0] != digest)
+        return 0;
+    for (int i = 0; i < 4; i++)
+        if (algo->data[i + 1] && (uintptr_t)pointers[i] % algo->data[i + 1])
+            return 0;
+    return 1;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t layout_a, const void *b,
                               cublasLtMatrixLayout_t layout_b, const void *beta, const void *c,
                               cublasLtMatrixLayout_t layout_c, void *d,
-                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t *, void *,
-                              size_t, cudaStream_t)
+                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t *algo,
+                              void *, size_t, cudaStream_t)
 {
     const uint64_t k = desc->op_a == CUBLAS_OP_T ? layout_a->rows : layout_a->columns;
     const uint64_t m = desc->op_a == CUBLAS_OP_T ? layout_a->columns : layout_a->rows;
@@ -329,6 +381,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               (bf16 *)d,
                               desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? desc->bias : NULL};
 
+    const void *const pointers[] = {a, b, c, desc->bias};
+
+    if (!was_chosen_for(algo, product_digest(desc, layout_a, layout_b, layout_c), pointers))
+        return CUBLAS_STATUS_INVALID_VALUE;
     if (k != k_of_b || m != layout_d->rows || n != layout_d->columns || layout_c != layout_d ||
         c != d || *(const float *)alpha != 1.0f || *(const float *)beta != 0.0f)
         return CUBLAS_STATUS_INVALID_VALUE;
