@@ -11,6 +11,12 @@
 
 enum { LINEARS_MOST = 3 };
 
+/* Of ROWS 1 and 2, which so many rows take: with 4 and several operands a thread runs out of registers. */
+static inline int group_size(const struct matmul *p)
+{
+    return p->rows <= 1 ? 0 : 1;
+}
+
 /* ---- linears of one input ---- */
 
 struct linears {
@@ -36,9 +42,9 @@ static __global__ void __launch_bounds__(WARP *FEW_WARPS, 2) few_linears_kernel(
 
 static inline void few_linears_launch(const struct linears *l, int blocks, cudaStream_t stream)
 {
-    static void (*const kernels[])(struct linears l) = {
-        few_linears_kernel<1>, few_linears_kernel<2>, few_linears_kernel<4>};
-    const int size = few_size(&l->p[0]);
+    static void (*const kernels[])(struct linears l) = {few_linears_kernel<1>,
+                                                        few_linears_kernel<2>};
+    const int size = group_size(&l->p[0]);
 
     LAUNCH(kernels[size], dim3(blocks_for(l->p[0].rows, 1 << size), (unsigned)blocks),
            dim3(WARP, few_warps(&l->p[0])), 0, stream, *l);
@@ -106,10 +112,9 @@ static __global__ void __launch_bounds__(2 * WARP * FEW_WARPS, 1) few_gated_kern
 
 static inline void few_gated_launch(const struct gated *g, cudaStream_t stream)
 {
-    static void (*const kernels[])(struct gated g) = {few_gated_kernel<1>, few_gated_kernel<2>,
-                                                      few_gated_kernel<4>};
+    static void (*const kernels[])(struct gated g) = {few_gated_kernel<1>, few_gated_kernel<2>};
     const struct matmul *p = &g->p[0];
-    const int size = few_size(p);
+    const int size = group_size(p);
 
     LAUNCH(kernels[size], dim3(blocks_for(p->rows, 1 << size), blocks_for(p->N, WARP)),
            dim3(WARP, few_warps(p), 2), 0, stream, *g);
