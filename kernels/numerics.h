@@ -22,10 +22,19 @@ enum { PRODUCT_KINDS = PRODUCT_CHAIN + 1 };
 enum product_use { PRODUCT_OF_LINEAR, PRODUCT_OF_QK, PRODUCT_OF_PV };
 enum { PRODUCT_USES = PRODUCT_OF_PV + 1 };
 
+/* The machine whose PyTorch has these bits, where they depend on it (numerics.host_matters). */
+struct torch_host {
+    int64_t threads;                /* torch.get_num_threads() */
+    int64_t l1, l2;                 /* bytes of a core's data caches */
+    int64_t l2_ways, l2_sets;       /* of the second one */
+    int64_t amx_fp16;               /* 1: its CPU has this too */
+};
+
 /* A product as PyTorch's call has it: B matrices of M x K times K x N. */
 struct product_shape {
     enum product_use use;
     int64_t B, M, N, K;
+    const struct torch_host *host;
 };
 
 /* How each of its sums is made. */
