@@ -63,14 +63,14 @@ static int k_is_inner(const struct product_shape *s)
 
 struct sharing {
     const struct product_shape *shape;
-    int64_t on_b, on_m, on_k, on_n;      /* threads along B, M, K, N */
-    int64_t b, m, k, n;                  /* of a thread, most */
-    int64_t tile_rows, tile_k;           /* of a tile */
-    int64_t rows, columns;               /* of a group of 2 x 2 tiles */
-    int across;                          /* 1: rows outermost, the right operand stays in L2;
+    int64_t on_b, on_m, on_k, on_n;       /* threads along B, M, K, N */
+    int64_t b, m, k, n;                   /* of a thread, most */
+    int64_t tile_rows, tile_k;            /* of a tile */
+    int64_t rows, columns;                /* of a group of 2 x 2 tiles */
+    int across;                           /* 1: rows outermost, the right operand stays in L2;
                                             0: columns outermost, the left one does */
-    int spares_l1;                       /* K is not cut to fit into L1 */
-    int64_t m_block, n_block, k_block;   /* elements of a block */
+    int spares_l1;                        /* K is not cut to fit into L1 */
+    int64_t m_block, n_block, k_block;    /* elements of a block */
     int64_t m_blocks, n_blocks, k_blocks; /* blocks of a chunk */
     float score;
 };
@@ -230,8 +230,8 @@ static struct traffic traffic_of(const struct sharing *g)
         .next_private = (float)sums,
         .next_readers = (float)most(1, g->across ? g->on_n : g->on_m),
         .inner = (float)inner,
-        .reuse = (float)(g->across ? parts_of(g->n_block, g->columns)
-                                   : parts_of(g->m_block, g->rows)),
+        .reuse =
+            (float)(g->across ? parts_of(g->n_block, g->columns) : parts_of(g->m_block, g->rows)),
     };
 }
 
@@ -247,8 +247,8 @@ static float l1_cycles(const struct sharing *g, const struct traffic *t)
     const float missed = (float)(stores * whole(g->columns * 2, LINE));
     const float written = (float)(stores * parts_of(g->columns, TILE) * LINE);
     const float kept = written - missed, read = sums * 4;
-    const float turns = 4 * sums * (float)g->k_blocks /
-                        (g->k_block == g->shape->K ? hit : store_miss);
+    const float turns =
+        4 * sums * (float)g->k_blocks / (g->k_block == g->shape->K ? hit : store_miss);
     const float of_sums = missed / store_miss + kept / hit + read / hit + turns;
 
     return t->next_shared * 2 / load_miss + t->next_shared * (t->reuse - 1) / hit +
@@ -398,11 +398,11 @@ static int set_blocks(struct sharing *g, enum direction direction, int copied)
 
     if (!can_across && !can_down)
         return 0;
-    g->across = !can_across                ? 0
-                : !can_down                ? 1
+    g->across = !can_across               ? 0
+                : !can_down               ? 1
                 : g->m < 2 * g->tile_rows ? 1
-                : g->n < 2 * TILE          ? 0
-                                           : g->m >= g->n;
+                : g->n < 2 * TILE         ? 0
+                                          : g->m >= g->n;
     if (g->across)
         set_across(g, across);
     else

@@ -19,8 +19,8 @@ struct amx_plan {
     int64_t block; /* elements of k in a block */
     int64_t chunk; /* elements of k that are dealt to a thread at a time: whole blocks */
     int64_t parts; /* threads along K, whose sums are added in order */
-    int even;      /* 1: a step is the largest even divisor, at most 32, of its block's length; 0: 32 */
-    int small;     /* 1: no AMX: one chain of pairs (K is at most 63) */
+    int even;  /* 1: a step is the largest even divisor, at most 32, of its block's length; 0: 32 */
+    int small; /* 1: no AMX: one chain of pairs (K is at most 63) */
 };
 
 /* Searches for the plan of a product; a few microseconds to milliseconds, by the number of threads. */

@@ -48,11 +48,12 @@ struct backend {
     const struct numerics *numerics; /* a row of the table of numerics.c; never compared */
     const char *isa; /* which of the equal-bit versions runs: "avx512_bf16", "avx2", "plain", on
                         ARM "neon", "plain"; of a GPU its architecture: "sm_90" */
-    const char *hardware; /* a GPU's name; NULL: the CPU of this machine */
-    int threads;          /* of the CPU for one product; of a GPU 0 */
-    op_fn *op[OP_COUNT];  /* NULL: this numerics has none (sdpa under torch-cuda) */
-    int host_readable;    /* 1: the host may read and write the device's memory as its own */
-    size_t alignment;     /* bytes: values and caches that share memory begin at multiples of it */
+    const char *hardware;    /* a GPU's name; NULL: the CPU of this machine */
+    int threads;             /* of the CPU for one product; of a GPU 0 */
+    struct torch_host torch; /* where numerics->of_host; set before the first weight and op */
+    op_fn *op[OP_COUNT];     /* NULL: this numerics has none (sdpa under torch-cuda) */
+    int host_readable;       /* 1: the host may read and write the device's memory as its own */
+    size_t alignment; /* bytes: values and caches that share memory begin at multiples of it */
 
     /* Memory of the device, aligned to that, of any content.  NULL when there is none left. */
     void *(*alloc)(struct backend *b, size_t bytes);

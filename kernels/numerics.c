@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "kernels/amx_plan.h"
+
 /* ---- products ---- */
 
 /* ATen's own loops: bmm of small matrices, and what oneDNN declines
@@ -28,34 +30,111 @@ static struct product_rule rule_of_avx512_bf16(const struct product_shape *s)
 {
     if (!is_for_onednn(s))
         return rule_of_aten(s);
-    return (struct product_rule){
-        .kind = PRODUCT_PAIRS, .block = s->M == 1 || s->K <= 1024 ? 512 : 1024, .flush = 1};
+    return (struct product_rule){.kind = PRODUCT_PAIRS,
+                                 .block = s->M == 1 || s->K <= 1024 ? 512 : 1024};
+}
+
+/* oneDNN's gemm:jit:bf16, on an Intel CPU.  (On an AMD CPU told to use no more a linear of one row goes
+ * to ATen's loop instead.) */
+static struct product_rule rule_of_avx512(const struct product_shape *s)
+{
+    if (!is_for_onednn(s))
+        return rule_of_aten(s);
+    return (struct product_rule){.kind = PRODUCT_DEALT,
+                                 .block = s->K <= 384   ? 384
+                                          : s->K < 1536 ? (s->K + 1) / 2
+                                                        : 768,
+                                 .shape = *s};
+}
+
+/* oneDNN's brg_matmul:avx10_1_512_amx. */
+static struct product_rule rule_of_amx_bf16(const struct product_shape *s)
+{
+    struct amx_plan plan;
+
+    if (!is_for_onednn(s))
+        return rule_of_aten(s);
+    plan = amx_plan_of(s);
+    if (plan.small)
+        return (struct product_rule){
+            .kind = PRODUCT_PAIRS, .block = s->K + s->K % 2, .flushes_output = 1};
+    return (struct product_rule){.kind = PRODUCT_TILES,
+                                 .block = plan.block,
+                                 .chunk = plan.chunk,
+                                 .parts = plan.parts,
+                                 .even = plan.even,
+                                 .flushes_output = 1};
 }
 
 /* ---- the table ---- */
 
+/* What a row of a CPU's PyTorch has by its rule; ATen's vectors of 512 and of 256 bits. */
+#define TORCH_CPU(rule_)                                                                           \
+    .kernels = KERNELS_TORCH_CPU, .activations = DTYPE_BF16, .rule = rule_
+#define ATEN_AVX512 .lanes = 16, .rotary_block = 32
+#define ATEN_AVX2 .lanes = 8, .rotary_block = 16
+#define ANY_DEVICE .devices = DEVICE_CPU | DEVICE_CUDA
+#define CPU_ONLY .devices = DEVICE_CPU
+
 static const struct numerics table[] = {
     {
         .name = "torch-cpu/avx512_bf16",
-        .about = "PyTorch 2.13.0 on a CPU with AVX512_BF16 (and no AMX)",
-        .kernels = KERNELS_TORCH_CPU,
-        .devices = DEVICE_CPU | DEVICE_CUDA,
-        .activations = DTYPE_BF16,
-        .rule = rule_of_avx512_bf16,
-        .sdpa = SDPA_CHAINS,
-        .lanes = 16,
-        .rotary_block = 32,
+        .about = "PyTorch 2.13.0 on a CPU with AVX512_BF16 and no AMX, of AMD",
+        TORCH_CPU(rule_of_avx512_bf16),
+        ATEN_AVX512,
+        ANY_DEVICE,
+        .sdpa = SDPA_MKL_AMD,
+    },
+    {
+        .name = "torch-cpu/avx512_bf16,mkl=intel",
+        .about = "the same, of Intel: other bits in sdpa",
+        TORCH_CPU(rule_of_avx512_bf16),
+        ATEN_AVX512,
+        CPU_ONLY,
+        .sdpa = SDPA_MKL_INTEL,
+    },
+    {
+        .name = "torch-cpu/avx512_bf16,mkl=amx",
+        .about = "on a CPU with AMX, told to use no more than AVX512_BF16",
+        TORCH_CPU(rule_of_avx512_bf16),
+        ATEN_AVX512,
+        CPU_ONLY,
+        .sdpa = SDPA_MKL_AMX,
     },
     {
         .name = "torch-cpu/avx2",
         .about = "PyTorch 2.13.0 on any CPU with AVX2, told to use no more",
-        .kernels = KERNELS_TORCH_CPU,
-        .devices = DEVICE_CPU | DEVICE_CUDA,
-        .activations = DTYPE_BF16,
-        .rule = rule_of_aten,
-        .sdpa = SDPA_CHAINS,
-        .lanes = 8,
-        .rotary_block = 16,
+        TORCH_CPU(rule_of_aten),
+        ATEN_AVX2,
+        ANY_DEVICE,
+        .sdpa = SDPA_MKL_AMD,
+    },
+    {
+        .name = "torch-cpu/avx2,mkl=amx",
+        .about = "the same, of a CPU that has AMX: other bits in sdpa",
+        TORCH_CPU(rule_of_aten),
+        ATEN_AVX2,
+        CPU_ONLY,
+        .sdpa = SDPA_MKL_AMX,
+    },
+    {
+        .name = "torch-cpu/amx_bf16",
+        .about = "PyTorch 2.13.0 on a CPU with AMX",
+        TORCH_CPU(rule_of_amx_bf16),
+        ATEN_AVX512,
+        CPU_ONLY,
+        .sdpa = SDPA_MKL_AMX,
+        .packs = 1,
+        .of_host = 1,
+    },
+    {
+        .name = "torch-cpu/avx512",
+        .about = "PyTorch 2.13.0 on an Intel CPU with AVX512 and no AVX512_BF16; eager",
+        TORCH_CPU(rule_of_avx512),
+        ATEN_AVX512,
+        CPU_ONLY,
+        .sdpa = SDPA_NONE, /* what MKL does there is not known */
+        .of_host = 1,
     },
     {
         .name = "torch-cuda",
@@ -64,8 +143,7 @@ static const struct numerics table[] = {
         .devices = DEVICE_CUDA,
         .activations = DTYPE_BF16,
         .sdpa = SDPA_NONE,
-        .lanes = 16,
-        .rotary_block = 32,
+        ATEN_AVX512,
         .whole_calls = 1, /* cuBLAS chooses its kernel by all rows of a call */
         .host = "torch-cpu/avx512_bf16",
     },
@@ -78,10 +156,16 @@ const struct numerics numerics_ideal = {
     .devices = DEVICE_CPU,
     .activations = DTYPE_F64,
     .rule = rule_of_aten,
-    .sdpa = SDPA_CHAINS,
+    .sdpa = SDPA_MKL_AMD,
     .lanes = 8,
     .rotary_block = 16,
 };
+
+struct torch_host torch_host_studied(void)
+{
+    return (struct torch_host){
+        .threads = 1, .l1 = 48 << 10, .l2 = 2 << 20, .l2_ways = 16, .l2_sets = 2048};
+}
 
 const struct numerics *numerics_at(int i)
 {

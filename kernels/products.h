@@ -20,7 +20,8 @@ static inline int64_t product_batch(const struct op_call *call)
 static inline struct product_rule product_rule_of_linear(const struct op_call *call)
 {
     const struct tensor *x = call->in[0], *w = &call->weight->plain;
-    struct product_shape shape = {PRODUCT_OF_LINEAR, 1, 0, w->shape[0], w->shape[1]};
+    struct product_shape shape = {PRODUCT_OF_LINEAR, 1,           0,
+                                  w->shape[0],       w->shape[1], &call->backend->torch};
 
     shape.M = product_batch(call) * call->scope.tokens;
     for (int i = 1; i < x->rank - 1; i++)
@@ -33,7 +34,8 @@ static inline struct product_rule product_rule_of_heads(const struct op_call *ca
                                                         enum product_use use, int64_t N, int64_t K)
 {
     const struct tensor *x = call->in[0];
-    const struct product_shape shape = {use, product_batch(call) * x->shape[0], x->shape[1], N, K};
+    const struct product_shape shape = {
+        use, product_batch(call) * x->shape[0], x->shape[1], N, K, &call->backend->torch};
 
     return call->backend->numerics->rule(&shape);
 }
@@ -146,7 +148,168 @@ BF16_INLINE float product_chain(const bf16 *x, const bf16 *w, int64_t step, int6
     return sum;
 }
 
-/* DOT8 is met with step 1 only. */
+/* PAIRS whose denormals are kept. */
+BF16_INLINE float product_pairs_kept(const bf16 *x, const bf16 *w, int64_t step, int64_t K,
+                                     int64_t block)
+{
+    float total = 0.0f;
+
+    for (int64_t first = 0; first < K; first += block) {
+        const int64_t end = first + block < K ? first + block : K;
+        float acc = 0.0f;
+
+        for (int64_t k = first; k < end; k += 2) {
+            if (k + 1 < end)
+                acc = fmaf(bf16_to_f32(x[k + 1]), bf16_to_f32(w[(k + 1) * step]), acc);
+            acc = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k * step]), acc);
+        }
+        total = first ? total + acc : acc;
+    }
+    return total;
+}
+
+/* One row of gemm:jit:bf16: pair j into lane j % 16. */
+BF16_INLINE float product_lanes16(const bf16 *x, const bf16 *w, int64_t step, int64_t K)
+{
+    float c[16] = {0.0f};
+
+    for (int64_t k = 0; k < K; k += 2) {
+        float *lane = &c[k / 2 % 16];
+
+        if (k + 1 < K)
+            *lane = fmaf(bf16_to_f32(x[k + 1]), bf16_to_f32(w[(k + 1) * step]), *lane);
+        *lane = fmaf(bf16_to_f32(x[k]), bf16_to_f32(w[k * step]), *lane);
+    }
+    for (int l = 0; l < 8; l++)
+        c[l] = c[l] + c[l + 8];
+    return ((c[0] + c[1]) + (c[2] + c[3])) + ((c[4] + c[5]) + (c[6] + c[7]));
+}
+
+/* ---- TILES ---- */
+
+/* A sum that would be denormal is a zero: it is exact, so nothing rounds up. */
+BF16_INLINE float product_add_flushed(float a, float b)
+{
+    const float r = a + b;
+
+    return fabsf(r) < FLT_MIN ? copysignf(0.0f, r) : r;
+}
+
+/* Elements of a step in a block of so many: the largest even divisor, at most 32. */
+BF16_INLINE int64_t product_even_step(int64_t length)
+{
+    int64_t step = 32;
+
+    while (step > 2 && length % step)
+        step -= 2;
+    return step;
+}
+
+/* acc after n elements of k in such steps. */
+BF16_INLINE float product_steps(const bf16 *x, const bf16 *w, int64_t step, int64_t n,
+                                int64_t length, float acc)
+{
+    acc = fabsf(acc) < FLT_MIN ? copysignf(0.0f, acc) : acc;
+    for (int64_t first = 0; first < n; first += length) {
+        const int64_t end = first + length < n ? first + length : n;
+        float part[2] = {0.0f, 0.0f};
+
+        for (int64_t k = first; k < end; k++)
+            part[(k - first) % 2] = product_fma_flushed(
+                product_flushed(x[k]), product_flushed(w[k * step]), part[(k - first) % 2]);
+        acc = product_add_flushed(acc, product_add_flushed(part[0], part[1]));
+    }
+    return acc;
+}
+
+/* The blocks of one thread along K, which begin at x and w. */
+BF16_INLINE float product_tile_blocks(const struct product_rule *rule, const bf16 *x, const bf16 *w,
+                                      int64_t step, int64_t K)
+{
+    float total = 0.0f;
+
+    for (int64_t k = 0; k < K; k += rule->block) {
+        const int64_t n = K - k < rule->block ? K - k : rule->block;
+        const float sum = product_steps(x + k, w + k * step, step, n,
+                                        rule->even ? product_even_step(n) : 32, 0.0f);
+
+        total = k ? total + sum : sum;
+    }
+    return total;
+}
+
+BF16_INLINE float product_tiles(const struct product_rule *rule, const bf16 *x, const bf16 *w,
+                                int64_t step, int64_t K)
+{
+    const int64_t chunks = (K + rule->chunk - 1) / rule->chunk;
+    const int64_t parts = rule->parts < chunks ? rule->parts : chunks;
+    float total = 0.0f;
+    int64_t k = 0;
+
+    for (int64_t t = 0; t < parts; t++) {
+        const int64_t mine = (chunks / parts + (t < chunks % parts)) * rule->chunk;
+        const int64_t n = mine < K - k ? mine : K - k;
+        const float sum = product_tile_blocks(rule, x + k, w + k * step, step, n);
+
+        total = t ? total + sum : sum;
+        k += n;
+    }
+    return total;
+}
+
+/* ---- DEALT ---- */
+
+/* Outputs [0, returned) of `work` go to the threads before t. */
+BF16_INLINE int64_t product_dealt_before(const struct product_shape *s, int64_t work, int64_t t)
+{
+    const int64_t more = work % s->host->threads;
+
+    return work / s->host->threads * t + (t < more ? t : more);
+}
+
+/* Whether the output's thread has but one row of its matrix to compute together, or a part of one. */
+BF16_INLINE int product_is_alone(const struct product_shape *s, int64_t row, int64_t column)
+{
+    const int64_t N = s->N, work = s->B * s->M * N, at = row * N + column;
+    const int64_t matrix = row / s->M * s->M * N, end_of_matrix = matrix + s->M * N;
+    int64_t t = 0, first, end;
+
+    while (product_dealt_before(s, work, t + 1) <= at)
+        t++;
+    first = product_dealt_before(s, work, t);
+    end = product_dealt_before(s, work, t + 1);
+    first = first > matrix ? (first + N - 1) / N * N : matrix; /* of its whole rows here */
+    end = end < end_of_matrix ? end / N * N : end_of_matrix;
+    return at < first || at >= end || end - first <= N;
+}
+
+/* The rule of one sum: the output at `column` of row `row` of all B * M. */
+BF16_INLINE struct product_rule product_rule_at(const struct product_rule *rule, int64_t row,
+                                                int64_t column)
+{
+    struct product_rule own = *rule;
+
+    if (rule->kind != PRODUCT_DEALT)
+        return own;
+    own.kind = PRODUCT_PAIRS_KEPT;
+    if (product_is_alone(&rule->shape, row, column)) {
+        own.kind = rule->shape.use == PRODUCT_OF_PV ? PRODUCT_PAIRS_KEPT : PRODUCT_LANES16;
+        own.block = 8;
+    }
+    return own;
+}
+
+/* An output from its sum. */
+BF16_INLINE bf16 product_round(const struct product_rule *rule, float sum)
+{
+    const bf16 y = bf16_from_f32(sum);
+
+    if (rule->flushes_output && fabsf(sum) < FLT_MIN)
+        return (bf16)(f32_bits(sum) >> 16 & 0x8000);
+    return y;
+}
+
+/* DOT8 is met with step 1 only, DEALT as what product_rule_at has made of it. */
 BF16_INLINE float product_sum(const struct product_rule *rule, const bf16 *x, const bf16 *w,
                               int64_t step, int64_t K)
 {
@@ -157,6 +320,13 @@ BF16_INLINE float product_sum(const struct product_rule *rule, const bf16 *x, co
         return product_dot8(x, w, K);
     case PRODUCT_FOUR:
         return product_four(x, w, step, K);
+    case PRODUCT_TILES:
+        return product_tiles(rule, x, w, step, K);
+    case PRODUCT_LANES16:
+        return product_lanes16(x, w, step, K);
+    case PRODUCT_PAIRS_KEPT:
+        return product_pairs_kept(x, w, step, K, rule->block);
+    case PRODUCT_DEALT:
     case PRODUCT_CHAIN:
         break;
     }

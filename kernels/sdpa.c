@@ -3,6 +3,30 @@
 
 #include "kernels/backend.h"
 
+/* Whether PyTorch packs keys and values for oneDNN's kernel instead of calling MKL
+ * (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp: cpu_flash_attention, need_pack). */
+static int is_packed(const struct sdpa *s, int64_t H, int64_t G)
+{
+    const struct op_call *call = s->call;
+    const int64_t B = call->scope.batch > 1 ? call->scope.batch : 1, T = s->tokens, L = s->keys;
+    const int64_t split = sdpa_least(s->group, T), groups = (T + split - 1) / split;
+    const int64_t threads = call->backend->torch.threads;
+    const double keys = (double)(s->masked ? L : sdpa_least(T, L));
+    double each; /* of a thread */
+
+    if (T < 64 || L < 64)
+        return 0;
+    each = (double)((B * H * groups + threads - 1) / threads) * (double)split * keys;
+    return each * (double)s->width / ((double)(B * G * L) * (double)s->width) >= 4;
+}
+
+static enum sdpa_products products_of(const struct sdpa *s, int64_t H, int64_t G)
+{
+    const struct numerics *numerics = s->call->backend->numerics;
+
+    return numerics->packs && is_packed(s, H, G) ? SDPA_PACKED : numerics->sdpa;
+}
+
 struct sdpa sdpa_of(const struct op_call *call)
 {
     const struct tensor *q = call->in[0], *k = call->in[1];
@@ -17,5 +41,6 @@ struct sdpa sdpa_of(const struct op_call *call)
     s.masked = (s.window && L >= s.window) || padding > 0 || (T > 1 && L != T);
     s.lanes = call->backend->numerics->lanes;
     s.scale = (float)call->attrs->by;
+    s.products = products_of(&s, q->shape[0], k->shape[0]);
     return s;
 }

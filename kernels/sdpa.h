@@ -8,6 +8,7 @@
 
 #include "kernels/base/integer.h"
 #include "kernels/base/bf16.h"
+#include "kernels/numerics.h"
 
 struct op_call;
 
@@ -25,6 +26,7 @@ struct sdpa {
     int64_t group, lanes;    /* rows that PyTorch computes together; of ATen's vectors */
     int masked; /* 0: keys after a row's own are cut off; 1: a mask of 0 and -inf is added */
     float scale;
+    enum sdpa_products products; /* what computes q . k and p . v */
 };
 
 #ifdef __cplusplus

@@ -78,9 +78,12 @@ static void say_ready(const struct daemon *d, const struct engine *e)
     for (int i = 0; i < e->notices.count; i++)
         fprintf(stderr, "samebitd: notice: %s\n", e->notices.at[i]);
     printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
-           "%s, threads %d)\n",
+           "%s, threads %d",
            daemon_address(d), e->name, e->backend->numerics->name, attention_name(e->attention),
            e->backend->device, e->backend->isa, e->backend->threads);
+    if (e->backend->numerics->of_host)
+        printf(", torch's threads %d", (int)e->backend->torch.threads);
+    printf(")\n");
     fflush(stdout);
 }
 

@@ -33,6 +33,9 @@ static const char help[] =
     "not\n"
     "                       given, else the best\n"
     "  --threads N          the cpu's threads of one product (default: one per core)\n"
+    "  --torch-threads N    torch.get_num_threads() of the machine whose bits these are: for "
+    "numerics whose\n"
+    "                       bits depend on it (amx_bf16, avx512)\n"
     "  --verbose            one line per request on stderr\n"
     "  --help, --version\n";
 
@@ -43,28 +46,40 @@ void options_help(FILE *to)
     fputs(help, to);
     fputs("\nnumerics:\n", to);
     for (int i = 0; (n = numerics_at(i)); i++)
-        fprintf(to, "  %-22s %s%s\n", n->name, n->about,
-                i == 0                      ? " (default)"
-                : n->devices == DEVICE_CUDA ? "; --device cuda:N"
-                                            : "");
+        fprintf(to, "  %-31s  %s%s%s\n", n->name, n->about, i == 0 ? " (default)" : "",
+                n->devices == DEVICE_CUDA  ? "; --device cuda:N"
+                : n->devices == DEVICE_CPU ? "; --device cpu"
+                                           : "");
 }
 
-enum { CONFIG = 1, FAMILIES, LISTEN, THREADS, NUMERICS, ATTENTION, TOKENIZER, DEVICE, ISA, MODEL };
+enum {
+    CONFIG = 1,
+    FAMILIES,
+    LISTEN,
+    THREADS,
+    TORCH_THREADS,
+    NUMERICS,
+    ATTENTION,
+    TOKENIZER,
+    DEVICE,
+    ISA,
+    MODEL
+};
 
-static int read_threads(const char *text, int *out, struct error *err)
+static int read_threads(const char *name, const char *text, int most, int *out, struct error *err)
 {
     char *end;
     long n = strtol(text, &end, 10);
 
-    if (*end || !*text || n < 1 || n > 4096)
-        return error_param(err, 400, "threads", "--threads '%.40s': 1 to 4096 is expected", text);
+    if (*end || !*text || n < 1 || n > most)
+        return error_param(err, 400, name, "--%s '%.40s': 1 to %d is expected", name, text, most);
     *out = (int)n;
     return 0;
 }
 
 static int read_numerics(const char *text, const struct numerics **out, struct error *err)
 {
-    char names[256] = "";
+    char names[512] = "";
     const struct numerics *row;
 
     *out = numerics_find(text);
@@ -110,7 +125,9 @@ static int read_option(int which, const char *text, struct options *out, struct 
         out->engine.isa = text;
         return 0;
     case THREADS:
-        return read_threads(text, &out->engine.threads, err);
+        return read_threads("threads", text, 4096, &out->engine.threads, err);
+    case TORCH_THREADS:
+        return read_threads("torch-threads", text, 256, &out->engine.torch_threads, err);
     case TOKENIZER:
         return read_tokenizer(text, &out->engine.tokenizer, err);
     case NUMERICS:
@@ -158,6 +175,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
                                    {"families", required_argument, NULL, FAMILIES},
                                    {"listen", required_argument, NULL, LISTEN},
                                    {"threads", required_argument, NULL, THREADS},
+                                   {"torch-threads", required_argument, NULL, TORCH_THREADS},
                                    {"numerics", required_argument, NULL, NUMERICS},
                                    {"attention", required_argument, NULL, ATTENTION},
                                    {"tokenizer", required_argument, NULL, TOKENIZER},

@@ -82,7 +82,8 @@ static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed
 /* Returns whether a linear with this weight and M rows sums by PAIRS (numerics.h). */
 static int has_pairs(const struct backend *b, const struct tensor *plain, int64_t M)
 {
-    const struct product_shape shape = {PRODUCT_OF_LINEAR, 1, M, plain->shape[0], plain->shape[1]};
+    const struct product_shape shape = {PRODUCT_OF_LINEAR, 1,        M, plain->shape[0],
+                                        plain->shape[1],   &b->torch};
 
     return b->numerics->rule(&shape).kind == PRODUCT_PAIRS;
 }
@@ -132,7 +133,7 @@ static int cores_usable(void)
 static void fill_groups(struct backend *b)
 {
     const struct cpu *cpu = b->state;
-    const struct product_shape large = {PRODUCT_OF_LINEAR, 1, MANY_ROWS, 1, 1};
+    const struct product_shape large = {PRODUCT_OF_LINEAR, 1, MANY_ROWS, 4096, 4096, &b->torch};
 
     b->group[GROUP_SAME] = cpu_group_same;
     b->group[GROUP_EACH] = cpu_group_each;
@@ -169,6 +170,7 @@ struct backend *backend_cpu_open(const struct numerics *numerics, const char *is
     *b = (struct backend){
         .device = "cpu",
         .numerics = numerics,
+        .torch = torch_host_studied(),
         .isa = version->name,
         .threads = threads ? threads : cores_usable(),
         .host_readable = 1,
@@ -182,6 +184,8 @@ struct backend *backend_cpu_open(const struct numerics *numerics, const char *is
         .state = cpu,
     };
     version_fill(version, cpu, b->op);
+    if (numerics->sdpa == SDPA_NONE)
+        b->op[OP_sdpa] = NULL;
     if (numerics->kernels == KERNELS_IDEAL)
         ideal_fill(b->op);
     else

@@ -19,6 +19,7 @@ struct cpu {
     const struct rows *rows;
     const struct panels *panels; /* how linears read packed weights; NULL: none are packed */
     product_fn *product[PRODUCT_KINDS][PRODUCT_USES];
+    op_fn *sdpa[SDPA_KINDS];
 };
 
 static inline const struct cpu *cpu_of(const struct op_call *call)

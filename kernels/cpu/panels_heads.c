@@ -99,7 +99,7 @@ int cpu_qk_panels(const struct op_call *call, const struct product_rule *rule)
     const struct tensor *k = call->in[1];
     struct heads h;
 
-    if (k->shape[2] > PANEL_HEAD_MOST)
+    if (k->shape[2] > PANEL_HEAD_MOST || rule->flushes_output)
         return cpu_qk_plain(call, rule);
     h = heads_of(call, rule, k->shape[1], k->shape[2]);
     cpu_run(call, matmul_qk_piece, &h, k->shape[0] * h.grid.columns * h.grid.chunks);
@@ -148,8 +148,11 @@ static void matmul_pv_piece(const void *work, int64_t piece)
 int cpu_pv_panels(const struct op_call *call, const struct product_rule *rule)
 {
     const struct tensor *v = call->in[1];
-    const struct heads h = heads_of(call, rule, v->shape[2], v->shape[1]);
+    struct heads h;
 
+    if (rule->flushes_output)
+        return cpu_pv_plain(call, rule);
+    h = heads_of(call, rule, v->shape[2], v->shape[1]);
     cpu_run(call, matmul_pv_piece, &h, v->shape[0] * h.grid.columns * h.grid.chunks);
     return 0;
 }

@@ -9,6 +9,7 @@ struct plain {
     const struct op_call *call;
     const struct product_rule *rule;
     int64_t rows, N, K; /* rows of one head */
+    int64_t row;        /* linear: the first of them in PyTorch's call */
     int64_t shared;     /* query heads of one key head */
     int64_t blocks;     /* of columns */
 };
@@ -35,9 +36,10 @@ static void linear_piece(const void *work, int64_t piece)
         bf16 *y = cpu_row(call->out, r);
 
         for (int64_t n = first; n < end; n++) {
-            const float sum = product_sum(p->rule, x, w + n * p->K, 1, p->K);
+            const struct product_rule rule = product_rule_at(p->rule, p->row + r, n);
+            const float sum = product_sum(&rule, x, w + n * p->K, 1, p->K);
 
-            y[n] = bf16_from_f32(bias ? sum + bf16_to_f32(bias[n]) : sum);
+            y[n] = product_round(&rule, bias ? sum + bf16_to_f32(bias[n]) : sum);
         }
     }
 }
@@ -47,6 +49,7 @@ int cpu_linear_plain(const struct op_call *call, const struct product_rule *rule
     struct plain p = {.call = call,
                       .rule = rule,
                       .rows = cpu_row_count(call->in[0]),
+                      .row = call->scope.row,
                       .N = call->weight->plain.shape[0],
                       .K = call->weight->plain.shape[1]};
 
@@ -77,10 +80,16 @@ static void qk_piece(const void *work, int64_t piece)
     int64_t first, end, h = piece_of(p, piece, &first, &end);
     const bf16 *keys = (const bf16 *)k->data + h / p->shared * k->stride[0];
 
-    for (int64_t t = 0; t < p->rows; t++)
-        for (int64_t l = first; l < end; l++)
-            cpu_row(out, h * p->rows + t)[l] = bf16_from_f32(product_sum(
-                p->rule, cpu_row(q, h * p->rows + t), keys + l * k->stride[1], 1, p->K));
+    for (int64_t t = 0; t < p->rows; t++) {
+        const bf16 *x = cpu_row(q, h * p->rows + t);
+        bf16 *y = cpu_row(out, h * p->rows + t);
+
+        for (int64_t l = first; l < end; l++) {
+            const struct product_rule rule = product_rule_at(p->rule, h * p->rows + t, l);
+
+            y[l] = product_round(&rule, product_sum(&rule, x, keys + l * k->stride[1], 1, p->K));
+        }
+    }
 }
 
 int cpu_qk_plain(const struct op_call *call, const struct product_rule *rule)
@@ -99,10 +108,17 @@ static void pv_piece(const void *work, int64_t piece)
     int64_t first, end, h = piece_of(p, piece, &first, &end);
     const bf16 *values = (const bf16 *)v->data + h / p->shared * v->stride[0];
 
-    for (int64_t t = 0; t < p->rows; t++)
-        for (int64_t d = first; d < end; d++)
-            cpu_row(out, t)[h * p->N + d] = bf16_from_f32(
-                product_sum(p->rule, cpu_row(x, h * p->rows + t), values + d, v->stride[1], p->K));
+    for (int64_t t = 0; t < p->rows; t++) {
+        const bf16 *weights = cpu_row(x, h * p->rows + t);
+        bf16 *y = cpu_row(out, t) + h * p->N;
+
+        for (int64_t d = first; d < end; d++) {
+            const struct product_rule rule = product_rule_at(p->rule, h * p->rows + t, d);
+
+            y[d] =
+                product_round(&rule, product_sum(&rule, weights, values + d, v->stride[1], p->K));
+        }
+    }
 }
 
 int cpu_pv_plain(const struct op_call *call, const struct product_rule *rule)

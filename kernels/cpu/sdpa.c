@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cpu/finish.h"
+#include "kernels/products.h"
 
 /* ---- query times keys ---- */
 
@@ -35,18 +36,56 @@ static float sum_in_chains(const bf16 *q, const bf16 *x, int64_t n)
     return sum;
 }
 
+/* Of key j of N, whose group has so many rows: by MKL on an AMD CPU. */
+static float key_of_amd(const bf16 *q, const bf16 *key, int64_t D, int64_t rows, int64_t N,
+                        int64_t j)
+{
+    const int wide = rows > 1 && N > 1 && j >= N - N % 4;
+
+    return sdpa_in_lanes(rows, N) ? sum_in_lanes(q, key, D, wide ? 8 : 4)
+                                  : sum_in_chains(q, key, D);
+}
+
+/* Pairs in two accumulators of 8 lanes: one row, or one key, by MKL on an Intel CPU. */
+static float key_in_pair_lanes(const bf16 *q, const bf16 *key, int64_t D)
+{
+    float c[2][8] = {{0}}, *v = c[0];
+
+    for (int64_t d = 0; d < D; d += 2) {
+        float *s = &c[d / 16 % 2][d / 2 % 8];
+
+        if (d + 1 < D)
+            *s = product_fma_flushed(product_flushed(q[d + 1]), product_flushed(key[d + 1]), *s);
+        *s = product_fma_flushed(product_flushed(q[d]), product_flushed(key[d]), *s);
+    }
+    for (int l = 0; l < 8; l++)
+        v[l] = v[l] + c[1][l];
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
+static float key_sum(const struct sdpa *s, const bf16 *q, const bf16 *key, int64_t rows, int64_t N,
+                     int64_t j)
+{
+    const int64_t D = s->width;
+
+    if (s->products == SDPA_MKL_AMD)
+        return key_of_amd(q, key, D, rows, N, j);
+    if (s->products == SDPA_PACKED)
+        return product_steps(q, key, 1, D, product_even_step(D), 0.0f);
+    if (rows == 1 || N == 1)
+        return key_in_pair_lanes(q, key, D);
+    return s->products == SDPA_MKL_AMX ? product_steps(q, key, 1, D, 32, 0.0f)
+                                       : product_pairs(q, key, 1, D, D);
+}
+
 /* rows: of the group; x: N sums. */
 static void row_times_keys(const struct sdpa *s, int64_t rows, const bf16 *q, const bf16 *keys,
                            int64_t N, float *x)
 {
     const int64_t step = s->call->in[1]->stride[1];
 
-    for (int64_t j = 0; j < N; j++) {
-        const int wide = rows > 1 && N > 1 && j >= N - N % 4;
-
-        x[j] = sdpa_in_lanes(rows, N) ? sum_in_lanes(q, keys + j * step, s->width, wide ? 8 : 4)
-                                      : sum_in_chains(q, keys + j * step, s->width);
-    }
+    for (int64_t j = 0; j < N; j++)
+        x[j] = key_sum(s, q, keys + j * step, rows, N, j);
 }
 
 /* ---- softmax of a block ---- */
@@ -135,17 +174,47 @@ static float values_of_many(const bf16 *p, const bf16 *v, int64_t step, int64_t 
     return y;
 }
 
-static void row_times_values(const struct sdpa *s, int64_t rows, const bf16 *p, const bf16 *values,
-                             int64_t N, int first, float *o)
+/* Pairs in blocks, each added to y. */
+static float values_in_blocks(const bf16 *p, const bf16 *v, int64_t step, int64_t N, int64_t block,
+                              float y)
+{
+    for (int64_t j = 0; j < N; j += block) {
+        const int64_t n = sdpa_least(block, N - j);
+
+        y = y + product_pairs(p + j, v + j * step, step, n, n + n % 2);
+    }
+    return y;
+}
+
+static float values_sum(const struct sdpa *s, const bf16 *p, const bf16 *v, int64_t rows, int64_t N,
+                        float y)
 {
     const int64_t step = s->call->in[2]->stride[1];
 
-    for (int64_t d = 0; d < s->width; d++) {
-        const float y = rows == 1  ? values_of_one(p, values + d, step, N, o[d])
-                        : rows < 4 ? values_chained(p, values + d, step, N, o[d])
-                                   : values_of_many(p, values + d, step, N, o[d]);
+    if (s->products == SDPA_PACKED)
+        return product_steps(p, v, step, N, product_even_step(N + N % 2), y);
+    if (s->products != SDPA_MKL_AMD) {
+        if (rows == 1)
+            return values_in_blocks(p, v, step, N, 8, y);
+        return s->products == SDPA_MKL_AMX
+                   ? product_steps(p, v, step, N, 32, y)
+                   : values_in_blocks(p, v, step, N, N > 384 ? (N + 1) / 2 : N, y);
+    }
+    return rows == 1  ? values_of_one(p, v, step, N, y)
+           : rows < 4 ? values_chained(p, v, step, N, y)
+                      : values_of_many(p, v, step, N, y);
+}
 
-        o[d] = first || rows > 1 ? 0.0f + y : y; /* a -0 becomes +0 */
+static void row_times_values(const struct sdpa *s, int64_t rows, const bf16 *p, const bf16 *values,
+                             int64_t N, int first, float *o)
+{
+    /* MKL on an AMD CPU makes a -0 +0. */
+    const int clears = s->products == SDPA_MKL_AMD && (first || rows > 1);
+
+    for (int64_t d = 0; d < s->width; d++) {
+        const float y = values_sum(s, p, values + d, rows, N, o[d]);
+
+        o[d] = clears ? 0.0f + y : y;
     }
 }
 
@@ -193,10 +262,17 @@ static void sdpa_piece(const void *work, int64_t piece)
     sdpa_row(s, piece / s->tokens, piece % s->tokens);
 }
 
-int cpu_sdpa(const struct op_call *call)
+int cpu_sdpa_plain(const struct op_call *call)
 {
     const struct sdpa s = sdpa_of(call);
 
     cpu_run(call, sdpa_piece, &s, call->in[0]->shape[0] * s.tokens);
     return 0;
+}
+
+int cpu_sdpa(const struct op_call *call)
+{
+    const struct sdpa s = sdpa_of(call);
+
+    return cpu_of(call)->sdpa[s.products](call);
 }

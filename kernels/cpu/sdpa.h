@@ -15,7 +15,10 @@ struct extremes {
     int most, least;
 };
 
-/* cpu_sdpa in vectors: equal bits. */
+/* cpu_sdpa_plain in vectors, of MKL_AMD: equal bits. */
 op_fn cpu_sdpa_avx512, cpu_sdpa_avx2, cpu_sdpa_neon;
+
+/* One row at a time: the specification, of every kind of products. */
+op_fn cpu_sdpa_plain;
 
 #endif

@@ -28,14 +28,14 @@ static const struct version versions[] = {
         .name = "avx512_bf16",
         .rows = &rows_avx512,
         .panels = &panels_avx512_bf16,
-        .op = {[OP_sdpa] = cpu_sdpa_avx512},
+        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_avx512},
         .product = PRODUCTS,
     },
     {
         .name = "avx2",
         .rows = &rows_avx2,
         .panels = &panels_avx2,
-        .op = {[OP_sdpa] = cpu_sdpa_avx2},
+        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_avx2},
         .product = PRODUCTS,
     },
 #elif defined(__aarch64__)
@@ -43,7 +43,7 @@ static const struct version versions[] = {
         .name = "neon",
         .rows = &rows_neon,
         .panels = &panels_neon,
-        .op = {[OP_sdpa] = cpu_sdpa_neon},
+        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_neon},
         .product = PRODUCTS,
     },
 #endif
@@ -61,6 +61,15 @@ static const struct version versions[] = {
                 [PRODUCT_DOT8] = PLAIN_PRODUCTS,
                 [PRODUCT_FOUR] = PLAIN_PRODUCTS,
                 [PRODUCT_CHAIN] = PLAIN_PRODUCTS,
+                [PRODUCT_TILES] = PLAIN_PRODUCTS,
+                [PRODUCT_DEALT] = PLAIN_PRODUCTS,
+            },
+        .sdpa =
+            {
+                [SDPA_MKL_AMD] = cpu_sdpa_plain,
+                [SDPA_MKL_INTEL] = cpu_sdpa_plain,
+                [SDPA_MKL_AMX] = cpu_sdpa_plain,
+                [SDPA_PACKED] = cpu_sdpa_plain,
             },
     },
 };
@@ -143,6 +152,8 @@ void version_fill(const struct version *v, struct cpu *cpu, op_fn **op)
     cpu->panels = v->panels;
     for (int i = 0; i < OP_COUNT; i++)
         op[i] = v->op[i] ? v->op[i] : plain->op[i];
+    for (int kind = 0; kind < SDPA_KINDS; kind++)
+        cpu->sdpa[kind] = v->sdpa[kind] ? v->sdpa[kind] : plain->sdpa[kind];
     for (int kind = 0; kind < PRODUCT_KINDS; kind++)
         for (int use = 0; use < PRODUCT_USES; use++)
             cpu->product[kind][use] =

@@ -12,6 +12,7 @@ struct version {
     const struct panels *panels;
     op_fn *op[OP_COUNT];
     product_fn *product[PRODUCT_KINDS][PRODUCT_USES];
+    op_fn *sdpa[SDPA_KINDS];
 };
 
 /* Version i for this kind of CPU, best first; NULL after the last, which is plain. */

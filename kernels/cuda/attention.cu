@@ -58,7 +58,7 @@ int cuda_matmul_qk(const struct op_call *call)
     case PRODUCT_CHAIN:
         chain_launch<KEYS>(&p, heads, stream);
         return cuda_launched();
-    case PRODUCT_FOUR: /* of values only */
+    default: /* no numerics of a GPU has these here */
         break;
     }
     return -1;
@@ -92,7 +92,7 @@ int cuda_matmul_pv(const struct op_call *call)
         else
             tile_launch<VALUES>(&p, heads, stream);
         return cuda_launched();
-    case PRODUCT_DOT8: /* of what lies in the order of k only */
+    default: /* no numerics of a GPU has these here */
         break;
     }
     return -1;

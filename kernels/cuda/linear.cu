@@ -148,8 +148,7 @@ int cuda_linear(const struct op_call *call)
         else
             tile_launch<PANELS>(&p, 1, stream);
         return cuda_launched();
-    case PRODUCT_FOUR: /* of heads only */
-    case PRODUCT_CHAIN:
+    default: /* no numerics of a GPU has these here */
         break;
     }
     return -1;

@@ -72,6 +72,25 @@ static int open_programs(struct engine *e, const struct engine_options *o, struc
     return choose_attention(e, o->attention, err);
 }
 
+/* torch's threads are stated where bits depend on them, and nowhere else. */
+static int set_torch(struct backend *b, int threads, struct error *err)
+{
+    const struct numerics *numerics = b->numerics;
+
+    if (numerics->of_host && !threads)
+        return error_param(err, 400, "torch_threads",
+                           "the bits of numerics %s depend on torch.get_num_threads() of the "
+                           "machine whose they are: --torch-threads N",
+                           numerics->name);
+    if (!numerics->of_host && threads)
+        return error_param(err, 400, "torch_threads",
+                           "--torch-threads %d: the bits of numerics %s depend on no threads",
+                           threads, numerics->name);
+    if (threads)
+        b->torch.threads = threads;
+    return 0;
+}
+
 /* What can be refused at once. */
 static int open_parts(struct engine *e, const struct engine_options *o, struct error *err)
 {
@@ -89,7 +108,9 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct e
     if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
         return error_set(err, 500, "out of memory");
     e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
-    e->weights = e->backend ? weights_open(e->folder, err) : NULL;
+    if (!e->backend || set_torch(e->backend, o->torch_threads, err))
+        return -1;
+    e->weights = weights_open(e->folder, err);
     return e->weights ? 0 : -1;
 }
 

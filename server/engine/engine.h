@@ -20,7 +20,9 @@ struct engine_options {
     enum tokenizer_ids tokenizer; /* whose ids */
     const char *isa;              /* NULL: the best of this CPU */
     int threads;                  /* 0: one per core */
-    uint64_t reuse_bytes;         /* of caches kept for runs that begin alike; 0: none are */
+    int torch_threads;    /* torch.get_num_threads() of the machine whose bits are wanted: where
+                          numerics->of_host, and only there; else 0 */
+    uint64_t reuse_bytes; /* of caches kept for runs that begin alike; 0: none are */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
     progress_fn *progress;
     void *user;

@@ -69,6 +69,8 @@ void facts_json(struct buffer *out, const struct engine *e, enum attention atten
         buffer_text(out, ",");
     }
     buffer_format(out, "\"threads\":%d", e->backend->threads);
+    if (e->backend->numerics->of_host)
+        buffer_format(out, ",\"torch_threads\":%d", (int)e->backend->torch.threads);
 }
 
 int facts_metadata(json_t *object, const struct engine *e, enum attention attention)
@@ -82,5 +84,8 @@ int facts_metadata(json_t *object, const struct engine *e, enum attention attent
         rc |= json_object_set_new(object, facts.at[i].key, json_string(facts.at[i].value));
     snprintf(threads, sizeof(threads), "%d", e->backend->threads);
     rc |= json_object_set_new(object, "threads", json_string(threads));
+    snprintf(threads, sizeof(threads), "%d", (int)e->backend->torch.threads);
+    if (e->backend->numerics->of_host)
+        rc |= json_object_set_new(object, "torch_threads", json_string(threads));
     return rc ? -1 : 0;
 }

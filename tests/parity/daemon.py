@@ -27,14 +27,14 @@ class Trouble(Exception):
 class Daemon:
     """A running samebitd; a context manager that stops it."""
 
-    def __init__(self, folder, numerics, threads, isa=None, device=None, environment=None):
+    def __init__(self, folder, numerics, threads, isa=None, device=None, environment=None, arguments=()):
         """isa: by which instructions; None lets it choose.  device: "cuda:0"; None is the CPU, which
-        alone has isa and threads.  environment: more variables."""
+        alone has isa and threads.  environment: more variables; arguments: more options."""
         how = ["--device", device] if device else ["--threads", str(threads), *(["--isa", isa] if isa else [])]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [BINARY, "--model", folder, "--listen", "127.0.0.1:0", "--numerics", numerics,
-             *how],
+             *how, *arguments],
             cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         try:
             self.address = self._address()
