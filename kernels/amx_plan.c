@@ -8,22 +8,14 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/base/integer.h"
+
 enum {
     TILE = 16,        /* rows, and columns, of a tile */
     TILE_K = 32,      /* elements of k of a tile */
     LINE = 64,        /* bytes of a cache line */
     STEPS_EVEN = 128, /* elements of k of a block that a copied operand is cut for */
 };
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 static float greater(float a, float b)
 {
@@ -95,9 +87,9 @@ static void set_tiles(struct sharing *g)
     const struct product_shape *s = g->shape;
 
     g->tile_rows = parts_of(g->m, parts_of(g->m, TILE));
-    g->tile_k = least(TILE_K, s->K);
-    g->rows = least(s->M, 2 * g->tile_rows);
-    g->columns = least(s->N, 2 * TILE);
+    g->tile_k = min_i64(TILE_K, s->K);
+    g->rows = min_i64(s->M, 2 * g->tile_rows);
+    g->columns = min_i64(s->N, 2 * TILE);
 }
 
 /* Elements of k in a block whose strip of `strip` rows or columns fits in L1, evened out. */
@@ -108,7 +100,7 @@ static int64_t block_for_l1(const struct sharing *g, int64_t strip)
     const int64_t room = (l1_limit(s) - used) / (strip * 2) / g->tile_k;
     const int64_t mine = parts_of(parts_of(s->K, g->tile_k), g->on_k);
 
-    return least(parts_of(mine, parts_of(mine, room)) * g->tile_k, s->K);
+    return min_i64(parts_of(mine, parts_of(mine, room)) * g->tile_k, s->K);
 }
 
 /* A choice of blocks: `side` columns (across) or rows (down), `depth` blocks of `block` k. */
@@ -119,7 +111,7 @@ struct blocks {
 
 static int64_t span_of(const struct sharing *g, const struct blocks *c)
 {
-    return least(c->block * c->depth, g->k);
+    return min_i64(c->block * c->depth, g->k);
 }
 
 /* Bytes of L2 that they take. */
@@ -228,7 +220,7 @@ static struct traffic traffic_of(const struct sharing *g)
         .first_readers = (float)(g->across ? g->on_m : g->on_n),
         .next_shared = (float)(strip * g->k * 2),
         .next_private = (float)sums,
-        .next_readers = (float)most(1, g->across ? g->on_n : g->on_m),
+        .next_readers = (float)max_i64(1, g->across ? g->on_n : g->on_m),
         .inner = (float)inner,
         .reuse =
             (float)(g->across ? parts_of(g->n_block, g->columns) : parts_of(g->m_block, g->rows)),
@@ -364,12 +356,12 @@ static void set_across(struct sharing *g, struct blocks c)
         deep.side = 0;
         best_groups(g, &deep, c.block / TILE_K);
         c.side = deep.side;
-        c.block = least(TILE_K * deep.depth, s->K);
+        c.block = min_i64(TILE_K * deep.depth, s->K);
         c.depth = 1;
     }
     g->k_block = c.block;
     g->k_blocks = c.depth;
-    g->n_block = least(c.side * g->columns, s->N);
+    g->n_block = min_i64(c.side * g->columns, s->N);
     g->n_blocks = 1;
     g->m_block = g->rows;
     g->m_blocks = parts_of(g->m, g->m_block);
@@ -382,7 +374,7 @@ static void set_down(struct sharing *g, const struct blocks *c)
     g->k_blocks = c->depth;
     g->n_block = g->columns;
     g->n_blocks = parts_of(g->n, g->n_block);
-    g->m_block = least(c->side * g->rows, g->shape->M);
+    g->m_block = min_i64(c->side * g->rows, g->shape->M);
     g->m_blocks = 1;
 }
 
@@ -482,7 +474,7 @@ static int is_short(const struct product_shape *s, int64_t *m_block)
     if (s->B != 1)
         return 0;
     if (s->M <= 32 && k_is_inner(s)) {
-        const int64_t columns = whole(parts_of(s->N, threads), least(s->N, 32));
+        const int64_t columns = whole(parts_of(s->N, threads), min_i64(s->N, 32));
 
         *m_block = s->M;
         return (float)parts_of(s->N, columns) >= enough && s->M * s->K <= l2_limit(s);
@@ -579,7 +571,7 @@ static int64_t row_blocks(const struct row *r, int64_t mine, int64_t bytes)
 
     if (times <= spared || r->k_blocks <= 1)
         return r->k_blocks;
-    many = most(r->k_blocks / times, 1);
+    many = max_i64(r->k_blocks / times, 1);
     few = parts_of(r->k_blocks, parts_of(bytes, limit));
     return !(mine % many == 0 || mine % few < mine % many) || mine % few == 0 ? few : many;
 }
@@ -597,7 +589,7 @@ static void row_cut(struct row *r)
         r->copied = K % 2 != 0;
         return;
     }
-    r->k_block = least(whole(parts_of(K, r->on_k), 2), TILE_K);
+    r->k_block = min_i64(whole(parts_of(K, r->on_k), 2), TILE_K);
     mine = r->k_blocks = parts_of(parts_of(K, r->k_block), r->on_k);
     line = !r->copied ? K
                       : whole(r->k_block, TILE_K) +
@@ -608,7 +600,7 @@ static void row_cut(struct row *r)
     tail = K % r->k_block;
     extends = K % TILE_K && r->block > TILE_K && line == K;
     if (extends || (tail == 0 && K % r->block == 0)) {
-        r->k_block = least(r->block, K);
+        r->k_block = min_i64(r->block, K);
         r->k_blocks = 1;
     } else if (r->on_k == 1 && K == r->block + tail) {
         r->k_block = r->block;
@@ -624,9 +616,9 @@ static float row_score(const struct row *r)
     const int64_t span = r->k_block * r->k_blocks, along = threads / r->on_k;
     const int64_t m_block = r->m_block, columns = r->columns;
     const float of = threads < 100 ? (float)threads : 100, balance = (of - 1.0f) / of;
-    const float l2 = 1.0f - fabsf((float)limit - (float)size) / (float)most(limit, size);
-    const float fill_m = fminf((float)m_block / (float)least(s->M, 256), 1);
-    const float fill_n = fminf((float)columns / (float)least(s->N, 64 * (r->copied ? 4 : 1)), 1);
+    const float l2 = 1.0f - fabsf((float)limit - (float)size) / (float)max_i64(limit, size);
+    const float fill_m = fminf((float)m_block / (float)min_i64(s->M, 256), 1);
+    const float fill_n = fminf((float)columns / (float)min_i64(s->N, 64 * (r->copied ? 4 : 1)), 1);
     float score = 1.0f / of * l2 + 0.5f * (fill_m + fill_n), even_mn, even_k = 1;
 
     if (balance > 0) {
@@ -655,23 +647,23 @@ static int row_is_uneven(const struct row *r, int64_t on_k_most)
 /* One row, or rows that no sharing fits. */
 static void plan_row(const struct product_shape *s, struct amx_plan *p)
 {
-    const int64_t n_block = least(64, s->N), blocks = parts_of(s->N, n_block);
+    const int64_t n_block = min_i64(64, s->N), blocks = parts_of(s->N, n_block);
     const int64_t deep = parts_of(s->K, 1024), threads = s->host->threads;
-    const int64_t on_k_most = s->B == 1 ? least(most(1, least(7, threads / 8)), deep) : 1;
-    struct row r = {.shape = s, .m_block = least(s->M, 64), .n_block = n_block};
+    const int64_t on_k_most = s->B == 1 ? min_i64(max_i64(1, min_i64(7, threads / 8)), deep) : 1;
+    struct row r = {.shape = s, .m_block = min_i64(s->M, 64), .n_block = n_block};
     float top = 0;
 
     *p = (struct amx_plan){0};
     for (r.on_k = 1; r.on_k <= on_k_most; r.on_k++) {
-        const int64_t work = s->B * blocks * least(deep, r.on_k);
-        const int64_t wide = least(work > 16 * threads ? 6 : 4, blocks);
+        const int64_t work = s->B * blocks * min_i64(deep, r.on_k);
+        const int64_t wide = min_i64(work > 16 * threads ? 6 : 4, blocks);
         int found = 0;
 
         /* After all widths: where none was taken, single blocks of columns, whatever is uneven. */
         for (int64_t width = wide; width >= 0 && !(width == 0 && found); width--) {
             float score;
 
-            r.columns = n_block * most(width, 1);
+            r.columns = n_block * max_i64(width, 1);
             row_cut(&r);
             score = row_score(&r);
             if ((width && row_is_uneven(&r, on_k_most)) || score <= top)

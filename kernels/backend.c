@@ -30,6 +30,9 @@ static struct backend *open_cuda(const char *device, const struct numerics *nume
                     device);
     else if (has_cuda && threads)
         error_param(err, 400, "threads", "threads are for the cpu; %.40s has its own", device);
+    else if (has_cuda && !numerics_runs_on(numerics, device))
+        error_param(err, 400, "numerics", "numerics %s is for the device \"cpu\", not \"%.40s\"",
+                    numerics->name, device);
     else
         return backend_cuda_open(device, numerics, err);
     return NULL;

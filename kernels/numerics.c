@@ -69,8 +69,7 @@ static struct product_rule rule_of_amx_bf16(const struct product_shape *s)
 /* ---- the table ---- */
 
 /* What a row of a CPU's PyTorch has by its rule; ATen's vectors of 512 and of 256 bits. */
-#define TORCH_CPU(rule_)                                                                           \
-    .kernels = KERNELS_TORCH_CPU, .activations = DTYPE_BF16, .rule = rule_
+#define TORCH_CPU(rule_) .kernels = KERNELS_TORCH_CPU, .activations = DTYPE_BF16, .rule = rule_
 #define ATEN_AVX512 .lanes = 16, .rotary_block = 32
 #define ATEN_AVX2 .lanes = 8, .rotary_block = 16
 #define ANY_DEVICE .devices = DEVICE_CPU | DEVICE_CUDA

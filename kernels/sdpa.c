@@ -9,9 +9,9 @@ static int is_packed(const struct sdpa *s, int64_t H, int64_t G)
 {
     const struct op_call *call = s->call;
     const int64_t B = call->scope.batch > 1 ? call->scope.batch : 1, T = s->tokens, L = s->keys;
-    const int64_t split = sdpa_least(s->group, T), groups = (T + split - 1) / split;
+    const int64_t split = min_i64(s->group, T), groups = (T + split - 1) / split;
     const int64_t threads = call->backend->torch.threads;
-    const double keys = (double)(s->masked ? L : sdpa_least(T, L));
+    const double keys = (double)(s->masked ? L : min_i64(T, L));
     double each; /* of a thread */
 
     if (T < 64 || L < 64)

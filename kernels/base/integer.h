@@ -15,4 +15,9 @@ INTEGER_INLINE int64_t min_i64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+INTEGER_INLINE int64_t max_i64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 #endif

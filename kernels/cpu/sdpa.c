@@ -179,7 +179,7 @@ static float values_in_blocks(const bf16 *p, const bf16 *v, int64_t step, int64_
                               float y)
 {
     for (int64_t j = 0; j < N; j += block) {
-        const int64_t n = sdpa_least(block, N - j);
+        const int64_t n = min_i64(block, N - j);
 
         y = y + product_pairs(p + j, v + j * step, step, n, n + n % 2);
     }

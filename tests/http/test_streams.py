@@ -218,6 +218,14 @@ def test_numerics_are_chosen_and_named(daemon, start):
     assert daemon.post("/v1/trace", body).json["values"] != reply.json["values"]
 
 
+def test_threads_of_torch_are_stated_where_bits_depend_on_them(start):
+    d = start({}, "--numerics", "torch-cpu/amx_bf16", "--torch-threads", "3")
+    reply = d.post("/v1/trace", {"tokens": [1, 2], "values": ["logits"], "format": "digest"})
+    assert reply.json["numerics"] == "torch-cpu/amx_bf16" and reply.json["torch_threads"] == 3
+    assert d.get("/v1/model").json["torch_threads"] == 3
+    assert "torch_threads" not in start({}, "--numerics", "torch-cpu/avx2").get("/v1/model").json
+
+
 # ---- readers who do not read ----
 
 def test_readers_who_do_not_read_hold_no_place(start):

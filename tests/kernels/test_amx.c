@@ -71,9 +71,7 @@ static struct product_shape random_shape(struct torch_host *host)
         s.use = (enum product_use)random_below(3);
         s.B = s.use == PRODUCT_OF_LINEAR ? 1 : 1 + random_below(40);
         s.M = random_below(4) == 0 ? 1 : random_extent(2048);
-        s.N = random_extent(s.use == PRODUCT_OF_QK   ? 4096
-                            : s.use == PRODUCT_OF_PV ? 256
-                                                     : 151936);
+        s.N = random_extent(s.use == PRODUCT_OF_QK ? 4096 : s.use == PRODUCT_OF_PV ? 256 : 151936);
         s.K = random_extent(s.use == PRODUCT_OF_QK ? 256 : s.use == PRODUCT_OF_PV ? 4096 : 16384);
         host->threads = threads[random_below(8)];
     } while (s.B * s.M * s.N * s.K <= 4096);
@@ -113,9 +111,9 @@ struct known {
 static void test_known_plans(void **state)
 {
     static const struct known known[] = {
-        {32, 896, 896, 2, 896, 1},     {33, 896, 896, 2, 448, 1},    {33, 896, 896, 64, 896, 1},
-        {1, 896, 4864, 2, 2432, 1},    {1, 896, 4864, 64, 1216, 4},  {33, 896, 4864, 2, 512, 2},
-        {64, 896, 4864, 1, 448, 1},    {100, 896, 4864, 2, 1216, 2}, {1, 2048, 8192, 2, 2048, 1},
+        {32, 896, 896, 2, 896, 1},    {33, 896, 896, 2, 448, 1},    {33, 896, 896, 64, 896, 1},
+        {1, 896, 4864, 2, 2432, 1},   {1, 896, 4864, 64, 1216, 4},  {33, 896, 4864, 2, 512, 2},
+        {64, 896, 4864, 1, 448, 1},   {100, 896, 4864, 2, 1216, 2}, {1, 2048, 8192, 2, 2048, 1},
         {33, 2048, 8192, 8, 1184, 1},
     };
 
@@ -188,7 +186,8 @@ static void run_linear(struct backend *b, const struct recorded *r, bf16 *out)
     struct tensor to = tensor_make(DTYPE_BF16, 2, y, out);
     const struct op_attrs attrs = {0};
     struct weight weight = {0}, kept = {.plain = add};
-    struct op_call call = {.backend = b, .in = {&in}, .weight = &weight, .out = &to, .attrs = &attrs};
+    struct op_call call = {
+        .backend = b, .in = {&in}, .weight = &weight, .out = &to, .attrs = &attrs};
     struct error err = {0};
 
     call.bias = r->bias ? &kept : NULL;
@@ -240,7 +239,8 @@ static void run_sdpa(struct backend *b, const struct recorded *r, bf16 *out)
 {
     const int64_t H = r->H, T = r->M, S = r->N, D = r->K;
     const int64_t q[] = {r->B, H, T, D}, k[] = {r->B, r->G, S, D}, y[] = {T, H * D};
-    struct tensor queries = filled(1, 4, q, 0), keys = filled(2, 4, k, 0), values = filled(3, 4, k, 0);
+    struct tensor queries = filled(1, 4, q, 0), keys = filled(2, 4, k, 0),
+                  values = filled(3, 4, k, 0);
     bf16 *tokens_first = malloc((size_t)(T * H * D) * sizeof(bf16));
     struct tensor to = tensor_make(DTYPE_BF16, 2, y, tokens_first);
     const struct op_attrs attrs = {.by = pow((double)D, -0.5)};
@@ -293,7 +293,8 @@ static void run_recorded(const struct recorded *r, const char *isa)
     hex_digest(out, (size_t)n * sizeof(*out), digest);
     free(out);
     if (strcmp(digest, r->digest) != 0)
-        fail_msg("%s by %s: B %d, H %d, G %d, M %d, N %d, K %d, bias %d, padding %d, %d threads: other bits",
+        fail_msg("%s by %s: B %d, H %d, G %d, M %d, N %d, K %d, bias %d, padding %d, %d threads: "
+                 "other bits",
                  op_name(r->op), isa ? isa : "the best", (int)r->B, (int)r->H, (int)r->G, (int)r->M,
                  (int)r->N, (int)r->K, r->bias, (int)r->padding, (int)r->threads);
 }

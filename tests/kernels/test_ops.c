@@ -49,6 +49,12 @@ static void open_threads(struct versions *v, const struct numerics *numerics, co
             v->other[v->count++] = open_version(numerics, isa, threads);
 }
 
+/* The others have plain kernels where they differ; test_amx.c is about them. */
+static int has_vectors(const struct numerics *numerics)
+{
+    return numerics->sdpa == SDPA_MKL_AMD && !numerics->of_host;
+}
+
 static void open_numerics(const struct numerics *numerics)
 {
     struct versions *v = &versions[numerics_count++];
@@ -69,7 +75,7 @@ static int open_versions(void **state)
 
     (void)state;
     for (int n = 0; (numerics = numerics_at(n)); n++)
-        if (numerics_runs_on(numerics, "cpu"))
+        if (numerics_runs_on(numerics, "cpu") && has_vectors(numerics))
             open_numerics(numerics);
     return 0;
 }
