@@ -38,11 +38,12 @@ enum op_role {
 };
 
 enum rotary_part { ROTARY_COS, ROTARY_SIN };
+enum norm_weight { NORM_BF16, NORM_F32, NORM_ONE_PLUS };
 
 /* A family row's attributes, resolved against config.json. */
 struct op_attrs {
     double eps;             /* rms_norm */
-    double by;              /* scale, sdpa: rounded to f32 once, never to bf16 */
+    double by;              /* scale, sdpa: rounded to f32 once, never to bf16; embedding: 0 = 1 */
     int64_t width;          /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D */
     int64_t window;         /* cache_append, causal_mask, sdpa: sliding window in keys, 0 = none */
     int64_t rows, out;      /* embedding, linear: the extents that config.json gives, 0 = any */
@@ -50,6 +51,7 @@ struct op_attrs {
     int64_t bias;           /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
     int64_t any;            /* never set: an extent that config.json does not give */
     enum rotary_part part;  /* rotary: "cos" | "sin" */
+    enum norm_weight norm;  /* rms_norm: "bf16" | "f32" | "one_plus" */
     const float *inv_freq;  /* rotary: [D/2], borrowed */
     int64_t inv_freq_count; /* rotary: D/2 */
     float rotary_scale;     /* rotary: cos and sin are multiplied by it; 1 where nothing is said */
@@ -140,7 +142,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
 
 /* ---- contracts -------------------------------------------------------------------------------
  *
- * embedding: y[t] = weight[token[t]]
+ * embedding: y[t] = weight[token[t]]; with `by`, bf(weight[token[t]] * bf((float)by))
  *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
  *
  * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]) * rotary_scale)
@@ -156,7 +158,9 @@ int attr_word(const struct attr_spec *spec, const char *word);
  * rms_norm: y = bf(w * bf(x * (1 / sqrt(mean(x^2) + eps)))), by rows of `width`
  *   shapes: [T, C] -> [T, C]; with width D: [T, n*D] or [T, n, D] -> [T, n, D]
  *   order:  ATen's cascade sum of 8 lanes x 4 accumulators (kernels/cpu/reduce.h); true division by the width
- *   rounds: after the scale, and after w
+ *   weight: bf16      w * bf(x * r), as above: rounds after the scale r, and after w
+ *           f32       w * (x * r): rounds after w
+ *           one_plus  (x * r) * (1 + w): rounds after that; 1 + w is one f32 addition
  *
  * rope: y = bf(bf(x * cos) + bf(rotate_half(x) * sin))
  *   shapes: x [T, n*D] or [T, n, D], cos [T, D], sin [T, D] -> heads first: [n, T, D]
@@ -225,6 +229,15 @@ int attr_word(const struct attr_spec *spec, const char *word);
  * add, mul: y = bf(a + b), bf(a * b), equal shapes
  *
  * silu: y = bf(x / (1 + EXP(-x)))
+ *
+ * gelu_tanh: y = bf((0.5 * x) * (1 + TANH(c * (x + 0.044715 * ((x * x) * x))))), c = sqrt(2 / pi),
+ *   constants rounded to f32, one operation each (kernels/gelu.h)
+ *   shapes: [T, ..., C] -> the same
+ *   TANH:   SLEEF's tanhf_u10, but the last n % (4 * lanes) of the n elements of PyTorch's call
+ *           (scope.batch * scope.tokens rows) take the C library's tanhf, which shows in bf16 for
+ *           -5.0625, -5.09375, -5.125 and -5.15625.  In a batch: of its first row.
+ *   Not followed: threads, among which PyTorch cuts a call of more than 16384 elements, each with a
+ *   rest of its own where its share is no multiple of 4 * lanes.
  */
 
 #ifdef __cplusplus

@@ -414,6 +414,15 @@ static int shape_causal_mask(const struct request *r, struct shape *out)
     return 0;
 }
 
+/* gelu_tanh: rows of tokens. */
+static int shape_rows(const struct request *r, struct shape *out)
+{
+    if (!is_token_rows(r->in[0], 2, TENSOR_MAX_RANK))
+        return misfit(r, 0, "[T, ..., C] of BF16");
+    *out = *r->in[0];
+    return 0;
+}
+
 /* scale, softmax, silu: any bf16. */
 static int shape_same(const struct request *r, struct shape *out)
 {

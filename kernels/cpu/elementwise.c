@@ -1,5 +1,6 @@
 /* elementwise.c - operations on each element by itself. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/gelu.h"
 
 /* One row of an operation: inputs, output, length. */
 typedef void row_fn(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
@@ -59,6 +60,13 @@ static void silu_row(const struct op_call *call, const bf16 *a, const bf16 *b, b
     cpu_of(call)->rows->silu(a, y, n);
 }
 
+static void gelu_tanh_row(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y,
+                          int64_t n)
+{
+    (void)b;
+    cpu_of(call)->rows->gelu_tanh(a, y, n);
+}
+
 static void scale_row(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y, int64_t n)
 {
     (void)b;
@@ -78,6 +86,19 @@ int cpu_mul(const struct op_call *call)
 int cpu_silu(const struct op_call *call)
 {
     return elementwise_run(call, silu_row);
+}
+
+int cpu_gelu_tanh(const struct op_call *call)
+{
+    const struct tensor *x = call->in[0];
+    const int64_t width = x->shape[x->rank - 1], count = tensor_count(x);
+    int64_t i = gelu_tanh_vectorized(&call->scope, x, call->backend->numerics->lanes);
+
+    elementwise_run(call, gelu_tanh_row);
+    for (i = i > 0 ? i : 0; i < count; i++)
+        cpu_row(call->out, i / width)[i % width] =
+            gelu_tanh_left_over(cpu_row(x, i / width)[i % width]);
+    return 0;
 }
 
 int cpu_scale(const struct op_call *call)

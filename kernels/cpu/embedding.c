@@ -19,10 +19,16 @@ static void embedding_piece(const void *work, int64_t piece)
     const struct op_call *call = work;
     const int64_t *tokens = call->in[0]->data, width = call->out->shape[1];
     const int64_t rows = call->out->shape[0], per_piece = cpu_rows_of_piece(width);
+    const float by = bf16_to_f32(bf16_from_f32((float)call->attrs->by));
     const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
 
-    for (int64_t t = piece * per_piece; t < end; t++)
-        read_row(call->weight, tokens[t], cpu_row(call->out, t));
+    for (int64_t t = piece * per_piece; t < end; t++) {
+        bf16 *row = cpu_row(call->out, t);
+
+        read_row(call->weight, tokens[t], row);
+        for (int64_t i = 0; by != 0 && i < width; i++)
+            row[i] = bf16_from_f32(bf16_to_f32(row[i]) * by);
+    }
 }
 
 int cpu_embedding(const struct op_call *call)

@@ -93,6 +93,11 @@ int cpu_group_linear_add(const struct op_call *call, int steps, int parts)
 
 int cpu_group_gated(const struct op_call *call, int steps, int parts)
 {
+    const struct op_call *activation = call + 2 * parts;
+
+    if (activation->op != OP_silu)
+        return cpu_group_linears(call, 2, parts) || one_by_one(activation, steps - 2, parts) ? -1
+                                                                                             : 0;
     if (panels_linears(call, 2, parts, PRODUCT_GATED, call + 3 * parts) == 0)
         return 0;
     return one_by_one(call, steps, parts);

@@ -61,8 +61,15 @@ static int ideal_embedding(const struct op_call *call)
 {
     const int64_t *tokens = call->in[0]->data;
 
-    for (int64_t t = 0; t < call->out->shape[0]; t++)
-        widen(weight_row(call->weight, tokens[t]), row2(call->out, t), call->out->shape[1]);
+    const double by = call->attrs->by != 0 ? call->attrs->by : 1;
+
+    for (int64_t t = 0; t < call->out->shape[0]; t++) {
+        double *y = row2(call->out, t);
+
+        widen(weight_row(call->weight, tokens[t]), y, call->out->shape[1]);
+        for (int64_t i = 0; i < call->out->shape[1]; i++)
+            y[i] *= by;
+    }
     return 0;
 }
 
@@ -85,6 +92,7 @@ static int ideal_rms_norm(const struct op_call *call)
     const int64_t width = call->weight->plain.shape[0], count = tensor_count(call->out) / width;
     const bf16 *w = call->weight->plain.data;
     const int64_t per_row = call->in[0]->shape[call->in[0]->rank - 1] / width;
+    const double one = call->attrs->norm == NORM_ONE_PLUS;
 
     for (int64_t r = 0; r < count; r++) {
         const double *x = row(call->in[0], r / per_row) + r % per_row * width;
@@ -94,7 +102,7 @@ static int ideal_rms_norm(const struct op_call *call)
         const double scale = 1 / sqrt(ideal_dot(x, x, width) / (double)width + call->attrs->eps);
 
         for (int64_t i = 0; i < width; i++)
-            y[i] = (double)bf16_to_f32(w[i]) * (x[i] * scale);
+            y[i] = (one + (double)bf16_to_f32(w[i])) * (x[i] * scale);
     }
     return 0;
 }
@@ -330,6 +338,13 @@ static double silu_one(const struct op_call *call, double a, double b)
     return a / (1 + exp(-a));
 }
 
+static double gelu_tanh_one(const struct op_call *call, double a, double b)
+{
+    (void)call;
+    (void)b;
+    return 0.5 * a * (1 + tanh(sqrt(2 / M_PI) * (a + 0.044715 * (a * a * a))));
+}
+
 static int ideal_scale(const struct op_call *call)
 {
     return elements(call, scale_one);
@@ -348,6 +363,11 @@ static int ideal_mul(const struct op_call *call)
 static int ideal_silu(const struct op_call *call)
 {
     return elements(call, silu_one);
+}
+
+static int ideal_gelu_tanh(const struct op_call *call)
+{
+    return elements(call, gelu_tanh_one);
 }
 
 void ideal_fill(op_fn **op)

@@ -13,8 +13,8 @@ static void rms_norm_piece(const void *work, int64_t piece)
     for (int64_t r = piece * per_piece; r < end; r++) {
         const bf16 *from = cpu_row(x, r / inner) + r % inner * width;
 
-        cpu_of(call)->rows->rms_norm(from, call->weight->plain.data, (float)call->attrs->eps,
-                                     cpu_row(call->out, r), width);
+        cpu_of(call)->rows->rms_norm(from, call->weight->plain.data, call->attrs->norm,
+                                     (float)call->attrs->eps, cpu_row(call->out, r), width);
     }
 }
 

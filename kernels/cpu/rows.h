@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/base/bf16.h"
+#include "kernels/ops.h"
 
 struct rows {
     const char *isa; /* "avx512_bf16", "avx2", "neon", "plain" */
@@ -18,7 +19,9 @@ struct rows {
     void (*silu)(const bf16 *x, bf16 *y, int64_t n);
     /* y = bf(bf(silu(x)) * up). */
     void (*gate)(const bf16 *x, const bf16 *up, bf16 *y, int64_t n);
-    void (*rms_norm)(const bf16 *x, const bf16 *w, float eps, bf16 *y, int64_t n);
+    void (*gelu_tanh)(const bf16 *x, bf16 *y, int64_t n); /* none of them left over: gelu.h */
+    void (*rms_norm)(const bf16 *x, const bf16 *w, enum norm_weight weight, float eps, bf16 *y,
+                     int64_t n);
     /* One head: x, cos, sin and y have n elements, n is even. */
     void (*rope)(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *y, int64_t n);
     /* lanes: 8 or 16 (numerics.h, "softmax"). */

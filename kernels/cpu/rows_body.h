@@ -6,6 +6,7 @@
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/sleef.h"
+#include "kernels/gelu.h"
 
 enum { ROWS_CHUNK = 2048 }; /* elements of a row kept as f32 on the stack; a multiple of 16 */
 
@@ -56,15 +57,42 @@ static inline void rows_gate(const bf16 *restrict x, const bf16 *restrict up, bf
     }
 }
 
-static void rows_rms_norm(const bf16 *restrict x, const bf16 *restrict w, float eps,
-                          bf16 *restrict y, int64_t n)
+static void rows_gelu_tanh(const bf16 *restrict x, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = gelu_tanh(x[i]);
+}
+
+/* `weight` is a constant at every call. */
+static inline void rows_norm_by(const bf16 *restrict x, const bf16 *restrict w,
+                                const enum norm_weight weight, float scale, bf16 *restrict y,
+                                int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float h = bf16_to_f32(x[i]) * scale, factor = bf16_to_f32(w[i]);
+
+        if (weight == NORM_BF16)
+            y[i] = finish_round(factor * bf16_to_f32(finish_round(h)));
+        else
+            y[i] = finish_round(h * (weight == NORM_F32 ? factor : 1.0f + factor));
+    }
+}
+
+static void rows_rms_norm(const bf16 *restrict x, const bf16 *restrict w, enum norm_weight weight,
+                          float eps, bf16 *restrict y, int64_t n)
 {
     const float mean = reduce_squares(x, n) / (float)n, scale = 1.0f / sqrtf(mean + eps);
 
-    for (int64_t i = 0; i < n; i++) {
-        const float h = bf16_to_f32(finish_round(bf16_to_f32(x[i]) * scale));
-
-        y[i] = finish_round(bf16_to_f32(w[i]) * h);
+    switch (weight) {
+    case NORM_BF16:
+        rows_norm_by(x, w, NORM_BF16, scale, y, n);
+        break;
+    case NORM_F32:
+        rows_norm_by(x, w, NORM_F32, scale, y, n);
+        break;
+    case NORM_ONE_PLUS:
+        rows_norm_by(x, w, NORM_ONE_PLUS, scale, y, n);
+        break;
     }
 }
 
@@ -202,6 +230,7 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
         .scale = rows_scale,                                                                       \
         .silu = (silu_),                                                                           \
         .gate = (gate_),                                                                           \
+        .gelu_tanh = rows_gelu_tanh,                                                               \
         .rms_norm = rows_rms_norm,                                                                 \
         .rope = rows_rope,                                                                         \
         .softmax = rows_softmax,                                                                   \

@@ -1,8 +1,8 @@
-/* sleef.h - exp, log and pow of an f32 as SLEEF's u10 functions give them, which is what
+/* sleef.h - exp, log, pow and tanh of an f32 as SLEEF's u10 functions give them, which is what
  * PyTorch's vector loops call.  Any number of lanes has the same bits.
  *
  * Written without branches where loops call them, so that a compiler may put a loop in vectors;
- * fmaf is one rounding, everything else one IEEE operation each.  A GPU calls sleef_expf. */
+ * fmaf is one rounding, everything else one IEEE operation each.  A GPU calls sleef_expf and sleef_tanhf. */
 #ifndef SAMEBIT_CPU_SLEEF_H
 #define SAMEBIT_CPU_SLEEF_H
 
@@ -55,21 +55,21 @@ struct sleef_two {
     float hi, lo;
 };
 
-static inline struct sleef_two sleef_add_exact(float x, float y)
+BF16_INLINE struct sleef_two sleef_add_exact(float x, float y)
 {
     const float s = x + y, v = s - x;
 
     return (struct sleef_two){s, (x - (s - v)) + (y - v)};
 }
 
-static inline struct sleef_two sleef_add_two_one_exact(struct sleef_two x, float y)
+BF16_INLINE struct sleef_two sleef_add_two_one_exact(struct sleef_two x, float y)
 {
     const float s = x.hi + y, v = s - x.hi, t = (x.hi - (s - v)) + (y - v);
 
     return (struct sleef_two){s, t + x.lo};
 }
 
-static inline struct sleef_two sleef_add_two_two_exact(struct sleef_two x, struct sleef_two y)
+BF16_INLINE struct sleef_two sleef_add_two_two_exact(struct sleef_two x, struct sleef_two y)
 {
     const float s = x.hi + y.hi, v = s - x.hi, t = (x.hi - (s - v)) + (y.hi - v);
 
@@ -77,54 +77,61 @@ static inline struct sleef_two sleef_add_two_two_exact(struct sleef_two x, struc
 }
 
 /* |x| >= |y| in the three below. */
-static inline struct sleef_two sleef_add_two_two(struct sleef_two x, struct sleef_two y)
+BF16_INLINE struct sleef_two sleef_add_two_two(struct sleef_two x, struct sleef_two y)
 {
     const float s = x.hi + y.hi;
 
     return (struct sleef_two){s, (((x.hi - s) + y.hi) + x.lo) + y.lo};
 }
 
-static inline struct sleef_two sleef_add_two_one(struct sleef_two x, float y)
+BF16_INLINE struct sleef_two sleef_add_two_one(struct sleef_two x, float y)
 {
     const float s = x.hi + y;
 
     return (struct sleef_two){s, ((x.hi - s) + y) + x.lo};
 }
 
-static inline struct sleef_two sleef_add_one_two(float x, struct sleef_two y)
+BF16_INLINE struct sleef_two sleef_add_one_two(float x, struct sleef_two y)
 {
     const float s = x + y.hi;
 
     return (struct sleef_two){s, ((x - s) + y.hi) + y.lo};
 }
 
-static inline struct sleef_two sleef_mul_one(struct sleef_two x, float y)
+BF16_INLINE struct sleef_two sleef_mul_one(struct sleef_two x, float y)
 {
-    const float s = x.hi * y;
+    const float s = f32_product(x.hi, y);
 
     return (struct sleef_two){s, fmaf(x.lo, y, fmaf(x.hi, y, -s))};
 }
 
-static inline struct sleef_two sleef_mul_two(struct sleef_two x, struct sleef_two y)
+BF16_INLINE struct sleef_two sleef_mul_two(struct sleef_two x, struct sleef_two y)
 {
-    const float s = x.hi * y.hi;
+    const float s = f32_product(x.hi, y.hi);
 
     return (struct sleef_two){s, fmaf(x.hi, y.lo, fmaf(x.lo, y.hi, fmaf(x.hi, y.hi, -s)))};
 }
 
-static inline struct sleef_two sleef_square(struct sleef_two x)
+BF16_INLINE struct sleef_two sleef_square(struct sleef_two x)
 {
-    const float s = x.hi * x.hi;
+    const float s = f32_product(x.hi, x.hi);
 
     return (struct sleef_two){s, fmaf(x.hi + x.hi, x.lo, fmaf(x.hi, x.hi, -s))};
 }
 
-static inline struct sleef_two sleef_div(struct sleef_two n, struct sleef_two d)
+BF16_INLINE struct sleef_two sleef_div(struct sleef_two n, struct sleef_two d)
 {
-    const float t = 1.0f / d.hi, s = n.hi * t, u = fmaf(t, n.hi, -s);
+    const float t = 1.0f / d.hi, s = f32_product(n.hi, t), u = fmaf(t, n.hi, -s);
     const float v = fmaf(-d.lo, t, fmaf(-d.hi, t, 1.0f));
 
     return (struct sleef_two){s, fmaf(s, v, fmaf(n.lo, t, u))};
+}
+
+BF16_INLINE struct sleef_two sleef_reciprocal(struct sleef_two d)
+{
+    const float s = 1.0f / d.hi;
+
+    return (struct sleef_two){s, s * fmaf(-d.lo, s, fmaf(-d.hi, s, 1.0f))};
 }
 
 /* ---- log and pow ---- */
@@ -210,6 +217,38 @@ static inline float sleef_powf(float x, float y)
     if (y == 0.0f || x == 1.0f)
         return 1.0f;
     return sleef_exp_two(sleef_mul_one(sleef_log_two(x), y));
+}
+
+/* ---- tanh ---- */
+
+/* exp(d) to two floats, 0 <= d <= 10. */
+BF16_INLINE struct sleef_two sleef_exp_to_two(float d)
+{
+    const float q = sleef_rint(f32_product(d, SLEEF_R_LN2)), two = sleef_pow2((int32_t)q);
+    struct sleef_two s = sleef_add_exact(d, f32_product(q, -SLEEF_L2U)), t;
+    float u = 0.1980960224e-3f;
+
+    s = sleef_add_two_one_exact(s, f32_product(q, -SLEEF_L2L));
+    u = fmaf(u, s.hi, 0.1394256484e-2f);
+    u = fmaf(u, s.hi, 0.8333456703e-2f);
+    u = fmaf(u, s.hi, 0.4166637361e-1f);
+    t = sleef_add_two_one_exact(sleef_mul_one(s, u), 0.166666659414234244790680580464e+0f);
+    t = sleef_add_two_one_exact(sleef_mul_two(s, t), 0.5f);
+    t = sleef_add_two_two_exact(s, sleef_mul_two(sleef_square(s), t));
+    t = sleef_add_one_two(1.0f, t);
+    return (struct sleef_two){f32_product(t.hi, two), f32_product(t.lo, two)};
+}
+
+/* Beyond 8.66 it is 1; what is computed there instead is thrown away.  A NaN comes out as one. */
+BF16_INLINE float sleef_tanhf(float x)
+{
+    const float y = f32_from_bits(f32_bits(x) & 0x7fffffffu), clamped = y < 10.0f ? y : 10.0f;
+    const struct sleef_two e = sleef_exp_to_two(clamped), r = sleef_reciprocal(e);
+    const struct sleef_two t =
+        sleef_div(sleef_add_two_two(e, (struct sleef_two){-r.hi, -r.lo}), sleef_add_two_two(e, r));
+    const float tanh = y > 8.664339742f ? 1.0f : t.hi + t.lo;
+
+    return x != x ? x : f32_from_bits(f32_bits(tanh) | (f32_bits(x) & 0x80000000u));
 }
 
 #endif

@@ -9,6 +9,7 @@ struct operands {
     struct rows a, b, y; /* b: of ADD and MUL */
     float by;            /* of SCALE */
     int64_t width, count;
+    int64_t vectorized; /* of GELU_TANH: the first element that ATen's loop leaves over */
 };
 
 /* Contiguous and aligned: vector i, and of the last few elements the i-th. */
@@ -48,6 +49,16 @@ template <enum elementwise kind> static __global__ void strided_kernel(struct op
     }
 }
 
+/* What ATen's loop leaves over, again. */
+static __global__ void left_over_kernel(struct operands o)
+{
+    const int64_t i = o.vectorized + threadIdx.x;
+
+    if (i < o.count)
+        row_at(o.y, (uint32_t)(i / o.width))[i % o.width] =
+            gelu_tanh_left_over(row_at(o.a, (uint32_t)(i / o.width))[i % o.width]);
+}
+
 typedef void operands_kernel(struct operands o);
 
 static bool is_flat(const struct tensor *t)
@@ -58,8 +69,8 @@ static bool is_flat(const struct tensor *t)
 static int run(const struct op_call *call, operands_kernel *flat, operands_kernel *strided)
 {
     const struct tensor *a = call->in[0], *b = call->in[1] ? call->in[1] : a, *y = call->out;
-    const struct operands o = {rows_of(a),    rows_of(b),     rows_of(y), (float)call->attrs->by,
-                               rows_width(y), tensor_count(y)};
+    const struct operands o = {rows_of(a),    rows_of(b),      rows_of(y), (float)call->attrs->by,
+                               rows_width(y), tensor_count(y), 0};
 
     if (o.count == 0)
         return 0;
@@ -90,4 +101,19 @@ int cuda_scale(const struct op_call *call)
 int cuda_silu(const struct op_call *call)
 {
     return run(call, flat_kernel<SILU>, strided_kernel<SILU>);
+}
+
+int cuda_gelu_tanh(const struct op_call *call)
+{
+    const struct tensor *x = call->in[0], *y = call->out;
+    const int64_t first = gelu_tanh_vectorized(&call->scope, x, call->backend->numerics->lanes);
+    const struct operands o = {rows_of(x),    rows_of(x),      rows_of(y),           0.0f,
+                               rows_width(y), tensor_count(y), first > 0 ? first : 0};
+
+    if (run(call, flat_kernel<GELU_TANH>, strided_kernel<GELU_TANH>))
+        return -1;
+    if (o.vectorized >= o.count)
+        return 0;
+    LAUNCH(left_over_kernel, dim3(1), dim3(THREADS), 0, cuda_of(call)->stream, o);
+    return cuda_launched();
 }

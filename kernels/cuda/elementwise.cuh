@@ -4,9 +4,9 @@
 
 #include "kernels/cuda/rows.cuh"
 
-#include "kernels/cpu/sleef.h"
+#include "kernels/gelu.h"
 
-enum elementwise { ADD, MUL, SCALE, SILU };
+enum elementwise { ADD, MUL, SCALE, SILU, GELU_TANH };
 
 template <enum elementwise kind>
 static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by)
@@ -20,6 +20,8 @@ static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by
         return bf16_from_f32(__fmul_rn(a, b));
     case SCALE:
         return bf16_from_f32(__fmul_rn(a, by));
+    case GELU_TANH:
+        return gelu_tanh(first);
     case SILU:
         break;
     }

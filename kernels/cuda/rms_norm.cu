@@ -2,6 +2,7 @@
  *
  * ATen's cascade sum (cpu/reduce.h) has 8 lanes x 4 accumulators: the 32 lanes of a warp, so a warp
  * adds up a row.  Wide rows of few tokens have a block each, whose other warps help to write. */
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/rows.cuh"
 
 enum {
@@ -15,6 +16,7 @@ enum {
 struct norm {
     struct rows x, y;
     const bf16 *weight;
+    enum norm_weight kind;
     float eps;
     int64_t width;
     uint32_t inner, count; /* norms of a row of x; norms */
@@ -112,13 +114,6 @@ static __device__ float scale_of(const struct norm &n, const bf16 *x, int lane)
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, n.eps)));
 }
 
-static __forceinline__ __device__ bf16 scaled(bf16 x, bf16 weight, float scale)
-{
-    const bf16 h = bf16_from_f32(__fmul_rn(bf16_to_f32(x), scale));
-
-    return bf16_from_f32(__fmul_rn(bf16_to_f32(weight), bf16_to_f32(h)));
-}
-
 /* Writes elements first, first + step, ... of a row: this thread's share. */
 static __device__ void write_row(const struct norm &n, const bf16 *x, bf16 *y, float scale,
                                  int first, int step)
@@ -134,13 +129,14 @@ static __device__ void write_row(const struct norm &n, const bf16 *x, bf16 *y, f
 
 #pragma unroll
             for (int j = 0; j < VECTOR; j++)
-                vector_set(&to, j, scaled(vector_get(from, j), vector_get(weight, j), scale));
+                vector_set(&to, j,
+                           norm_scaled(vector_get(from, j), vector_get(weight, j), n.kind, scale));
             ((uint4 *)y)[i] = to.whole;
         }
         return;
     }
     for (; i < n.width; i += step)
-        y[i] = scaled(x[i], n.weight[i], scale);
+        y[i] = norm_scaled(x[i], n.weight[i], n.kind, scale);
 }
 
 /* A row a warp. */
@@ -180,6 +176,7 @@ int cuda_rms_norm(const struct op_call *call)
     const struct norm n = {rows_of(x),
                            rows_of(call->out),
                            (const bf16 *)call->weight->plain.data,
+                           call->attrs->norm,
                            (float)call->attrs->eps,
                            width,
                            (uint32_t)inner,

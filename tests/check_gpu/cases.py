@@ -60,6 +60,11 @@ def silu(t):
     t.check("every input", torch.nn.functional.silu(EVERY.to(t.at)), "silu", [("in", EVERY)], [65536])
 
 
+def gelu_tanh(t):
+    x = EVERY.reshape(16, 4096)
+    t.check("every input", torch.nn.functional.gelu(x.to(t.at), approximate="tanh"), "gelu_tanh", [("in", x)], [16, 4096], tokens=16)
+
+
 def add(t):
     pair(t, "add", torch.add)
 
@@ -146,7 +151,7 @@ def matmul_pv(t):
                 [("in", p[0]), ("in", v[0])], [T, G * repeat * D], past=L - T, tokens=T)
 
 
-CHECKS = {f.__name__: f for f in (rms_norm, softmax, silu, add, mul, scale, rotary, rope, linear, matmul_qk, matmul_pv)}
+CHECKS = {f.__name__: f for f in (rms_norm, softmax, silu, gelu_tanh, add, mul, scale, rotary, rope, linear, matmul_qk, matmul_pv)}
 
 
 def run(settings, name, check):

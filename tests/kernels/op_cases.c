@@ -77,6 +77,7 @@ static void cases_embedding(struct random *r, const struct op_visit *visit)
         for (int64_t i = 0; i < T; i++)
             ids[i] = random_below(r, (uint32_t)vocabulary);
         c.in[0] = tensor_make(DTYPE_I64, 1, &T, ids);
+        c.attrs.by = t % 2 ? 0 : 55.42562584220407;
         c.weight = op_case_filled(r, FILL_WILD, 2, (int64_t[]){vocabulary, width});
         c.out = op_case_empty(2, (int64_t[]){T, width});
         op_case_finish(visit, &c);
@@ -109,14 +110,14 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
 }
 
 static void case_rms_norm(struct random *r, const struct op_visit *visit, enum fill fill, int64_t T,
-                          int64_t heads, int64_t width, int rank)
+                          int64_t heads, int64_t width, int rank, enum norm_weight weight)
 {
     struct op_case c = {.op = OP_rms_norm, .count = 1, .scope = {.tokens = T}};
 
     c.in[0] = rank == 3 ? op_case_filled(r, fill, 3, (int64_t[]){T, heads, width})
                         : op_case_filled(r, fill, 2, (int64_t[]){T, heads * width});
     c.weight = op_case_filled(r, fill, 1, &width);
-    c.attrs = (struct op_attrs){.eps = 1e-6, .width = heads ? width : 0};
+    c.attrs = (struct op_attrs){.eps = 1e-6, .width = heads ? width : 0, .norm = weight};
     c.out = heads > 1 ? op_case_empty(3, (int64_t[]){T, heads, width})
                       : op_case_empty(2, (int64_t[]){T, width});
     snprintf(c.label, sizeof(c.label), "[%d, %d x %d] fill %d", (int)T, (int)heads, (int)width,
@@ -153,10 +154,10 @@ static void cases_rms_norm(struct random *r, const struct op_visit *visit)
     for (int w = 0; w < (int)(sizeof(widths) / sizeof(widths[0])); w++)
         for (int t = 0; t < OP_CASE_TOKENS; t++)
             case_rms_norm(r, visit, (enum fill)((w + t) % FILL_COUNT), op_case_tokens[t], 1,
-                          widths[w], 2);
+                          widths[w], 2, (enum norm_weight)((w + t) % 3));
     for (int t = 0; t < OP_CASE_TOKENS; t++) {
-        case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 3, 65, 2);
-        case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 5, 128, 3);
+        case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 3, 65, 2, (enum norm_weight)(t % 3));
+        case_rms_norm(r, visit, FILL_EDGE, op_case_tokens[t], 5, 128, 3, (enum norm_weight)(t % 3));
     }
     for (int w = 0; w < (int)(sizeof(widths) / sizeof(widths[0])); w++)
         case_rms_norm_exposed(r, visit, 9, widths[w]);
@@ -305,6 +306,40 @@ static void cases_silu(struct random *r, const struct op_visit *visit)
     cases_scores(r, visit, OP_silu, &(struct op_attrs){0});
 }
 
+/* Every bf16, in a call that ends with rows of `width` of it from row `first` on, so that each of the
+ * few elements that ATen's loop leaves over meets each of the inputs that it treats otherwise. */
+static void case_gelu_tanh(struct random *r, const struct op_visit *visit, int64_t tokens,
+                           int64_t first, int64_t width)
+{
+    const int64_t T = tokens - first;
+    struct op_case c = {.op = OP_gelu_tanh, .count = 1, .scope = {.tokens = tokens, .row = first}};
+    bf16 *x;
+
+    c.in[0] = op_case_filled(r, FILL_EDGE, 2, (int64_t[]){T, width});
+    x = c.in[0].data;
+    for (int64_t i = 0; i < T * width; i++)
+        if (T * width >= 65536)
+            x[i] = (bf16)i;
+        else if (random_below(r, 2))
+            x[i] = (bf16)(0xc0a1 + random_below(r, 6));
+    c.out = op_case_empty(2, (int64_t[]){T, width});
+    snprintf(c.label, sizeof(c.label), "rows %d to %d of %d", (int)first, (int)tokens, (int)width);
+    op_case_finish(visit, &c);
+}
+
+static void cases_gelu_tanh(struct random *r, const struct op_visit *visit)
+{
+    static const int64_t widths[] = {1, 7, 31, 32, 33, 64, 65, 176, 1001};
+
+    case_gelu_tanh(r, visit, 64, 0, 1024);
+    case_gelu_tanh(r, visit, 61, 0, 1083);
+    for (int w = 0; w < (int)(sizeof(widths) / sizeof(widths[0])); w++)
+        for (int t = 0; t < OP_CASE_TOKENS; t++) {
+            case_gelu_tanh(r, visit, op_case_tokens[t], 0, widths[w]);
+            case_gelu_tanh(r, visit, op_case_tokens[t] + 3, 2, widths[w]);
+        }
+}
+
 /* ---- the walk ---- */
 
 static op_cases_fn *const cases[OP_COUNT] = {
@@ -323,6 +358,7 @@ static op_cases_fn *const cases[OP_COUNT] = {
     [OP_add] = cases_add,
     [OP_mul] = cases_mul,
     [OP_silu] = cases_silu,
+    [OP_gelu_tanh] = cases_gelu_tanh,
 };
 
 void op_cases_walk_large(op_case_fn *fn, void *user)

@@ -6,8 +6,8 @@
  * output is fetched.
  * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
  * A request is a line
- *     OP past tokens padding eps by width window part tensors
- * and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
+ *     OP past tokens padding eps by width window part row tensors
+ * where part is the index of a NAME attribute's word, and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
  * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are two, both the
  * host's on any device:
  *     inv_freq     past=TYPE tokens=dim eps=theta by=factor;  in: F32 [3] low, high, original length
@@ -85,20 +85,21 @@ static void read_tensor(struct request *r)
 /* Returns 0 at the end of the input. */
 static int read_request(struct request *r)
 {
-    long long past, tokens, padding, width, window;
+    long long past, tokens, padding, width, window, row;
     int part, tensors, got;
 
     memset(r, 0, sizeof(*r));
-    got = scanf("%31s %lld %lld %lld %lf %lf %lld %lld %d %d", r->op, &past, &tokens, &padding,
-                &r->attrs.eps, &r->attrs.by, &width, &window, &part, &tensors);
+    got = scanf("%31s %lld %lld %lld %lf %lf %lld %lld %d %lld %d", r->op, &past, &tokens, &padding,
+                &r->attrs.eps, &r->attrs.by, &width, &window, &part, &row, &tensors);
     if (got == EOF)
         return 0;
-    if (got != 10 || tensors > DRIVER_TENSORS)
+    if (got != 11 || tensors > DRIVER_TENSORS)
         die("a request's line makes no sense");
-    r->scope = (struct op_scope){.past = past, .tokens = tokens, .padding = padding};
+    r->scope = (struct op_scope){.past = past, .tokens = tokens, .padding = padding, .row = row};
     r->attrs.width = width;
     r->attrs.window = window;
     r->attrs.part = (enum rotary_part)part;
+    r->attrs.norm = (enum norm_weight)part;
     for (int i = 0; i < tensors; i++)
         read_tensor(r);
     if (!r->out.data)

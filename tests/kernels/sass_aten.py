@@ -80,7 +80,7 @@ def rotary(code):
 
 
 EXPECTED = [("rms_norm", "rms_norm_kernel", mean), ("softmax", "softmax_warp_kernel", warp_softmax),
-            ("softmax", "softmax_block_kernel", block_softmax), ("silu", "silu_kernel", silu),
+            ("softmax", "softmax_block_kernel", block_softmax), ("activations", "silu_kernel", silu),
             ("rotary", "rotary_kernel", rotary)]
 
 

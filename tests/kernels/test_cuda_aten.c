@@ -346,6 +346,30 @@ static void silus(void **state)
     free(x);
 }
 
+static void gelus(void **state)
+{
+    const int64_t n = 65536, shape[] = {16, n / 16};
+    struct operation o = {.op = OP_gelu_tanh,
+                          .in = {tensor_make(DTYPE_BF16, 2, shape, take(n, sizeof(bf16)))},
+                          .count = 1,
+                          .out = tensor_make(DTYPE_BF16, 2, shape, NULL)};
+    bf16 *x = o.in[0].data, *want = take(n, sizeof(*want));
+    struct tally tally = {0};
+
+    (void)state;
+    for (int64_t i = 0; i < n; i++) {
+        const float value = bf16_to_f32((bf16)i), cube = value * value * value;
+        const float inner = 0.797884583f * fmaf(0.044715f, cube, value);
+
+        x[i] = (bf16)i;
+        want[i] = bf16_from_f32(0.5f * value * (1.0f + (float)tanh((double)inner)));
+    }
+    expect(&o, want, &tally, "of every bf16");
+    report("gelu_tanh", &tally);
+    free(want);
+    free(x);
+}
+
 static void rotaries(void **state)
 {
     enum { TOKENS = 37, HALF = 64 };
@@ -384,7 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rms_norms), cmocka_unit_test(rms_norm_refuses),
         cmocka_unit_test(softmaxes), cmocka_unit_test(silus),
-        cmocka_unit_test(rotaries),
+        cmocka_unit_test(gelus),     cmocka_unit_test(rotaries),
     };
 
     return cmocka_run_group_tests(tests, open_backend, close_backend);

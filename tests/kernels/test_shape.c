@@ -253,6 +253,8 @@ static const struct shape_case cases[] = {
      "[T, 8] and [8, T] are not the same shape"},
     {OP_silu, {"T 8"}, NULL, NULL, {.width = 0}, "[T, 8]", NULL},
     {OP_silu, {"i T"}, NULL, NULL, {.width = 0}, NULL, "expected BF16"},
+    {OP_gelu_tanh, {"T 8"}, NULL, NULL, {.width = 0}, "[T, 8]", NULL},
+    {OP_gelu_tanh, {"6 T L"}, NULL, NULL, {.width = 0}, NULL, "expected [T, ..., C] of BF16"},
 };
 
 enum { CASES = sizeof(cases) / sizeof(cases[0]) };

@@ -63,7 +63,9 @@ from transformers import LlamaConfig  # noqa: E402
 from transformers import masking_utils as masking  # noqa: E402
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
+from transformers.models.gemma import modeling_gemma as gemma  # noqa: E402
 from transformers.models.llama import modeling_llama as llama  # noqa: E402
+from transformers.models.olmo2 import modeling_olmo2 as olmo2  # noqa: E402
 
 BF16_WIDE = args.numerics == "torch-cpu/avx512_bf16"
 rng = np.random.default_rng(args.seed)
@@ -297,6 +299,19 @@ def check_rms_norm(tally):
         tally.check(f"heads of {D}", norm(x.view(9, 5, D)), got)
 
 
+def check_rms_norm_weight(tally):
+    """Weights that are multiplied before the one rounding: OLMo 2's, and Gemma's 1 + weight."""
+    for part, kind in ((1, olmo2.Olmo2RMSNorm), (2, gemma.GemmaRMSNorm)):
+        for n in [7, 8, 64, 100, 256, 896, 2048, 2304, 3072, 4096]:
+            for rows in (1, 17, 64):
+                norm = kind(n, eps=1e-6).to(torch.bfloat16)
+                x, w = (wide if rows == 17 else normal)(rows, n), normal(n, scale=0.3)
+                norm.weight.copy_(w)
+                got = driver.run("rms_norm", [("in", x), ("weight", w)], torch.bfloat16, [rows, n], tokens=rows, eps=1e-6,
+                                 part=part)
+                tally.check(f"{kind.__name__} [{rows}, {n}]", norm(x), got)
+
+
 ROPES = ["default", "linear", "dynamic", "yarn", "longrope", "llama3"]  # enum rope_type
 
 
@@ -376,6 +391,11 @@ def check_embedding(tally):
         tokens, w = torch.from_numpy(rng.integers(0, 500, T)), normal(500, 333)
         got = driver.run("embedding", [("in", tokens), ("weight", w)], torch.bfloat16, [T, 333], tokens=T)
         tally.check(f"{T} tokens", torch.nn.functional.embedding(tokens, w), got)
+        for by in (2048 ** 0.5, 2304 ** 0.5, 3072 ** 0.5):
+            scaled = gemma.GemmaTextScaledWordEmbedding(500, 333, 0, embed_scale=by).to(torch.bfloat16)
+            scaled.weight.copy_(w)
+            got = driver.run("embedding", [("in", tokens), ("weight", w)], torch.bfloat16, [T, 333], tokens=T, by=by)
+            tally.check(f"{T} tokens by {by}", scaled(tokens), got)
 
 
 def check_cache_append(tally):
@@ -426,6 +446,23 @@ def check_silu(tally):
     for n in (65536, 65535, 13):
         tally.check(f"{n} inputs", torch.nn.functional.silu(every[:n]),
                     driver.run("silu", [("in", every[:n])], torch.bfloat16, [n]))
+
+
+def check_gelu_tanh(tally):
+    """On one thread, as the contract says: each of more would leave elements of its own over."""
+    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for T, n in [(1, 65536), (4, 16384), (1, 65535), (1, 13), (1, 1)]:
+        x = every[: T * n].reshape(T, n)
+        tally.check(f"[{T}, {n}] inputs", torch.nn.functional.gelu(x, approximate="tanh"),
+                    driver.run("gelu_tanh", [("in", x)], torch.bfloat16, [T, n], tokens=T))
+    for T, n, first in [(1, 33, 0), (3, 65, 0), (3, 176, 2), (5, 1001, 3), (17, 100, 0), (17, 40, 16), (64, 9, 1), (2, 4096, 1)]:
+        for _ in range(times(40)):
+            x = every[torch.from_numpy(rng.integers(0xc0a0, 0xc0a8, (T, n)))]
+            tally.check(f"[{T}, {n}] from {first}", torch.nn.functional.gelu(x, approximate="tanh")[first:],
+                        driver.run("gelu_tanh", [("in", x[first:])], torch.bfloat16, [T - first, n], tokens=T, row=first))
+    torch.set_num_threads(threads)
 
 
 def main():

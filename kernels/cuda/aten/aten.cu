@@ -20,6 +20,7 @@ int aten_open(struct backend *b, struct error *err)
     b->op[OP_rms_norm] = aten_rms_norm;
     b->op[OP_softmax] = aten_softmax;
     b->op[OP_silu] = aten_silu;
+    b->op[OP_gelu_tanh] = aten_gelu_tanh;
     b->op[OP_rotary] = aten_rotary;
     b->op[OP_linear] = aten_linear;
     b->op[OP_matmul_qk] = aten_matmul_qk;

@@ -9,7 +9,7 @@
  *   order:     mean: reduce.h, rms_norm.cu.  It depends on the rows of PyTorch's call, whatever
  *              part of them this one is asked for: scope.batch * scope.tokens, with a width times
  *              heads
- *   rounds:    after the scale, and after w
+ *   rounds:    as kernels/ops.h says for each `weight`
  *   RSQRT:     the GPU's approximation, 2 ulp (CUDA's rsqrtf)
  *   mirror:    pow, mean (Reduce.cuh: ReduceOp::run), add, rsqrt, mul, mul
  *   refuses:   widths that are no multiple of 4 in a batch, or in part of a call: PyTorch's
@@ -24,6 +24,10 @@
  * silu         y = bf(x / fma(2^j, EX2(f), 1)), the two factors being the last of expf(-x);
  *              true division
  *   mirror:    ActivationSiluKernel.cu: silu_kernel
+ *
+ * gelu_tanh    y = bf((0.5 * x) * (1 + TANH(c * fma(0.044715, x^3, x))))
+ *   TANH:      CUDA's tanhf
+ *   mirror:    ActivationGeluKernel.cu: GeluCUDAKernelImpl
  *
  * rotary       y = bf(COS | SIN(f32(position) * inv_freq) * rotary_scale)
  *   COS, SIN:  CUDA's cosf and sinf
@@ -79,8 +83,8 @@ int aten_reserve(struct backend *b, size_t bytes, struct error *err);
 
 #define ATEN_SCRATCH_BYTES ((size_t)64 << 20)
 
-op_fn aten_rms_norm, aten_softmax, aten_silu, aten_rotary, aten_linear, aten_matmul_qk,
-    aten_matmul_pv;
+op_fn aten_rms_norm, aten_softmax, aten_silu, aten_gelu_tanh, aten_rotary, aten_linear,
+    aten_matmul_qk, aten_matmul_pv;
 
 #ifdef __cplusplus
 }

@@ -10,9 +10,11 @@
  * Vectors begin at a 16-byte boundary of PyTorch's f32 tensor: up to three elements before it and
  * after the last whole vector go into accumulator 0. */
 #include "kernels/cuda/aten/aten.cuh"
+#include "kernels/cuda/norm.cuh"
 
 struct aten_norm {
     const bf16 *x, *w;
+    enum norm_weight kind;
     bf16 *y;
     int64_t rows;
     int n;
@@ -126,11 +128,8 @@ static __device__ void scale_row(const struct aten_norm *norm, int64_t row, floa
     bf16 *y = norm->y + row * norm->n;
 
     for (int i = (int)(threadIdx.x + (split ? threadIdx.y * blockDim.x : 0)); i < norm->n;
-         i += threads) {
-        const bf16 scaled = bf16_from_f32(__fmul_rn(bf16_to_f32(x[i]), r));
-
-        y[i] = bf16_from_f32(__fmul_rn(bf16_to_f32(norm->w[i]), bf16_to_f32(scaled)));
-    }
+         i += threads)
+        y[i] = norm_scaled(x[i], norm->w[i], norm->kind, r);
 }
 
 /* Shared: a sum a thread, a sum and a factor a row of threads. */
@@ -157,6 +156,7 @@ int aten_rms_norm(const struct op_call *call)
     const int64_t all = tokens ? aten_batch(call) * call->scope.tokens * (rows / tokens) : 0;
     struct aten_norm norm = {(const bf16 *)x->data,
                              (const bf16 *)call->weight->plain.data,
+                             call->attrs->norm,
                              (bf16 *)call->out->data,
                              rows,
                              (int)n,
