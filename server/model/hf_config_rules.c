@@ -26,14 +26,18 @@ struct hf_architecture {
     int64_t max_positions;
     int64_t eos; /* -1: none */
     enum window_rule window;
+    const char *activation; /* of the mlp, which the family's rows have; the default too */
+    const char *also;       /* another name that the config class takes for it, or the same */
+    int ties;               /* tie_word_embeddings by default */
     int divides; /* hidden_size must be a multiple of the heads even with an explicit head_dim */
 };
 
 static const struct hf_architecture architectures[] = {
-    {"Qwen2ForCausalLM", "qwen2", 32, 0, 32768, -1, WINDOW_IF_USED, 0},
-    {"Qwen3ForCausalLM", "qwen3", 32, 128, 32768, -1, WINDOW_IF_USED, 0},
-    {"LlamaForCausalLM", "llama", 0, 0, 2048, 2, WINDOW_NONE, 1},
-    {"MistralForCausalLM", "mistral", 8, 0, 131072, 2, WINDOW_ALL, 0},
+    {"Qwen2ForCausalLM", "qwen2", 32, 0, 32768, -1, WINDOW_IF_USED, "silu", "swish", 0, 0},
+    {"Qwen3ForCausalLM", "qwen3", 32, 128, 32768, -1, WINDOW_IF_USED, "silu", "swish", 0, 0},
+    {"LlamaForCausalLM", "llama", 0, 0, 2048, 2, WINDOW_NONE, "silu", "swish", 0, 1},
+    {"MistralForCausalLM", "mistral", 8, 0, 131072, 2, WINDOW_ALL, "silu", "swish", 0, 0},
+    {"GemmaForCausalLM", "gemma", 16, 256, 8192, 1, WINDOW_NONE, "gelu_pytorch_tanh", "gelu", 1, 0},
 };
 
 const struct hf_architecture *hf_architecture_find(const char *name)
@@ -83,11 +87,11 @@ static int check_booleans(const struct hf_config *c, struct error *err)
 
 static void fill_defaults(struct hf_config *c)
 {
-    put_default(c, "tie_word_embeddings", json_false());
+    put_default(c, "tie_word_embeddings", json_boolean(c->rules->ties));
     put_default(c, "attention_bias", json_false());
     put_default(c, "mlp_bias", json_false());
     put_default(c, "use_sliding_window", json_false());
-    put_default(c, "hidden_act", json_string("silu"));
+    put_default(c, "hidden_act", json_string(c->rules->activation));
     put_default(c, "rms_norm_eps", json_real(1e-6));
     put_default(c, "max_position_embeddings", json_integer(c->rules->max_positions));
     put_default(c, "max_window_layers", json_integer(28));
@@ -163,10 +167,20 @@ static int check_activation(const struct hf_config *c, struct error *err)
 {
     const char *name = json_string_value(json_object_get(c->values, "hidden_act"));
 
-    if (name && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0))
+    if (name && (strcmp(name, c->rules->activation) == 0 || strcmp(name, c->rules->also) == 0))
         return 0;
-    return hf_config_bad(c, "hidden_act", err, "'%.40s' is not supported (silu is)",
-                         name ? name : "?");
+    return hf_config_bad(c, "hidden_act", err, "'%.40s' is not supported (%s is)",
+                         name ? name : "?", c->rules->activation);
+}
+
+/* Gemma's: every token would see those after it. */
+static int check_causal(const struct hf_config *c, struct error *err)
+{
+    const json_t *value = json_object_get(c->values, "use_bidirectional_attention");
+
+    if (!value || json_is_null(value) || json_is_false(value))
+        return 0;
+    return hf_config_bad(c, "use_bidirectional_attention", err, "is not supported");
 }
 
 /* Replaces sliding_window by the window that is in force, 0 for none, as the config class does. */
@@ -236,7 +250,7 @@ int hf_config_apply_rules(struct hf_config *c, struct error *err)
 
     fill_defaults(c);
     if (check_booleans(c, err) || check_sizes(c, err) || derive_heads(c, err) ||
-        check_activation(c, err) || derive_window(c, err))
+        check_activation(c, err) || check_causal(c, err) || derive_window(c, err))
         return -1;
     c->sliding = calloc((size_t)c->layers, 1);
     if (!c->sliding || c->no_memory)

@@ -15,6 +15,7 @@ SHOWS = {
     "linear": r"self\.{last}\(",
     "rms_norm": r"self\.{last}\(",
     "silu": r"self\.{last}\(self\.gate_proj\(",
+    "gelu_tanh": r"self\.{last}\(self\.gate_proj\(",
     "mul": r"self\.act_fn\(.*\) \* self\.up_proj\(",
     "rotary": r"^ *{last} = emb\.{last}\(\) \* self\.attention_scaling",
     "rope": r"^ *{last}_embed = \({last} \* cos\) \+ \(rotate_half\({last}\) \* sin\)",

@@ -19,6 +19,8 @@ ATTENTIONS = ["sdpa", "eager"]
 GOLDENS = [(attention, os.path.basename(path)[:-5]) for attention in ATTENTIONS
            for path in sorted(glob.glob(os.path.join(FOLDER, attention, "*.json")))]
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
+# Models that no machine with such a CPU has recorded yet: `make golden PARITYFLAGS='--only NAME'` there.
+UNRECORDED = {"tiny-gemma": ["torch-cpu/avx512_bf16"]}
 # Threads and instructions (None: the best that the CPU has) change no bits, nor does a GPU, which is what a
 # build with CUDA is asked.  Emulated, by tests/emulated/cuda or qemu, all are too slow for larger models and
 # for everything in several ways.
@@ -101,7 +103,7 @@ def test_there_are_goldens():
         assert set(models.tiny_names()) <= {name for a, name in GOLDENS if a == attention}
     for attention, name in GOLDENS:
         found = golden(attention, name)["numerics"]
-        assert list(found) == NUMERICS
+        assert list(found) == [n for n in NUMERICS if n not in UNRECORDED.get(name, [])]
         if (attention, name) == ("sdpa", "tiny-qwen2"):
             runs = [run for part in found.values() for run in part["runs"]]
             assert any("chunks" in run for run in runs) and any("padding" in run for run in runs)
@@ -121,6 +123,8 @@ def test_values(attention, name, numerics, threads, isa):
     """Every value of every call has PyTorch's digest, and there is no other."""
     if isa == "avx2" and not {"avx2", "fma"} <= cpu_flags():
         pytest.skip("skip: this CPU lacks avx2")
+    if numerics in UNRECORDED.get(name, []):
+        pytest.skip(f"skip: {name} is not recorded of {numerics} yet")
     g, folder = golden(attention, name), folder_of(name)
     device = isa if isa == "cuda:0" else None
     with daemon.Daemon(folder, numerics, threads, isa, device) as server:

@@ -301,6 +301,8 @@ MODELS = {
     "tiny-qwen3": model("Qwen3ForCausalLM", "qwen2", head_dim=32, tie_word_embeddings=True),
     "tiny-mistral": model("MistralForCausalLM", "gpt2", head_dim=32, sliding_window=8,
                           rms_norm_eps=1e-5),
+    "tiny-gemma": model("GemmaForCausalLM", "gpt2", head_dim=32, hidden_act="gelu_pytorch_tanh",
+                        attention_bias=False, tie_word_embeddings=True),
     # sums over more than 1024 elements, of lengths that are no multiples of 64
     "tiny-wide": model(QWEN, "qwen2", hidden_size=96, intermediate_size=2080,
                        num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=True),

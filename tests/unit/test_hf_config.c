@@ -55,7 +55,8 @@ static void assert_number(const char *architecture, const char *more, const char
 }
 
 static const char qwen2[] = "Qwen2ForCausalLM", qwen3[] = "Qwen3ForCausalLM",
-                  llama[] = "LlamaForCausalLM", mistral[] = "MistralForCausalLM";
+                  llama[] = "LlamaForCausalLM", mistral[] = "MistralForCausalLM",
+                  gemma[] = "GemmaForCausalLM";
 
 static void test_derived_numbers(void **state)
 {
@@ -81,6 +82,11 @@ static void test_derived_numbers(void **state)
     assert_number(llama, "{\"rms_norm_eps\":1e-05}", "rms_norm_eps", 1e-5);
     assert_number(llama, "{}", "max_position_embeddings", 2048);
     assert_number(mistral, many, "max_position_embeddings", 131072);
+    assert_number(gemma, "{\"num_attention_heads\":16}", "head_dim", 256);
+    assert_number(gemma, "{\"num_attention_heads\":16}", "num_key_value_heads", 16);
+    assert_number(gemma, "{\"num_key_value_heads\":1}", "tie_word_embeddings", 1);
+    assert_number(gemma, "{\"num_key_value_heads\":1,\"hidden_act\":\"gelu\"}", "eos_token_id", 1);
+    assert_number(llama, "{}", "tie_word_embeddings", 0);
     assert_number(llama, "{}", "attention_bias", 0);
     assert_number(llama, "{\"attention_bias\":true}", "attention_bias", 1);
     assert_number(llama, "{\"my_multiplier\":12.5}", "my_multiplier", 12.5);
@@ -286,6 +292,10 @@ static void test_refused(void **state)
     static const struct {
         const char *architecture, *more, *says;
     } cases[] = {
+        {llama, "{\"hidden_act\":\"gelu_pytorch_tanh\"}", "(silu is)"},
+        {gemma, "{\"num_key_value_heads\":1,\"hidden_act\":\"silu\"}", "(gelu_pytorch_tanh is)"},
+        {gemma, "{\"num_key_value_heads\":1,\"use_bidirectional_attention\":true}",
+         "use_bidirectional_attention: is not supported"},
         {llama, "{\"architectures\":\"-\"}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[]}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[1]}", "model_type: missing, and architectures names none"},
