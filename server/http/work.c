@@ -151,7 +151,7 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
                 struct error *err)
 {
     const struct settings *settings = &r->server->settings;
-    const int shares = settings->together && drivers_share(w->run);
+    const int shares = settings->together && !w->alone && drivers_share(w->run);
     const struct job job = {.kind = shares ? JOB_SHARED : JOB_ALONE,
                             .run = w->run,
                             .sink = {.write = on_value,

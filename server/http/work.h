@@ -33,6 +33,7 @@ struct work {
     struct buffer out;           /* filled before the run with what precedes the first value */
     const struct writer *writer;
     void *state;           /* the writer's */
+    int alone;             /* the writer is slow at times: the run must not share a driver */
     uint64_t writer_bytes; /* that the writer takes beyond what a call gives, at most */
     struct stream *stream;
     int by_line;        /* the reply is lines of JSON: a failure is told in the last one */

@@ -9,7 +9,10 @@
 #include "server/http/json.h"
 #include "kernels/base/safetensors.h"
 
-enum { HEAD_BYTES = 512 }; /* that a value takes while the header is written */
+enum {
+    HEAD_BYTES = 1024, /* that a value takes while the header is written */
+    HEAD_VALUES = 1024 /* whose header is written in a moment: some milliseconds */
+};
 
 struct state {
     const char *only;
@@ -155,6 +158,7 @@ int write_binary(struct work *w, const struct write_spec *spec, struct error *er
     w->state = s;
     s->only = spec->only;
     s->about = metadata(w, spec);
+    w->alone = w->run->entry_count > HEAD_VALUES;
     w->writer_bytes = (uint64_t)w->run->entry_count * HEAD_BYTES;
     return s->about ? 0 : error_set(err, 500, "no memory for the reply");
 }
