@@ -54,8 +54,13 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-protot
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 # The compiler must not fuse a product and a sum: fmaf is written where PyTorch's build fuses.
 FPFLAGS := -ffp-contract=off -fno-fast-math
-PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip zlib cmocka
-CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g $(WARN) $(FPFLAGS) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
+PACKAGES := libmicrohttpd jansson libpcre2-8 libutf8proc libcurl libcrypto libzip zlib gnutls cmocka
+# What a mistake must not be turned into; HARDEN= leaves it out.  Sanitizers look closer by themselves.
+HARDEN ?= -fstack-protector-strong -fstack-clash-protection $(if $(filter -O1 -O2 -O3,$(OPT)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) \
+          $(if $(filter x86_64,$(ARCH)),-fcf-protection) $(if $(filter aarch64,$(ARCH)),-mbranch-protection=standard)
+HARDENED := $(if $(SAN),,$(HARDEN))
+HARDENED_LINK := $(if $(HARDENED),-pie -Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack)
+CFLAGS_ = $(SYSROOT_FLAG) -std=c11 -D_GNU_SOURCE -I. $(OPT) -g -fPIE $(WARN) $(FPFLAGS) $(HARDENED) $(SANFLAGS) $(CUDA_DEFINES) $(CFLAGS)
 
 # One short line a file; V=1 shows the commands.
 say = $(if $(V),,@echo '$(1)';)
@@ -87,14 +92,14 @@ TESTS := $(patsubst tests/%,$(B)/tests/%,$(basename $(TEST_C)))
 
 all: $(B)/samebitd $(B)/samebit
 
-LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG)
-SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lz -lstdc++ -lm -lpthread
+LINK = $(if $(CUDA),$(CXX),$(CC)) $(SYSROOT_FLAG) $(HARDENED_LINK)
+SERVER_LIBS = -lmicrohttpd -ljansson -lpcre2-8 -lutf8proc -lcrypto -lz -lgnutls -lstdc++ -lm -lpthread
 CLIENT_LIBS = -lcurl -ljansson -lzip -lm -lpthread
 
 $(B)/samebitd: $(call obj,server/main.c $(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(BASE_C))
 	$(call say,link $@)$(LINK) $(SANFLAGS) $^ $(SERVER_LIBS) $(CUDA_LIBS) $(LDFLAGS) -o $@
 $(B)/samebit: $(call obj,client/cli.c $(CLIENT_C) $(BASE_C))
-	$(call say,link $@)$(CC) $(SYSROOT_FLAG) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
+	$(call say,link $@)$(CC) $(SYSROOT_FLAG) $(HARDENED_LINK) $(SANFLAGS) $^ $(CLIENT_LIBS) $(LDFLAGS) -o $@
 ALL_OBJ := $(call obj,$(SERVER_C) $(SERVER_CPP) $(KERNELS_C) $(KERNELS_CU) $(TEST_CU) $(BASE_C) $(CLIENT_C))
 define link_test
 	@mkdir -p $(@D)
@@ -120,7 +125,7 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 # C++ only where the standard C++ library has what C has not: the shortest text of a float.
 $(B)/obj/server/%.cpp.o: server/%.cpp Makefile | $(B)/.deps
 	@mkdir -p $(@D)
-	$(call say,c++ $<)$(CXX) $(SYSROOT_FLAG) -std=c++17 -I. $(OPT) -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
+	$(call say,c++ $<)$(CXX) $(SYSROOT_FLAG) -std=c++17 -I. $(OPT) -g -fPIE $(HARDENED) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) \
 	    $(SANFLAGS) $(CXXFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 # The vector versions of kernels, whose bits tests/kernels compares.  Without the last two flags the
@@ -143,7 +148,7 @@ FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
 DEBIAN := build-essential pkg-config libmicrohttpd-dev libjansson-dev libpcre2-dev \
-          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev libzip-dev zlib1g-dev python3 python3-venv curl ca-certificates
+          libutf8proc-dev libcmocka-dev libcurl4-openssl-dev libssl-dev libzip-dev zlib1g-dev libgnutls28-dev python3 python3-venv curl ca-certificates
 ifeq ($(CROSS),)
 $(B)/.deps:
 	@mkdir -p $(B)

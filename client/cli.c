@@ -23,7 +23,9 @@ static void print_overview(FILE *stream)
                 commands[i]->summary);
     fputs("\n"
           "Every command has --help, and --url of the daemon (else $SAMEBIT_URL, "
-          "else\n" CLI_DEFAULT_URL "). Exit status: 0 well, 1 compared and different, 2 trouble.\n",
+          "else\n" CLI_DEFAULT_URL
+          ");\n$SAMEBIT_TOKEN or $SAMEBIT_TOKEN_FILE says who asks, $SAMEBIT_CA_FILE who vouches "
+          "for https. Exit status: 0 well, 1 compared and different, 2 trouble.\n",
           stream);
 }
 

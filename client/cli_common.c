@@ -120,6 +120,40 @@ static int poll_interrupt(void *user)
     return interrupted;
 }
 
+/* The first word of a file; the caller's to free. */
+static char *read_word(const char *path, struct error *err)
+{
+    FILE *f = fopen(path, "re");
+    char word[1024] = "";
+
+    if (!f || fscanf(f, "%1023s", word) != 1)
+        error_set(err, 400, "$SAMEBIT_TOKEN_FILE: %s: %s", path,
+                  f ? "no token in it" : strerror(errno));
+    if (f)
+        fclose(f);
+    return *word ? strdup(word) : NULL;
+}
+
+/* What the environment says of who asks: a token would be seen among a command's arguments. */
+static int set_identity(struct client *c, struct error *err)
+{
+    const char *token = getenv("SAMEBIT_TOKEN"), *file = getenv("SAMEBIT_TOKEN_FILE");
+    const char *authorities = getenv("SAMEBIT_CA_FILE");
+    char *word = NULL;
+    int rc = 0;
+
+    if ((!token || !*token) && file && *file) {
+        token = word = read_word(file, err);
+        rc = word ? 0 : -1;
+    }
+    if (!rc && token && *token)
+        rc = client_set_token(c, token, err);
+    if (!rc && authorities && *authorities)
+        rc = client_set_authorities(c, authorities, err);
+    free(word);
+    return rc;
+}
+
 struct client *cli_client(const char *url, struct error *err)
 {
     struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESETHAND};
@@ -131,6 +165,10 @@ struct client *cli_client(const char *url, struct error *err)
     c = client_open(url, err);
     if (!c)
         return NULL;
+    if (set_identity(c, err)) {
+        client_close(c);
+        return NULL;
+    }
     client_set_poll(c, poll_interrupt, NULL);
     sigaction(SIGINT, &action, NULL); /* a second one ends the program at once */
     sigaction(SIGTERM, &action, NULL);

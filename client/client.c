@@ -10,7 +10,8 @@ enum { ERROR_BODY = 65536, DEFAULT_PATIENCE = 600, CONNECT_SECONDS = 10 };
 
 struct client {
     CURL *curl;
-    char *url; /* without a trailing slash */
+    char *url;                          /* without a trailing slash */
+    char *socket, *token, *authorities; /* NULL: none */
     long patience;
     int (*poll)(void *user);
     void *user;
@@ -29,13 +30,22 @@ struct call {
     struct error *err;
 };
 
+static const char local[] = "unix:";
+
+int client_is_url(const char *text)
+{
+    return strncasecmp(text, "http://", 7) == 0 || strncasecmp(text, "https://", 8) == 0 ||
+           strncmp(text, local, strlen(local)) == 0;
+}
+
 struct client *client_open(const char *url, struct error *err)
 {
     struct client *c;
     size_t n = strlen(url);
 
-    if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0) {
-        error_param(err, 400, "url", "%s: not the address of a daemon (http://host:port)", url);
+    if (!client_is_url(url)) {
+        error_param(err, 400, "url",
+                    "%s: not the address of a daemon (http://host:port, unix:PATH)", url);
         return NULL;
     }
     while (n > 0 && url[n - 1] == '/')
@@ -46,7 +56,9 @@ struct client *client_open(const char *url, struct error *err)
     c->patience = DEFAULT_PATIENCE;
     c->url = strndup(url, n);
     c->curl = curl_easy_init();
-    if (!c->url || !c->curl)
+    if (strncmp(url, local, strlen(local)) == 0)
+        c->socket = strdup(url + strlen(local));
+    if (!c->url || !c->curl || (strncmp(url, local, strlen(local)) == 0 && !c->socket))
         goto fail;
     return c;
 fail:
@@ -61,12 +73,36 @@ void client_close(struct client *c)
         return;
     curl_easy_cleanup(c->curl);
     free(c->url);
+    free(c->socket);
+    free(c->token);
+    free(c->authorities);
     free(c);
 }
 
 const char *client_url(const struct client *c)
 {
     return c->url;
+}
+
+static int set_text(char **out, const char *text, struct error *err)
+{
+    char *copy = text ? strdup(text) : NULL;
+
+    if (text && !copy)
+        return error_set(err, 500, "out of memory");
+    free(*out);
+    *out = copy;
+    return 0;
+}
+
+int client_set_token(struct client *c, const char *token, struct error *err)
+{
+    return set_text(&c->token, token, err);
+}
+
+int client_set_authorities(struct client *c, const char *path, struct error *err)
+{
+    return set_text(&c->authorities, path, err);
 }
 
 void client_set_patience(struct client *c, long seconds)
@@ -147,8 +183,11 @@ static int ask_poll(void *user, curl_off_t down_all, curl_off_t down, curl_off_t
 
 static int is_loopback(const char *url)
 {
-    const char *host = strstr(url, "//") + 2;
+    const char *host = strstr(url, "//");
 
+    if (!host)
+        return 1; /* a unix socket */
+    host += 2;
     return strncmp(host, "127.", 4) == 0 || strncasecmp(host, "localhost", 9) == 0 ||
            strncmp(host, "[::1]", 5) == 0;
 }
@@ -175,6 +214,14 @@ static void set_options(struct client *c, struct call *call, const char *url,
     curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
     curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_reply);
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, call);
+    if (c->socket)
+        curl_easy_setopt(c->curl, CURLOPT_UNIX_SOCKET_PATH, c->socket);
+    if (c->authorities)
+        curl_easy_setopt(c->curl, CURLOPT_CAINFO, c->authorities);
+    if (c->token) {
+        curl_easy_setopt(c->curl, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
+        curl_easy_setopt(c->curl, CURLOPT_XOAUTH2_BEARER, c->token);
+    }
     if (is_loopback(c->url)) /* $http_proxy must not take the request to another machine */
         curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
     c->curl_error[0] = '\0';
@@ -270,7 +317,7 @@ int client_stream(struct client *c, const char *path, const char *content_type,
     long status = 0;
     int rc = -1;
 
-    buffer_format(&url, "%s%s", c->url, path);
+    buffer_format(&url, "%s%s", c->socket ? "http://localhost" : c->url, path);
     if (url.failed || append_header(&headers, "Accept", accept) ||
         append_header(&headers, "Expect", "") ||
         (body && append_header(&headers, "Content-Type", content_type))) {

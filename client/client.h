@@ -15,10 +15,19 @@
 
 struct client;
 
-/* url: "http://127.0.0.1:8642", copied.  Does not connect yet. */
+/* url: "http://127.0.0.1:8642", "https://...", "unix:/run/samebit.sock"; copied.  Does not connect
+ * yet. */
 struct client *client_open(const char *url, struct error *err);
 void client_close(struct client *c);
 const char *client_url(const struct client *c);
+
+/* Whether a text is such an address. */
+int client_is_url(const char *text);
+
+/* Sent with every request; copied.  NULL: none. */
+int client_set_token(struct client *c, const char *token, struct error *err);
+/* A PEM file of who vouches for the daemon's certificate, beside the system's; copied. */
+int client_set_authorities(struct client *c, const char *path, struct error *err);
 
 /* A call fails when the daemon sends nothing for so many seconds; 0 waits for ever.  Default 600. */
 void client_set_patience(struct client *c, long seconds);

@@ -101,6 +101,9 @@ static int64_t row_elements(const struct side_value *v)
     int64_t n = 1;
 
     for (int k = 0; k < v->rank; k++)
+        if (!v->shape[k]) /* the product of the others may not fit */
+            return 0;
+    for (int k = 0; k < v->rank; k++)
         n *= v->shape[k];
     return v->rank < 0 ? 0 : n;
 }

@@ -154,8 +154,8 @@ static int read_header(struct receive *r, uint64_t length, struct error *err)
 
         if (strcmp(name, "__metadata__") == 0)
             continue;
-        if (end < 0)
-            return error_set(err, 502, "%s: a value that ends before the file begins", name);
+        if (end < 0 || (uint64_t)end > INT64_MAX - data)
+            return error_set(err, 502, "%s: a value that ends where no file can", name);
         r->ends[r->count++] = (struct value_end){name, data + (uint64_t)end};
         r->all = r->all > data + (uint64_t)end ? r->all : data + (uint64_t)end;
     }
@@ -172,7 +172,7 @@ static int watch_header(struct receive *r, const void *bytes, size_t size, struc
         if (r->head.size >= 8) {
             for (int i = 7; i >= 0; i--)
                 length = length << 8 | (unsigned char)r->head.data[i];
-            if (length > SAFETENSORS_MAX_HEADER)
+            if (!length || length > SAFETENSORS_MAX_HEADER)
                 return error_set(err, 502,
                                  "what came is not a safetensors file: a header of %llu bytes",
                                  (unsigned long long)length);

@@ -2,13 +2,12 @@
 #include "client/remote.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "client/cli.h"
 
 int remote_is_url(const char *text)
 {
-    return strncasecmp(text, "http://", 7) == 0 || strncasecmp(text, "https://", 8) == 0;
+    return client_is_url(text);
 }
 
 /* ---- what a file holds ---- */

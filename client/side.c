@@ -213,6 +213,7 @@ static int value_from_digest(struct side_value *v, const char *name, const json_
     const char *dtype = json_string_value(json_object_get(row, "dtype"));
     const char *digest = json_string_value(json_object_get(row, "sha256"));
     json_t *shape = json_object_get(row, "shape"), *extent;
+    int64_t elements = 1;
     size_t k;
 
     if (!dtype || !digest || strlen(dtype) >= sizeof(v->dtype) ||
@@ -223,8 +224,12 @@ static int value_from_digest(struct side_value *v, const char *name, const json_
     strcpy(v->dtype, dtype);
     strcpy(v->sha256, digest);
     v->rank = (int)json_array_size(shape);
-    json_array_foreach (shape, k, extent)
+    json_array_foreach (shape, k, extent) {
         v->shape[k] = json_integer_value(extent);
+        if (v->shape[k] < 0 ||
+            __builtin_mul_overflow(elements, v->shape[k] ? v->shape[k] : 1, &elements))
+            return error_set(err, 502, "%s: %s: a shape that no value has", label, name);
+    }
     v->name = strdup(name);
     return v->name ? 0 : error_set(err, 500, "%s: out of memory", label);
 }

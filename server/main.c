@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "kernels/base/clock.h"
@@ -15,7 +16,7 @@
 
 enum { STOP_SECONDS = 10 }; /* after which stopping is cut short, once the runs have ended */
 
-static int events[2]; /* a pipe: 'L' the model is loaded (or not), 'S' stop */
+static int events[2]; /* a pipe: 'L' the model is loaded (or not), 'S' stop, 'H' read again */
 static volatile sig_atomic_t signalled;
 
 static void on_signal(int number)
@@ -28,6 +29,14 @@ static void on_signal(int number)
     (void)n;
 }
 
+static void on_hangup(int number)
+{
+    ssize_t n = write(events[1], "H", 1);
+
+    (void)number;
+    (void)n;
+}
+
 static void on_alarm(int number)
 {
     (void)number;
@@ -37,47 +46,88 @@ static void on_alarm(int number)
 static int catch_signals(struct error *err)
 {
     struct sigaction stop = {.sa_handler = on_signal};
+    struct sigaction again = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
     struct sigaction late = {.sa_handler = on_alarm};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
 
     if (pipe(events))
         return error_set(err, 500, "no pipe");
     sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGHUP, &again, NULL);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGALRM, &late, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
     return 0;
 }
 
-static char next_event(void)
+static void reload(struct daemon *d)
+{
+    struct error err = {0};
+
+    if (daemon_reload(d, &err))
+        fprintf(stderr, "samebitd: %s (what was read before stays)\n", err.text);
+    else
+        fprintf(stderr, "samebitd: tokens and certificate were read again\n");
+}
+
+static char next_event(struct daemon *d)
 {
     char event = 0;
 
-    while (read(events[0], &event, 1) != 1)
-        ;
+    while (read(events[0], &event, 1) != 1 || event == 'H')
+        if (event == 'H') {
+            reload(d);
+            event = 0;
+        }
     return event;
 }
 
-/* Any network may reach an address that is not loopback: that must be said, not found in a file. */
+/* Any network may reach an address that is not loopback: that must be said, not found in a file, and
+ * who may ask there. */
 static const char *choose_address(const struct options *o, const struct settings *s,
                                   struct error *err)
 {
-    if (o->listen)
-        return o->listen;
-    if (listen_is_loopback(s->address))
-        return s->address;
-    error_param(err, 400, "address",
-                "%s: address '%s' is not a loopback one; such an address must be given with "
-                "--listen",
-                o->config, s->address);
-    return NULL;
+    const char *address = o->listen ? o->listen : s->address;
+
+    if (listen_is_loopback(address))
+        return address;
+    if (!o->listen) {
+        error_param(err, 400, "address",
+                    "%s: address '%s' is not a loopback one; such an address must be given with "
+                    "--listen",
+                    o->config, s->address);
+        return NULL;
+    }
+    if (!o->tokens && !o->insecure) {
+        error_param(err, 400, "listen",
+                    "--listen %s: others can reach it; --token-file says who may ask, --insecure "
+                    "that anybody may",
+                    address);
+        return NULL;
+    }
+    if (!o->certificate)
+        fprintf(stderr, "samebitd: %s without TLS: prompts%s can be read on their way\n", address,
+                o->tokens ? " and tokens" : "");
+    return address;
+}
+
+/* Where connections may take more descriptors than a shell gives. */
+static void raise_descriptors(const struct settings *s)
+{
+    const rlim_t wanted = (rlim_t)(s->connections + s->arriving) + 256;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void say_ready(const struct daemon *d, const struct engine *e)
 {
     for (int i = 0; i < e->notices.count; i++)
         fprintf(stderr, "samebitd: notice: %s\n", e->notices.at[i]);
-    printf("samebitd: listening on http://%s (model %s, numerics %s, attention %s, device %s, isa "
+    printf("samebitd: listening on %s (model %s, numerics %s, attention %s, device %s, isa "
            "%s, threads %d",
            daemon_address(d), e->name, e->backend->numerics->name, attention_name(e->attention),
            e->backend->device, e->backend->isa, e->backend->threads);
@@ -108,7 +158,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
     o->engine.reuse_bytes = (uint64_t)server->settings.reuse_bytes;
     if (loading_start(&loading, server, &o->engine, events[1], err))
         return -1;
-    if (next_event() == 'S') {
+    if (next_event(d) == 'S') {
         /* Loading cannot be broken off; nothing of it needs to be kept. */
         daemon_stop(d);
         _exit(0);
@@ -116,7 +166,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
     if (loading_join(&loading, err))
         return -1;
     say_ready(d, atomic_load(&server->engine));
-    while (next_event() != 'S')
+    while (next_event(d) != 'S')
         ;
     finish_runs(server);
     return 0;
@@ -125,7 +175,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
 static int run(struct options *o, struct error *err)
 {
     static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .loading = "starting"};
-    static struct guard_rules rules;
+    static struct daemon_options options;
     struct daemon *d = NULL;
     const char *address;
     int rc = -1;
@@ -135,8 +185,14 @@ static int run(struct options *o, struct error *err)
     address = choose_address(o, &server.settings, err);
     if (!address)
         return -1;
-    memcpy(rules.hosts, server.settings.hosts, sizeof(rules.hosts));
-    memcpy(rules.origins, server.settings.origins, sizeof(rules.origins));
+    options = (struct daemon_options){
+        .address = address,
+        .guard = {.tokens = o->tokens, .open = o->insecure, .local = listen_is_local(address)},
+        .certificate = o->certificate,
+        .key = o->key};
+    memcpy(options.guard.hosts, server.settings.hosts, sizeof(options.guard.hosts));
+    memcpy(options.guard.origins, server.settings.origins, sizeof(options.guard.origins));
+    raise_descriptors(&server.settings);
     server.scheduler = scheduler_create(
         &(struct scheduler_limits){.places = {[JOB_ALONE] = (int)server.settings.running,
                                               [JOB_SHARED] = (int)server.settings.together},
@@ -146,7 +202,7 @@ static int run(struct options *o, struct error *err)
     if (server.scheduler)
         server.drivers = drivers_start(server.scheduler, err);
     if (server.drivers)
-        d = daemon_start(&server, address, &rules, err);
+        d = daemon_start(&server, &options, err);
     if (d)
         rc = serve(&server, d, o, err);
     alarm(STOP_SECONDS);

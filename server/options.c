@@ -15,9 +15,16 @@ static const char help[] =
     "\n"
     "  --model FOLDER       config.json, *.safetensors, tokenizer.json; or an entry of the hub's "
     "cache\n"
-    "  --listen ADDRESS     127.0.0.1:8642 or [::1]:8642; port 0 takes any free one.  Any other "
-    "than\n"
-    "                       a loopback address must be given here, not in the configuration\n"
+    "  --listen ADDRESS     127.0.0.1:8642 or [::1]:8642; port 0 takes any free one.  unix:PATH "
+    "for\n"
+    "                       this user alone, unix:PATH,mode=660 for its group.  Any other than a\n"
+    "                       loopback address must be given here, not in the configuration, with\n"
+    "                       --token-file or --insecure\n"
+    "  --token-file FILE    a line NAME TOKEN for each who may ask (Authorization: Bearer TOKEN);\n"
+    "                       SIGHUP reads it again\n"
+    "  --tls-cert FILE      HTTPS with this certificate and\n"
+    "  --tls-key FILE       its key, in PEM; SIGHUP reads them again\n"
+    "  --insecure           anybody who reaches the address may ask\n"
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
     "  --numerics NAME      whose bits (see below)\n"
@@ -65,6 +72,7 @@ enum {
     ISA,
     MODEL
 };
+enum { TOKENS = 100, CERTIFICATE, KEY };
 
 static int read_threads(const char *name, const char *text, int most, int *out, struct error *err)
 {
@@ -117,6 +125,15 @@ static int read_option(int which, const char *text, struct options *out, struct 
         return 0;
     case LISTEN:
         out->listen = text;
+        return 0;
+    case TOKENS:
+        out->tokens = text;
+        return 0;
+    case CERTIFICATE:
+        out->certificate = text;
+        return 0;
+    case KEY:
+        out->key = text;
         return 0;
     case DEVICE:
         out->engine.device = text;
@@ -174,6 +191,10 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
                                    {"config", required_argument, NULL, CONFIG},
                                    {"families", required_argument, NULL, FAMILIES},
                                    {"listen", required_argument, NULL, LISTEN},
+                                   {"token-file", required_argument, NULL, TOKENS},
+                                   {"tls-cert", required_argument, NULL, CERTIFICATE},
+                                   {"tls-key", required_argument, NULL, KEY},
+                                   {"insecure", no_argument, &out->insecure, 1},
                                    {"threads", required_argument, NULL, THREADS},
                                    {"torch-threads", required_argument, NULL, TORCH_THREADS},
                                    {"numerics", required_argument, NULL, NUMERICS},
@@ -204,6 +225,8 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
         return error_set(err, 400, "'%.100s' is no option; see --help", argv[optind]);
     if (!out->help && !out->version && !out->engine.folder)
         return error_set(err, 400, "--model FOLDER is missing; see --help");
+    if (!out->certificate != !out->key)
+        return error_set(err, 400, "--tls-cert and --tls-key belong together");
     set_defaults(out);
     return 0;
 }

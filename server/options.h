@@ -9,8 +9,11 @@
 
 struct options {
     struct engine_options engine;
-    const char *config; /* a file, or NULL: all defaults */
-    const char *listen; /* NULL: the configuration's */
+    const char *config;            /* a file, or NULL: all defaults */
+    const char *listen;            /* NULL: the configuration's */
+    const char *tokens;            /* the file of who may ask; NULL: nobody is asked for one */
+    const char *certificate, *key; /* of TLS; both or none */
+    int insecure;
     int verbose;
     int help, version;
     char config_found[4096],

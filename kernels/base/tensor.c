@@ -35,6 +35,15 @@ int dtype_parse(const char *name, enum dtype *dtype)
     return -1;
 }
 
+/* Only a tensor without elements has extents whose product does not fit: [0, 2^62, 2^62].  Nothing
+ * is read by its strides. */
+static int64_t stride_times(int64_t stride, int64_t extent)
+{
+    int64_t product;
+
+    return __builtin_mul_overflow(stride, extent, &product) ? 0 : product;
+}
+
 struct tensor tensor_make(enum dtype dtype, int rank, const int64_t *shape, void *data)
 {
     struct tensor t = {.dtype = dtype, .rank = rank, .data = data};
@@ -43,7 +52,7 @@ struct tensor tensor_make(enum dtype dtype, int rank, const int64_t *shape, void
     for (int i = rank - 1; i >= 0; i--) {
         t.shape[i] = shape[i];
         t.stride[i] = stride;
-        stride *= shape[i];
+        stride = stride_times(stride, shape[i]);
     }
     return t;
 }
@@ -52,6 +61,9 @@ int64_t tensor_count(const struct tensor *t)
 {
     int64_t n = 1;
 
+    for (int i = 0; i < t->rank; i++)
+        if (!t->shape[i])
+            return 0;
     for (int i = 0; i < t->rank; i++)
         n *= t->shape[i];
     return n;
@@ -69,7 +81,7 @@ int tensor_is_contiguous(const struct tensor *t)
     for (int i = t->rank - 1; i >= 0; i--) {
         if (t->shape[i] != 1 && t->stride[i] != stride)
             return 0;
-        stride *= t->shape[i];
+        stride = stride_times(stride, t->shape[i]);
     }
     return 1;
 }
@@ -88,7 +100,7 @@ int64_t tensor_piece(const struct tensor *t)
     int64_t n = 1;
 
     for (int i = t->rank - 1; i >= 0 && (t->shape[i] == 1 || t->stride[i] == n); i--)
-        n *= t->shape[i];
+        n = stride_times(n, t->shape[i]);
     return n;
 }
 

@@ -18,6 +18,7 @@
 #include "server/http/inflate.h"
 #include "server/http/listen.h"
 #include "server/http/routes.h"
+#include "server/http/tls.h"
 #include "server/http/watch.h"
 
 enum {
@@ -40,12 +41,13 @@ struct daemon {
     struct door *door;
     struct guard *guard;
     struct answers *answers;
+    struct daemon_options options;
     int fd;
     atomic_int exchanges; /* begun and not completed */
     atomic_int asking;    /* of these, with the threads that answer */
     atomic_int stopping;
     atomic_llong held; /* bytes of bodies and replies */
-    char address[128];
+    char address[160]; /* with its scheme */
 };
 
 /* A connection. */
@@ -612,20 +614,29 @@ static int let_in(void *user, int fd, const struct sockaddr *address, socklen_t 
 static struct MHD_Daemon *start(struct daemon *d)
 {
     const unsigned most = ((unsigned)d->server->settings.connections + DOOR_SPARE) * THREADS;
+    const int sealed = d->options.certificate != NULL;
+    static char priorities[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+    const struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)tls_retrieve},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, priorities},
+        {MHD_OPTION_END, 0, NULL}};
+    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
 
     return MHD_start_daemon(
         MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET |
-            MHD_USE_ITC,
+            MHD_USE_ITC | (sealed ? MHD_USE_TLS : 0u),
         0, NULL, NULL, on_request, d, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
         MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, d, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        d, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+        d, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_ARRAY, sealed ? tls : none,
+        MHD_OPTION_END);
 }
 
 static int open_door(struct daemon *d, struct error *err)
 {
     const struct settings *s = &d->server->settings;
     const struct door_rules rules = {.fd = d->fd,
+                                     .sealed = d->options.certificate != NULL,
                                      .places = (int)s->connections,
                                      .outside = (int)s->arriving,
                                      .each = (int)s->connections_each,
@@ -642,32 +653,48 @@ static void free_all(struct daemon *d)
     answers_free(d->answers);
     door_free(d->door);
     if (d->fd >= 0)
-        close(d->fd);
+        listen_close(d->fd);
     watch_free(d->watch);
     guard_free(d->guard);
     free(d);
 }
 
-struct daemon *daemon_start(struct server *server, const char *address,
-                            const struct guard_rules *rules, struct error *err)
+static int listen_on(struct daemon *d, struct error *err)
+{
+    const char *scheme = d->options.certificate ? "https://" : "http://";
+    size_t n;
+
+    if (listen_is_local(d->options.address))
+        scheme = ""; /* unix:PATH */
+    n = strlen(scheme);
+    memcpy(d->address, scheme, n);
+    d->fd = listen_open(d->options.address, d->address + n, sizeof(d->address) - n, err);
+    return d->fd < 0 ? -1 : 0;
+}
+
+static int load_certificate(struct daemon *d, struct error *err)
+{
+    return d->options.certificate ? tls_load(d->options.certificate, d->options.key, err) : 0;
+}
+
+struct daemon *daemon_start(struct server *server, const struct daemon_options *options,
+                            struct error *err)
 {
     struct daemon *d = calloc(1, sizeof(*d));
-    int v6;
 
     if (!d) {
         error_set(err, 500, "no memory for the daemon");
         return NULL;
     }
     d->server = server;
+    d->options = *options;
     d->fd = -1;
-    d->guard = guard_create(rules, err);
-    if (d->guard)
+    d->guard = guard_create(&options->guard, err);
+    if (d->guard && !load_certificate(d, err))
         d->watch = watch_create(err);
     if (d->watch)
         d->answers = answers_create(ANSWERERS, err);
-    if (d->answers)
-        d->fd = listen_open(address, d->address, sizeof(d->address), &v6, err);
-    if (d->fd >= 0 && !(d->mhd = start(d)))
+    if (d->answers && !listen_on(d, err) && !(d->mhd = start(d)))
         error_set(err, 500, "%s: libmicrohttpd does not start", d->address);
     if (d->mhd && !open_door(d, err))
         return d;
@@ -684,7 +711,9 @@ const char *daemon_address(const struct daemon *d)
 
 int daemon_reload(struct daemon *d, struct error *err)
 {
-    return guard_reload(d->guard, err);
+    const int tokens = guard_reload(d->guard, err);
+
+    return load_certificate(d, err) || tokens ? -1 : 0;
 }
 
 void daemon_stop(struct daemon *d)

@@ -8,14 +8,21 @@
 
 struct daemon;
 
-/* Listens and serves, on threads of its own, until daemon_stop.  server is borrowed. */
-struct daemon *daemon_start(struct server *server, const char *address,
-                            const struct guard_rules *rules, struct error *err);
+struct daemon_options {
+    const char *address; /* see listen.h */
+    struct guard_rules guard;
+    const char *certificate, *key; /* PEM files of TLS; NULL: none */
+};
 
-/* Reads the tokens again.  -1: they have a fault, and the old ones stay. */
+/* Listens and serves, on threads of its own, until daemon_stop.  server is borrowed, and so are the
+ * options' texts. */
+struct daemon *daemon_start(struct server *server, const struct daemon_options *options,
+                            struct error *err);
+
+/* Reads tokens and certificate again.  -1: one has a fault, and the old one stays. */
 int daemon_reload(struct daemon *d, struct error *err);
 
-/* The address it listens on, "127.0.0.1:8642". */
+/* The address it listens on, "http://127.0.0.1:8642", "unix:/run/samebit.sock". */
 const char *daemon_address(const struct daemon *d);
 
 /* Stops accepting, fails the replies that are being computed, gives their last words a moment to

@@ -71,11 +71,13 @@ class Daemon:
              *where, "--verbose", *arguments],
             cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.line = self.process.stdout.readline().decode()
-        found = re.fullmatch(r"samebitd: listening on http://(\S+):(\d+) \(model .*\)\n", self.line)
+        found = re.fullmatch(r"samebitd: listening on (?:(https?)://(\S+):(\d+)|(unix:\S+)) \(model .*\)\n", self.line)
         if not found:
             self.process.kill()
             raise AssertionError(f"no address in {self.line!r}: {self.said()}")
-        self.host, self.port = found[1].strip("[]"), int(found[2])
+        self.url = found[4] or f"{found[1]}://{found[2]}:{found[3]}"
+        if not found[4]:
+            self.host, self.port = found[2].strip("[]"), int(found[3])
 
     def said(self):
         self.log.seek(0)

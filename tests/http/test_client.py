@@ -59,7 +59,7 @@ def test_broken_transfer(tmp_path, length):
 def test_too_long_or_no_safetensors(tmp_path):
     body = whole_trace(tmp_path)
     out = tmp_path / "run.safetensors"
-    for wrong in (body + b"x", b"<html>no</html>" * 9, b"{}", struct.pack("<Q", 2 ** 60) + body[8:],
+    for wrong in (body + b"x", b"<html>no</html>" * 9, b"{}", struct.pack("<Q", 2 ** 60) + body[8:], bytes(64),
                   struct.pack("<Q", 4) + b"[1] "):
         with Stub(lambda h, _: h.reply(200, wrong, "application/octet-stream")) as stub:
             samebit("trace", "hi", "-o", out, url=stub.url, status=TROUBLE)

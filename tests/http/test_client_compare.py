@@ -7,7 +7,7 @@ import struct
 import numpy
 import pytest
 import safetensors.numpy
-from client_tools import DIFFERENT, META, SAME, TROUBLE, Stub, bf16, compare, samebit, stub_of, trace_of, widen, write
+from client_tools import DIFFERENT, META, SAME, TROUBLE, Stub, bf16, compare, digest_reply, samebit, stub_of, trace_of, widen, write
 
 
 def test_equal_files(tmp_path):
@@ -348,3 +348,29 @@ def test_daemon_breaks_off_in_a_comparison(tmp_path):
 
     with Stub(answer) as stub:
         assert "broke off" in samebit("compare", path, stub.url, status=TROUBLE).said
+
+
+@pytest.mark.parametrize("shape, fits", [([2 ** 63 - 1, 3], False), ([2 ** 62, 0, 2 ** 62], False), ([-1, 2], False), ([2, 0], True)])
+def test_digests_of_impossible_shapes(tmp_path, shape, fits):
+    """From a daemon that is not to be trusted."""
+    digests = digest_reply(write(tmp_path / "a", trace_of(), META).read_bytes(), ["*"])
+    digests["values"]["lm_head"]["shape"] = shape
+
+    def answer(handler, asked):
+        if handler.command == "GET":
+            handler.reply(200, json.dumps({"values": [], "status": "ok"} | META).encode())
+        else:
+            handler.reply(200, json.dumps(digests).encode())
+
+    with Stub(answer) as stub:
+        done = samebit("compare", stub.url, stub.url, "--prompt", "a", status=None)
+    assert ("a shape that no value has" in done.said) == (not fits), done.said
+
+
+def test_an_empty_value_of_giant_extents(tmp_path):
+    """Its elements are none; the product of its other extents fits no integer."""
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [0, 2 ** 63 - 1, 2 ** 63 - 1], "data_offsets": [0, 0]},
+                         "y": {"dtype": "BF16", "shape": [2 ** 63 - 1, 2 ** 63 - 1, 0], "data_offsets": [0, 0]}}).encode()
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert samebit("compare", file, file, status=None).returncode in (SAME, TROUBLE)
