@@ -8,6 +8,7 @@
 
 #include "kernels/base/clock.h"
 #include "kernels/base/log.h"
+#include "kernels/base/mapping.h"
 #include "kernels/base/version.h"
 #include "server/http/daemon.h"
 #include "server/http/listen.h"
@@ -231,6 +232,7 @@ int main(int argc, char **argv)
         return 0;
     }
     log_enable(options.verbose);
+    mapping_survive();
     if (run(&options, &err)) {
         fprintf(stderr, "samebitd: %s\n", err.text);
         return 1;

@@ -297,49 +297,19 @@ fail:
     return NULL;
 }
 
-static void *map_file(const char *path, size_t *size, struct error *err)
-{
-    /* Not blocking: a FIFO of that name must not hang us. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    void *map = NULL;
-    struct stat st;
-
-    if (fd < 0 || fstat(fd, &st)) {
-        error_set(err, 400, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        error_set(err, 400, "%s: not a regular file", path);
-    } else if (st.st_size < 8) {
-        error_set(err, 400, "%s: %lld bytes, too short for a safetensors file", path,
-                  (long long)st.st_size);
-    } else {
-        *size = (size_t)st.st_size;
-        map = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) {
-            map = NULL;
-            error_set(err, 500, "%s: cannot map it: %s", path, strerror(errno));
-        }
-    }
-    if (fd >= 0)
-        close(fd);
-    return map;
-}
-
 struct safetensors *safetensors_open(const char *path, struct error *err)
 {
-    size_t size = 0;
-    void *map = map_file(path, &size, err);
+    struct mapping mapping;
     struct safetensors *s;
 
-    if (!map)
+    if (mapping_open(&mapping, path, 8, err))
         return NULL;
-    s = read_all(path, map, size, err);
+    s = read_all(path, mapping.data, mapping.size, err);
     if (!s) {
-        munmap(map, size);
+        mapping_close(&mapping);
         return NULL;
     }
-    s->map = map;
-    s->map_size = size;
-    s->owns_map = 1;
+    s->mapping = mapping;
     return s;
 }
 
@@ -353,8 +323,7 @@ void safetensors_close(struct safetensors *s)
 {
     if (!s)
         return;
-    if (s->owns_map)
-        munmap(s->map, s->map_size);
+    mapping_close(&s->mapping);
     for (int i = 0; i < s->count; i++) {
         free(s->entries[i].name);
         free(s->entries[i].shape_text);

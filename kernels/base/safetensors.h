@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
+#include "kernels/base/mapping.h"
 #include "kernels/base/tensor.h"
 #include "kernels/base/buffer.h"
 #include "kernels/base/error.h"
@@ -32,9 +33,7 @@ struct safetensors {
     json_t *metadata; /* object of strings, or NULL */
     const unsigned char *data;
     /* private */
-    void *map;
-    size_t map_size;
-    int owns_map;
+    struct mapping mapping; /* of a file; else all zero */
     void *index;
 };
 

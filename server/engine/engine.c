@@ -175,7 +175,7 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     pthread_join(thread, NULL);
     if (rest.rc && err)
         *err = rest.err;
-    return rc || rest.rc ? -1 : 0;
+    return rc || rest.rc ? -1 : weights_check(e->weights, err);
 }
 
 struct engine *engine_open(const struct engine_options *options, struct error *err)

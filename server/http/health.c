@@ -10,6 +10,8 @@ int health_get(const struct request *r, struct reply *reply, struct error *err)
 
     if (request_only(r, none, err) || request_takes_json(r, err))
         return -1;
+    if (r->engine && weights_state(r->engine->weights, err))
+        return -1;
     if (r->engine) {
         buffer_text(&reply->body, "{\"status\":\"ok\"}\n");
         reply_json(reply);

@@ -114,7 +114,9 @@ static void on_over(void *user, const struct error *error)
 
     w->error = *error;
     w->may_wait = 0;
-    if (!w->error.code && !w->writer->close(w, &w->error) && (w->out.failed || !w->out.size))
+    /* Whoever writes into the checkpoint meanwhile has written into the run. */
+    if (!w->error.code && !weights_check(w->engine->weights, &w->error) &&
+        !w->writer->close(w, &w->error) && (w->out.failed || !w->out.size))
         error_set(&w->error, 500, "no memory for the reply");
     w->over = 1;
 }
@@ -172,6 +174,8 @@ int work_submit(struct work *w, const struct request *r, struct reply *reply, co
         error_set(err, 500, "no memory for the reply");
         goto fail;
     }
+    if (weights_check(w->engine->weights, err))
+        goto fail;
     if (w->by_line)
         stream_tells(w->stream);
     reply->stream = stream_share(w->stream);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct weights {
     int file_count;
     struct slot *slots; /* in name order */
     int count;
+    atomic_int changed; /* 1 + the number of a file that was written to */
     pthread_mutex_t lock;
     int has_lock;
 };
@@ -390,7 +392,7 @@ uint64_t weights_bytes(const struct weights *w)
 static int is_mapped(const struct weights *w, const void *data)
 {
     for (int i = 0; i < w->file_count; i++)
-        if ((uintptr_t)data - (uintptr_t)w->files[i]->map < w->files[i]->map_size)
+        if ((uintptr_t)data - (uintptr_t)w->files[i]->mapping.data < w->files[i]->mapping.size)
             return 1;
     return 0;
 }
@@ -420,6 +422,28 @@ void weights_release(struct weights *w, const struct tensor *t)
         s->ready = 0;
     }
     pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- what is mapped stays what was hashed ---- */
+
+int weights_check(struct weights *w, struct error *err)
+{
+    for (int i = 0; i < w->file_count; i++)
+        if (mapping_changed(&w->files[i]->mapping))
+            atomic_store(&w->changed, i + 1);
+    return weights_state(w, err);
+}
+
+int weights_state(const struct weights *w, struct error *err)
+{
+    const int i = atomic_load(&w->changed);
+
+    if (!i)
+        return 0;
+    return error_set(err, 503,
+                     "%s was written to after it had been read: what is served is no longer what "
+                     "its digest says; the daemon must be started again",
+                     strrchr(w->files[i - 1]->path, '/') + 1);
 }
 
 /* ---- digest ---- */

@@ -18,6 +18,11 @@ void weights_close(struct weights *w);
  * name "model.X" that is not there is also looked for as "X". */
 const struct tensor *weights_find(struct weights *w, const char *name, struct error *err);
 
+/* 0 as long as no file has been written to since weights_open, else -1 with 503, from then on: tensors
+ * that are mapped would have other bits than the digest says.  check looks, state says what was seen. */
+int weights_check(struct weights *w, struct error *err);
+int weights_state(const struct weights *w, struct error *err);
+
 int weights_count(const struct weights *w);
 /* Returns the bytes of all tensors as they are stored. */
 uint64_t weights_bytes(const struct weights *w);
