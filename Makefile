@@ -18,6 +18,8 @@
 # make ARCH=aarch64     cross-builds for ARM, in build/aarch64; with test: what qemu can in good time
 # make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
+# make fuzz MINUTES=30  libFuzzer on what reads strangers' bytes, in build/fuzz
+# make soak MINUTES=60  mixed load on one daemon: every reply as it is alone, nothing grows
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
@@ -77,7 +79,7 @@ KERNELS_C := $(filter-out $(foreach set,$(OTHER_SETS),$(wildcard kernels/cpu/*_$
 SERVER_C  := $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c))
 SERVER_CPP := $(wildcard server/http/*.cpp)
 CLIENT_C  := $(filter-out client/cli.c,$(wildcard client/*.c))
-TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c)
+TEST_C    := $(wildcard tests/unit/test_*.c tests/unit/tool_*.c tests/kernels/test_*.c tests/fuzz/test_*.c)
 TEST_C    := $(filter-out tests/unit/test_cuda_% tests/kernels/test_cuda_%,$(TEST_C))
 ifneq ($(CUDA),)
 include kernels/cuda/cuda.mk
@@ -109,6 +111,10 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(ALL_OBJ)
 	$(link_test)
 $(B)/tests/%: $(B)/obj/tests/%.cu.o $(ALL_OBJ)
 	$(link_test)
+
+FUZZ_C := $(wildcard tests/fuzz/target_*.c)
+ALL_C += $(FUZZ_C)
+$(B)/tests/fuzz/test_corpora: $(call obj,$(FUZZ_C))
 
 CASES_C := $(wildcard tests/kernels/op_cases*.c)
 ALL_C += $(CASES_C)
@@ -251,6 +257,28 @@ check-gpu-offline: $(B)/.deps
 	    $(MAKE) --no-print-directory CUDA=1 SM=90 standins STANDINS=$(OFFLINE)/standins && \
 	    more='--device $(OFFLINE)/sm_90 --standins $(OFFLINE)/standins'; fi && \
 	$(PYTHON) tests/check_gpu/offline.py --cache '$(CACHE)' --emulated $(OFFLINE)/emulated $$more $(OFFLINEFLAGS)
+
+# Debian's clang brings libFuzzer; a build of its own, instrumented.
+FUZZ_CC ?= $(or $(shell command -v clang || command -v clang-14),clang)
+FUZZ_NAMES := $(notdir $(wildcard tests/fuzz/corpus/*))
+MINUTES ?= 30
+fuzz:
+	@command -v $(firstword $(FUZZ_CC)) >/dev/null || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y -qq clang
+	@$(MAKE) --no-print-directory B=build/fuzz CC='$(FUZZ_CC)' CXX='$(subst clang,clang++,$(FUZZ_CC))' OPT=-O1 HARDEN= SAN= WERROR= \
+	    WARN=-Wno-everything SANFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \
+	    CFLAGS=-fsanitize=fuzzer-no-link CXXFLAGS=-fsanitize=fuzzer-no-link $(FUZZ_NAMES:%=build/fuzz/tests/fuzz/%)
+	@$(PYTHON) tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null 2>&1 || :
+	@SAMEBIT_TINY=$(CACHE)/tiny $(PYTHON) tests/fuzz/fuzz.py --build build/fuzz --minutes $(MINUTES) $(FUZZFLAGS)
+build/fuzz/tests/fuzz/%: tests/fuzz/fuzz.c $(call obj,$(FUZZ_C)) $(ALL_OBJ)
+	@mkdir -p $(@D)
+	$(call say,link $@)$(CC) $(CFLAGS_) -DTARGET=fuzz_$* -fsanitize=fuzzer $^ -lcurl -lzip $(SERVER_LIBS) $(LDFLAGS) -o $@
+
+.PHONY: fuzz soak
+soak: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null
+	@$(VENV)/bin/python tests/soak/soak.py --samebitd $(B)/samebitd --model $(CACHE)/tiny/tiny-qwen2 --minutes $(MINUTES) \
+	    --out $(B)/soak.json
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile

@@ -44,7 +44,8 @@ static int read_chain(struct pair *p, const char *path, struct error *err)
 
     p->count = CHAIN;
     if (code >= 0)
-        code = gnutls_pcert_list_import_x509_raw(p->chain, &p->count, &text, GNUTLS_X509_FMT_PEM, 0);
+        code =
+            gnutls_pcert_list_import_x509_raw(p->chain, &p->count, &text, GNUTLS_X509_FMT_PEM, 0);
     if (code < 0)
         p->count = 0;
     gnutls_free(text.data);
