@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "kernels/base/clock.h"
+#include "kernels/base/json_memory.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mapping.h"
 #include "kernels/base/version.h"
@@ -233,6 +234,7 @@ int main(int argc, char **argv)
     }
     log_enable(options.verbose);
     mapping_survive();
+    json_memory_watch(malloc);
     if (run(&options, &err)) {
         fprintf(stderr, "samebitd: %s\n", err.text);
         return 1;

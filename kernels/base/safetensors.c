@@ -4,6 +4,8 @@
  * the entries by offset, and check that they tile the data section. */
 #include "kernels/base/safetensors.h"
 
+#include "kernels/base/json_memory.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -263,8 +265,11 @@ static json_t *parse_header(const char *label, const unsigned char *bytes, size_
         error_set(err, 400, "%s: header does not begin with '{'", label);
         return NULL;
     }
+    json_memory_failed();
     header = json_loadb((const char *)bytes + 8, n, JSON_REJECT_DUPLICATES, &trouble);
-    if (!header)
+    if (!header && json_memory_failed())
+        error_set(err, 503, "%s: no memory for the header", label);
+    else if (!header)
         error_set(err, 400, "%s: header: %s (byte %d)", label, trouble.text, trouble.position);
     *header_size = n;
     return header;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/base/glob.h"
+#include "kernels/base/json_memory.h"
 #include "kernels/base/utf8.h"
 
 const char *json_kind(const json_t *value)
@@ -43,8 +44,9 @@ json_t *json_object_read(const char *label, const char *text, size_t size, struc
         error_param(err, 400, label, "%s is empty; a JSON object is expected", label);
         return NULL;
     }
+    json_memory_failed();
     root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
-    if (!root && (!*fault.text || json_error_code(&fault) == json_error_out_of_memory)) {
+    if (!root && (json_memory_failed() || !*fault.text)) {
         error_param(err, 503, label, "no memory for %s", label);
     } else if (!root) {
         error_param(err, 400, label, "%s is no valid JSON: %s (line %d, column %d)", label,

@@ -304,7 +304,7 @@ int normalizer_run(const struct normalizer *n, const char *text, size_t size, si
     int result = 0;
 
     buffer_append(&now, text, size);
-    for (i = 0; i < n->count && !result; i++) {
+    for (i = 0; i < n->count && !result && !now.failed; i++) {
         aligned = aligned_begin(&next, first < now.size ? first : now.size);
         result = n->steps[i].run(&n->steps[i], now.data ? now.data : "", now.size, &aligned, err);
         first = aligned.zero_out;
