@@ -210,7 +210,7 @@ out:
     return rc;
 }
 
-static int ask_replacing(struct client *c, const json_t *request,
+static int ask_replacing(struct client *c, const char *path, const json_t *request,
                          const struct client_replace *replace, int count, const char *accept,
                          client_sink *sink, void *user, struct error *err)
 {
@@ -228,8 +228,8 @@ static int ask_replacing(struct client *c, const json_t *request,
     for (int i = 0; i < count; i++)
         pieces[i + 1] =
             (struct client_piece){replace[i].tensor.data, tensor_bytes(&replace[i].tensor)};
-    rc = client_stream(c, "/v1/trace", "application/octet-stream", pieces, count + 1, accept, sink,
-                       user, err);
+    rc = client_stream(c, path, "application/octet-stream", pieces, count + 1, accept, sink, user,
+                       err);
 out:
     buffer_clear(&header);
     free(pieces);
@@ -256,9 +256,16 @@ int client_trace(struct client *c, const json_t *request, const struct client_re
                  int replace_count, client_sink *sink, void *user, struct error *err)
 {
     if (replace_count)
-        return ask_replacing(c, request, replace, replace_count, "application/octet-stream", sink,
-                             user, err);
+        return ask_replacing(c, "/v1/trace", request, replace, replace_count,
+                             "application/octet-stream", sink, user, err);
     return ask_plainly(c, "/v1/trace", request, sink, user, err);
+}
+
+int client_isolate(struct client *c, const json_t *request, const struct client_replace *given,
+                   int given_count, client_sink *sink, void *user, struct error *err)
+{
+    return ask_replacing(c, "/v1/isolate", request, given, given_count, "application/octet-stream",
+                         sink, user, err);
 }
 
 int client_logits_stream(struct client *c, const json_t *request, client_sink *sink, void *user,
@@ -276,7 +283,7 @@ json_t *client_digests(struct client *c, const json_t *request,
     json_object_set_new(asked, "format", json_string("digest"));
     if (!replace_count) {
         reply = client_post(c, "/v1/trace", asked, err);
-    } else if (ask_replacing(c, asked, replace, replace_count, "application/json",
+    } else if (ask_replacing(c, "/v1/trace", asked, replace, replace_count, "application/json",
                              client_into_buffer, &body, err) == 0) {
         reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, NULL);
         if (!reply)

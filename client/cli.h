@@ -75,6 +75,10 @@ int cli_receive_trace(struct client *c, const json_t *request, const struct clie
                       int replace_count, const char *path, struct safetensors **file,
                       uint64_t *bytes, struct error *err);
 
+/* Receives an isolation into an unnamed file, without a word. */
+int cli_receive_isolate(struct client *c, const json_t *request, const struct client_replace *given,
+                        int given_count, struct safetensors **file, struct error *err);
+
 /* ---- output ---- */
 
 /* Prints JSON with a newline.  -1 when standard output takes no more. */
@@ -89,6 +93,6 @@ void cli_put_text(FILE *stream, const char *text);
 char *cli_shape(const json_t *shape, char *out, size_t size);
 
 extern const struct cli_command cli_generate, cli_logits, cli_values, cli_trace, cli_tokens,
-    cli_compare, cli_model, cli_health;
+    cli_compare, cli_isolate, cli_diagnose, cli_model, cli_health;
 
 #endif

@@ -345,6 +345,21 @@ int cli_receive_trace(struct client *c, const json_t *request, const struct clie
     return rc;
 }
 
+int cli_receive_isolate(struct client *c, const json_t *request, const struct client_replace *given,
+                        int given_count, struct safetensors **file, struct error *err)
+{
+    struct receive *r = receive_open(NULL, NULL, NULL, err);
+    int rc = -1;
+
+    if (r && client_isolate(c, request, given, given_count, receive_write, r, err) == 0 &&
+        receive_finish(r, err) == 0) {
+        *file = receive_file(r, client_url(c), err);
+        rc = *file ? 0 : -1;
+    }
+    receive_close(r);
+    return rc;
+}
+
 /* ---- output ---- */
 
 int cli_flush(struct error *err)

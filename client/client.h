@@ -100,5 +100,9 @@ int client_logits_stream(struct client *c, const json_t *request, client_sink *s
 /* Asks for a trace as a safetensors stream.  request: as /v1/trace takes it; borrowed. */
 int client_trace(struct client *c, const json_t *request, const struct client_replace *replace,
                  int replace_count, client_sink *sink, void *user, struct error *err);
+/* Asks for steps computed alone on another program's values, as a safetensors stream.  request: as
+ * /v1/isolate takes it; borrowed. */
+int client_isolate(struct client *c, const json_t *request, const struct client_replace *given,
+                   int given_count, client_sink *sink, void *user, struct error *err);
 
 #endif

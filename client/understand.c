@@ -327,6 +327,9 @@ static int leave(struct job *j, const struct safetensors_entry *e, const struct 
     json_object_set_new(row, "nearest", list);
     json_array_append_new(j->out->rows, row);
     j->out->unmatched++;
+    for (int i = 0; i < j->count; i++)
+        if (strcmp(j->pieces[i].name, e->name) == 0) /* of another value */
+            return 0;
     return add_piece(j, e->name, &none, j->reference->count, err);
 }
 
@@ -432,25 +435,50 @@ static int write_file(struct job *j, struct error *err)
     return j->out->file ? 0 : -1;
 }
 
+/* A value that the dump has under another name too: told, and not needed again.  1: it is one. */
+static int is_again(struct job *j, const struct safetensors_entry *e)
+{
+    const struct alignment none = {.distance = INFINITY, .layout = "which the dump has twice"};
+    char path[2 * NAMES_SIZE];
+    int at;
+
+    if (!meaning(j->o, e->name, path, sizeof(path)))
+        return 0;
+    at = reference_of(j, path);
+    if (at < 0 || !j->claimed[at])
+        return 0;
+    json_array_append_new(j->out->rows, row_of(e->name, path, "again", &none));
+    return 1;
+}
+
+/* Names that are paths of ours go first, then what other names say, then what numbers say. */
+enum { BY_PATH, BY_NAME, BY_NUMBERS, WAYS };
+
+static int take_one(struct job *j, const struct safetensors_entry *e, int way, struct error *err)
+{
+    if (way == BY_PATH && reference_of(j, e->name) < 0)
+        return 0;
+    if (way != BY_NUMBERS)
+        return e->tensor.rank ? take_named(j, e, err) : 0;
+    return is_again(j, e) || take_near(j, e, err) == 0 ? 1 : -1;
+}
+
 static int take_all(struct job *j, struct error *err)
 {
-    char *left = calloc((size_t)j->dump->count + 1, 1);
-    int rc = left ? 0 : error_set(err, 500, "out of memory");
+    char *taken = calloc((size_t)j->dump->count + 1, 1);
+    int rc = taken ? 0 : error_set(err, 500, "out of memory");
 
-    for (int i = 0; rc == 0 && i < j->dump->count; i++) {
-        const struct safetensors_entry *e = &j->dump->entries[i];
-        const int taken = e->supported && e->tensor.rank <= TENSOR_MAX_RANK && e->tensor.rank
-                              ? take_named(j, e, err)
-                              : 0;
+    for (int way = BY_PATH; way < WAYS; way++)
+        for (int i = 0; rc >= 0 && i < j->dump->count; i++) {
+            const struct safetensors_entry *e = &j->dump->entries[i];
 
-        rc = taken < 0 ? -1 : 0;
-        left[i] = taken == 0 && e->supported && e->tensor.rank <= TENSOR_MAX_RANK;
-    }
-    for (int i = 0; rc == 0 && i < j->dump->count; i++)
-        if (left[i])
-            rc = take_near(j, &j->dump->entries[i], err);
-    free(left);
-    return rc;
+            if (taken[i] || !e->supported || e->tensor.rank > TENSOR_MAX_RANK)
+                continue;
+            rc = take_one(j, e, way, err);
+            taken[i] = rc > 0;
+        }
+    free(taken);
+    return rc < 0 ? -1 : 0;
 }
 
 int understand(const struct safetensors *dump, const struct safetensors *reference,
@@ -530,7 +558,7 @@ void understood_print(const struct understood *u, FILE *stream)
             print_nearest(row, stream);
             continue;
         }
-        if (strcmp(name, value) == 0 && !*layout)
+        if ((strcmp(name, value) == 0 && !*layout) || strcmp(how, "again") == 0)
             continue;
         fprintf(stream, "note: %s", name);
         if (strcmp(name, value) != 0)

@@ -21,7 +21,7 @@ struct understood {
     /* Our values, cut to the rows that the dump has; NULL if nothing had to be cut. */
     struct safetensors *reference;
     /* A row for each of theirs, in their order: {"name", "value" (paths) or null, "how": "exact",
-     * "given", "name" or "numbers", "layout", "distance", "nearest": [{"value", "distance"}]} */
+     * "given", "name", "numbers" or "again", "layout", "distance", "nearest": [{"value", "distance"}]} */
     json_t *rows;
     int renamed, moved, unmatched; /* values renamed; values rearranged; values not understood */
 };

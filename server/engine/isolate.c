@@ -191,6 +191,7 @@ static int of_the_op(struct names *n, const char *name, struct tensor *out)
         {"T", (double)op->scope.tokens},
         {"past", (double)op->scope.past},
         {"window", (double)a->window},
+        {"n", (double)op->out->shape[0]}, /* of heads */
     };
     const struct {
         const char *name, *key;

@@ -17,6 +17,7 @@ static const struct route {
     {"POST", "/v1/detokenize", detokenize_post, 0},
     {"POST", "/v1/trace", trace_post, 0},
     {"POST", "/v1/isolate", isolate_post, 0},
+    {"GET", "/v1/hypotheses", hypotheses_get, 0},
     {"POST", "/v1/logits", logits_post, 0},
     {"POST", "/v1/generate", generate_post, 0},
 };

@@ -20,6 +20,7 @@ handler_fn values_get;
 handler_fn tokenize_post;
 handler_fn detokenize_post;
 handler_fn trace_post;
+handler_fn hypotheses_get;
 handler_fn isolate_post; /* in trace.c */
 handler_fn logits_post;
 handler_fn generate_post;

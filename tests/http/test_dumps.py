@@ -164,6 +164,14 @@ def test_by_numbers_and_not_at_all(trace, url, tmp_path):
     assert "flags" in text and "not read" in text
 
 
+def test_a_value_under_two_names(trace, url, tmp_path):
+    """As hooks on every module give them: model.layers.1.mlp is its down_proj, which has a hook too."""
+    down = LAYER + "mlp.down_proj"
+    for names in ((LAYER + "mlp", down), (down, LAYER + "mlp"), ("layers.1.mlp_out", down, LAYER + "mlp")):
+        found, _ = verdicts(dump(tmp_path / "d.npz", {n: trace[down] for n in names}), url)
+        assert found == {"tokens": "equal", down: "equal"}
+
+
 def test_a_map(trace, url, tmp_path):
     path = dump(tmp_path / "d.npz", {"a1x": trace[Q], "b": trace["lm_head"] + 1})
     given = tmp_path / "map.json"

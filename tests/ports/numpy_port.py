@@ -268,10 +268,10 @@ FAULTS = {
     "mask_missing": ("masked", "mask"), "mask_off_by_one": ("masked", "off by one"), "mask_small": ("masked", "-10"),
     "mask_upside_down": ("masked", "upside down"),
     "o_proj_transposed": ("o_proj", "transposed"), "o_proj_int8": ("o_proj", "int8"), "down_proj_bf16_sums": ("down_proj", "bf16"),
-    "up_proj_tf32": ("up_proj", "tf32"), "up_proj_f16": ("up_proj", "f16"), "weights_of_next_layer": ("q_proj", "next layer"),
+    "up_proj_tf32": ("up_proj", "10 bits"), "up_proj_f16": ("up_proj", "f16"), "weights_of_next_layer": ("q_proj", "next layer"),
     "qk_swapped": ("q_proj", "swapped"), "gate_up_swapped": ("gate_proj", "swapped"),
     "act_relu": ("act_fn", "ReLU"), "act_gelu": ("act_fn", "GELU"), "act_gelu_tanh": ("act_fn", "tanh"),
     "residual_missing": ("attn_residual", "missing"), "residual_after_norm": ("attn_residual", "norm"),
     "final_norm_skipped": ("model.norm", "skipped"), "final_norm_twice": ("model.norm", "twice"), "head_tied": ("lm_head", "embedding"),
-    "embedding_scaled": ("embed_tokens", "scaled"), "logits_capped": ("lm_head", "cap"), "cache_shifted": ("step_1/", "cache"),
+    "embedding_scaled": ("embed_tokens", "times"), "logits_capped": ("lm_head", "cap"),
 }

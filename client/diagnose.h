@@ -1,0 +1,19 @@
+/* diagnose.h - what was done wrong: hypotheses, each a formula for a step, run on the dump's own inputs.
+ *
+ * A hypothesis is named where it reproduces what the dump holds, within what rounding explains, and no
+ * other does better. */
+#ifndef SAMEBIT_DIAGNOSE_H
+#define SAMEBIT_DIAGNOSE_H
+
+#include "client/isolate.h"
+
+/* hypotheses: [{"name", "op", "rows" (a glob, optional), "says", "formula", "values" (optional: names in
+ * the layer that the formula reads)}].  A new array, a row for each value beyond rounding:
+ * {"value", "step", "layer", "row", "hypothesis" (null: unknown), "says", "distance", "plain",
+ *  "nearest": [{"hypothesis", "says", "distance"}]} */
+json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct error *err);
+
+/* One line for each mistake, the same one in several layers together. */
+void diagnose_print(const json_t *found, FILE *stream);
+
+#endif

@@ -1,0 +1,163 @@
+"""A port with a planted mistake, as `samebit isolate` and `samebit diagnose` see it: each mistake that shows is named, and no healthy
+run is accused.  The ports are tests/ports."""
+import json
+import os
+import sys
+
+import ml_dtypes
+import numpy
+import pytest
+from client_tools import DIFFERENT, SAME, TROUBLE, samebit
+from conftest import BINARY, ROOT, Daemon
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "ports"))
+from numpy_port import FAULTS, Port  # noqa: E402
+
+TOKENS, FED = [72, 101, 300, 900, 5, 17, 44, 3], [7, 300]
+
+
+def dump(path, values, dtype="f32"):
+    """bf16 as ml_dtypes writes it."""
+    numpy.savez(path, **{n: a.astype(ml_dtypes.bfloat16) if dtype == "bf16" and n != "tokens" else a for n, a in values.items()})
+    return path
+
+
+def ask(command, path, url, *arguments, status=None):
+    done = samebit(command, path, url, "--attention", "eager", "--json", *arguments, status=status)
+    return json.loads(done.text) if done.text else done.said
+
+
+@pytest.fixture(scope="module")
+def url(daemon):
+    return f"http://{daemon.host}:{daemon.port}"
+
+
+@pytest.fixture(scope="module")
+def healthy(model):
+    return {dtype: Port(model, dtype).run(TOKENS, FED) for dtype in ("f32", "bf16")}
+
+
+def without_tables(values):
+    """Few ports keep cos and sin."""
+    return {n: a for n, a in values.items() if "rotary_emb" not in n}
+
+
+def shows(values, healthy, dtype, end):
+    """Whether the mistake is more than rounding where it is made (what it is made of is alike, or nearly)."""
+    name = next(n for n in values if n.endswith(end) and "step_" not in n)
+    a, b = values[name], healthy[name]
+    if a.shape != b.shape:
+        return True
+    seen = numpy.abs(b) < 1e30
+    if dtype == "bf16":
+        return (a != b).mean() > 0.08
+    far = numpy.linalg.norm((a - b)[seen].astype(float)) / numpy.linalg.norm(b[seen].astype(float))
+    return far > 2e-6 or bool((a != b)[~seen].any())
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_mistake_is_named(model, url, healthy, tmp_path, fault, dtype):
+    end, words = FAULTS[fault]
+    values = Port(model, dtype, [fault], [0]).run(TOKENS, FED if end.startswith("step_") or dtype == "f32" else [])
+    if not end.startswith("step_") and not shows(values, healthy[dtype], dtype, end):
+        return  # the checkpoint has no bias, or bf16 cannot tell
+    found = ask("diagnose", dump(tmp_path / "d.npz", values if "rotary" in end else without_tables(values), dtype), url, status=DIFFERENT)
+    named = [(d["value"], d.get("says")) for d in found["diagnosis"]]
+    assert any(end in value and says and words in says for value, says in named), named
+    others = {(d["row"], d.get("says")) for d in found["diagnosis"]} - {(d["row"], d["says"]) for d in found["diagnosis"] if d.get("says")
+                                                                        and words in d["says"]}
+    assert not {says for _, says in others if says}, others  # and nothing else is
+
+
+def test_faults_show(model, healthy):
+    """The list is not empty talk: most mistakes are more than rounding in this checkpoint."""
+    for dtype, least in (("f32", 38), ("bf16", 30)):
+        seen = [f for f, (end, _) in FAULTS.items() if end.startswith("step_")
+                or shows(Port(model, dtype, [f], [0]).run(TOKENS), healthy[dtype], dtype, end)]
+        assert len(seen) >= least, (dtype, len(seen), set(FAULTS) - set(seen))
+
+
+@pytest.mark.parametrize("pair", [("rope_pairs", "act_gelu"), ("norm_eps_outside", "scale_twice"), ("kv_tiled", "o_proj_int8"),
+                                  ("theta", "residual_missing"), ("bias_missing", "softmax_bf16"), ("mask_off_by_one", "up_proj_f16")])
+def test_pairs(model, url, tmp_path, pair):
+    values = Port(model, "f32", pair, [1]).run(TOKENS)
+    found = ask("diagnose", dump(tmp_path / "d.npz", without_tables(values)), url, status=DIFFERENT)
+    says = [d.get("says") or "" for d in found["diagnosis"]]
+    assert all(any(FAULTS[f][1] in s for s in says) for f in pair), says
+
+
+@pytest.mark.parametrize("numerics", ["torch-cpu/avx512_bf16", "torch-cpu/avx2"])
+@pytest.mark.parametrize("fields", [{}, {"attention": "sdpa"}, {"steps": 2}, {"padding": 3}, {"batch": 4}, {"chunks": [5, 3]}])
+def test_pytorchs_bits_are_not_accused(models, url, tmp_path, numerics, fields):
+    d = Daemon(os.path.join(models, "tiny-qwen2"), None, ("--numerics", numerics))
+    reply = d.trace(["*"], accept=BINARY, tokens=TOKENS, **{"attention": "eager"} | fields)
+    d.stop()
+    (tmp_path / "d.safetensors").write_bytes(reply.body)
+    done = samebit("diagnose", tmp_path / "d.safetensors", url, status=SAME)
+    assert "no mistake" in done.text, done.text
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f64"])
+def test_a_healthy_port_is_not_accused(model, url, tmp_path, dtype):
+    for fed in ([], FED):
+        values = Port(model, dtype).run(TOKENS, fed)
+        for kept in (values, without_tables(values), {n: a for n, a in values.items() if n.count(".") < 4},
+                     {n: a for n, a in values.items() if "proj" in n or n == "tokens"}):
+            path = dump(tmp_path / "d.npz", kept, dtype)
+            found = ask("diagnose", path, url, status=SAME)
+            assert found["diagnosis"] == [] and {v["verdict"] for v in found["values"]} <= {"equal", "rounding"}, (dtype, len(kept))
+
+
+def test_a_sparse_dump_names_the_layer_and_often_the_step(model, url, tmp_path):
+    values = Port(model, "f32", ["act_gelu"], [1]).run(TOKENS)
+    values = {n: a for n, a in values.items() if n in ("tokens", "model.embed_tokens", "model.layers.0", "model.layers.1", "lm_head")}
+    path = dump(tmp_path / "d.npz", values)
+    done = samebit("isolate", path, url, status=DIFFERENT)
+    assert "model.layers.1 *" in done.text and "1 beyond rounding" in done.text and "computed forward" in done.text
+    assert "layer 1 mlp.act_fn: the activation is GELU (erf)" in samebit("diagnose", path, url, status=DIFFERENT).text
+    values = Port(model, "f32", ["rope_pairs"], [1]).run(TOKENS)
+    kept = ("layernorm", "v_proj", "weights", "o_proj", "layers.0", "embed_tokens", "tokens")
+    path = dump(tmp_path / "d.npz", {n: a for n, a in values.items() if n.endswith(kept)})
+    assert "layer 1 self_attn.q_rope: the port rotates interleaved pairs" in samebit("diagnose", path, url, status=DIFFERENT).text
+
+
+def test_an_unknown_mistake_is_called_unknown(model, url, tmp_path):
+    values = Port(model, "f32").run(TOKENS)
+    values["model.layers.1.mlp.act_fn"] = numpy.sin(values["model.layers.1.mlp.act_fn"] * 3).astype(numpy.float32)
+    done = samebit("diagnose", dump(tmp_path / "d.npz", values), url, status=DIFFERENT)
+    assert "layer 1 mlp.act_fn: unknown mistake" in done.text and "nearest: " in done.text
+    values["model.layers.1.mlp.act_fn"] = Port(model, "f32").run(TOKENS)["model.layers.1.mlp.act_fn"] * numpy.float32(1.5)
+    done = samebit("diagnose", dump(tmp_path / "d.npz", values), url, status=DIFFERENT)
+    assert "layer 1 mlp.act_fn: the port's value is 1.5 times what it should be" in done.text
+    values["model.layers.1.mlp.act_fn"][0, 0] = numpy.nan
+    samebit("diagnose", dump(tmp_path / "d.npz", values), url, status=DIFFERENT)
+
+
+def test_ones_own_hypotheses(model, url, tmp_path):
+    values = Port(model, "f32").run(TOKENS)
+    name = "model.layers.1.mlp.act_fn"
+    values[name] = numpy.sin(values["model.layers.1.mlp.gate_proj"].astype(numpy.float64)).astype(numpy.float32)
+    path, own = dump(tmp_path / "d.npz", values), tmp_path / "own.json"
+    own.write_text(json.dumps([{"name": "sine", "op": "silu", "says": "the activation is a sine", "formula": "sin(x)"}]))
+    assert "layer 1 mlp.act_fn: the activation is a sine" in samebit("diagnose", path, url, "--hypotheses", own, status=DIFFERENT).text
+    own.write_text("{}")
+    assert str(own) in samebit("diagnose", path, url, "--hypotheses", own, status=TROUBLE).said
+
+
+def test_the_hypotheses(daemon):
+    rows = daemon.get("/v1/hypotheses").json["hypotheses"]
+    assert len(rows) > 100 and len({r["name"] for r in rows}) == len(rows)
+    assert all(set(r) <= {"name", "op", "rows", "values", "says", "formula", "loose"} for r in rows)
+
+
+@pytest.mark.parametrize("arguments", [(), ("d.npz",), ("http://127.0.0.1:9", "http://127.0.0.1:9"), ("a.npz", "b.npz")])
+def test_what_is_asked_for(arguments):
+    assert "a dump and the address" in samebit("isolate", *arguments, status=TROUBLE).said
+
+
+def test_decode_steps_need_their_tokens(model, url, tmp_path):
+    values = Port(model, "f32").run(TOKENS, FED)
+    del values["tokens"]
+    path = dump(tmp_path / "d.npz", values)
+    assert "tokens that they were fed" in samebit("isolate", path, url, "--tokens", str(TOKENS), "--steps", "2", status=TROUBLE).said
