@@ -196,20 +196,21 @@ static int diagnose_run(int argc, char **argv, struct error *err)
     "  --all               every value, also those that rounding explains\n"                       \
     "  --json              for machines\n"
 
-const struct cli_command cli_isolate = {
-    "isolate",
-    "DUMP URL",
-    "which operations are at fault by themselves",
-    HELP "\n  Each step is computed on the dump's own inputs. Exit status 0 where rounding explains all,\n"
-         "  1 where it does not, 2 in trouble.\n",
-    isolate_run,
-    1};
+const struct cli_command cli_isolate = {"isolate",
+                                        "DUMP URL",
+                                        "which operations are at fault by themselves",
+                                        HELP "\n  Each step is computed on the dump's own inputs. "
+                                             "Exit status 0 where rounding explains all,\n"
+                                             "  1 where it does not, 2 in trouble.\n",
+                                        isolate_run,
+                                        1};
 
 const struct cli_command cli_diagnose = {
     "diagnose",
     "DUMP URL",
     "what was done wrong, in a sentence",
-    HELP "  --hypotheses FILE   JSON: more mistakes to try (GET /v1/hypotheses lists those that are)\n"
-         "\n  Exit status 0 where rounding explains all, 1 where it does not, 2 in trouble.\n",
+    HELP
+    "  --hypotheses FILE   JSON: more mistakes to try (GET /v1/hypotheses lists those that are)\n"
+    "\n  Exit status 0 where rounding explains all, 1 where it does not, 2 in trouble.\n",
     diagnose_run,
     1};

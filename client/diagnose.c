@@ -93,7 +93,8 @@ static char *formula_of(const struct trial *t, const json_t *h)
     struct buffer out = {0};
 
     for (; *at; at++)
-        if (at[0] == 'r' && at[1] == '(' && (at == text_of(h, "formula") || !isalnum((unsigned char)at[-1])))
+        if (at[0] == 'r' && at[1] == '(' &&
+            (at == text_of(h, "formula") || !isalnum((unsigned char)at[-1])))
             buffer_text(&out, narrow ? "bf16" : "");
         else
             buffer_append(&out, at, 1);
@@ -144,8 +145,8 @@ static int try_one(struct trial *t, const json_t *h, const json_t *path, struct 
     if (e && tensor_count(&e->tensor) >= tensor_count(&r->theirs->tensor)) {
         const struct tensor part = isolate_part(&e->tensor, &r->theirs->tensor);
 
-        judge_run(&r->theirs->tensor, &part, NULL, r->unit, r->op,
-                  fmax(r->judge.floor, r->unit), &j);
+        judge_run(&r->theirs->tensor, &part, NULL, r->unit, r->op, fmax(r->judge.floor, r->unit),
+                  &j);
         if (!j.wrong && isfinite(j.distance)) {
             insert_nearest(t, h, j.distance);
             if (is_nearer(t, &j)) {

@@ -149,11 +149,9 @@ struct safetensors *isolate_ask(const struct isolation *x, const json_t *values,
                                 const char *numerics, const json_t *formulas, const json_t *more,
                                 struct error *err)
 {
-    struct client_replace *replace =
-        calloc((size_t)x->hunt->theirs->count + 1, sizeof(*replace));
+    struct client_replace *replace = calloc((size_t)x->hunt->theirs->count + 1, sizeof(*replace));
     json_t *request = json_copy(x->request), *given = given_for(x, values, more);
-    const int prompt_only =
-        formulas && !side_step_of(json_string_value(json_array_get(values, 0)));
+    const int prompt_only = formulas && !side_step_of(json_string_value(json_array_get(values, 0)));
     struct safetensors *file = NULL;
 
     if (prompt_only && json_object_get(request, "steps"))
@@ -280,9 +278,9 @@ static int make_rows(struct isolation *x, struct error *err)
         json_decref(path);
     }
     qsort(x->rows, (size_t)x->count, sizeof(*x->rows), by_step);
-    return x->count ? 0
-                    : error_set(err, 400, "%s: holds no value of the model",
-                                x->hunt->theirs->label);
+    return x->count
+               ? 0
+               : error_set(err, 400, "%s: holds no value of the model", x->hunt->theirs->label);
 }
 
 /* Copies, which hold nothing but bf16 numbers in a program of any dtype. */
@@ -310,7 +308,8 @@ static void settle_units(struct isolation *x)
 /* What the run is: the prompt, how it was fed, and the tokens of the decode steps. */
 static int make_request(struct isolation *x, struct error *err)
 {
-    static const char *const keys[] = {"tokens", "attention", "padding", "batch", "chunks", "steps"};
+    static const char *const keys[] = {"tokens", "attention", "padding",
+                                       "batch",  "chunks",    "steps"};
     const struct side_value *all = side_find(x->hunt->theirs, "tokens");
     const int64_t steps = json_integer_value(json_object_get(x->hunt->request, "steps"));
     json_t *ids;
@@ -332,16 +331,14 @@ static int make_request(struct isolation *x, struct error *err)
                          x->hunt->theirs->label);
     ids = json_array();
     for (int64_t i = 0; i < all->shape[0]; i++)
-        json_array_append_new(ids,
-                              json_integer(compare_stats_integer(&all->entry->tensor, i)));
+        json_array_append_new(ids, json_integer(compare_stats_integer(&all->entry->tensor, i)));
     json_object_set_new(x->request, "tokens", ids);
     return 0;
 }
 
 int isolate_open(struct isolation *x, struct client *c, const struct hunt *h, struct error *err)
 {
-    *x = (struct isolation){
-        .client = c, .hunt = h, .steps = json_object(), .held = json_object()};
+    *x = (struct isolation){.client = c, .hunt = h, .steps = json_object(), .held = json_object()};
     x->catalogue = h->catalogue ? json_incref(h->catalogue)
                                 : client_values(c, side_text(h->ours, "attention"), NULL, -1, err);
     if (!x->catalogue)
@@ -366,8 +363,8 @@ void isolate_close(struct isolation *x)
 /* ---- telling ---- */
 
 static const struct table_column columns[] = {
-    {"value", 0, 0},   {"op", 0, 2},       {"verdict", 0, 0}, {"distance", 1, 0},
-    {"floor", 1, 0},   {"differing", 1, 3},
+    {"value", 0, 0},    {"op", 0, 2},    {"verdict", 0, 0},
+    {"distance", 1, 0}, {"floor", 1, 0}, {"differing", 1, 3},
 };
 
 static void print_row(struct table *t, const struct isolate_row *r)
@@ -405,8 +402,8 @@ int isolate_print(const struct isolation *x, int all, struct error *err)
         return -1;
     if (indirect)
         printf("* computed forward from the nearest values that the dump has\n");
-    printf("\n%d equal to PyTorch's bits, %d rounding, %d beyond rounding\n", x->totals[JUDGE_EQUAL],
-           x->totals[JUDGE_ROUNDING], x->totals[JUDGE_BEYOND]);
+    printf("\n%d equal to PyTorch's bits, %d rounding, %d beyond rounding\n",
+           x->totals[JUDGE_EQUAL], x->totals[JUDGE_ROUNDING], x->totals[JUDGE_BEYOND]);
     return cli_flush(err);
 }
 
@@ -424,12 +421,12 @@ json_t *isolate_json(const struct isolation *x)
         const struct judge *j = &r->judge;
 
         json_array_append_new(
-            rows, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:b}", "value", r->name, "op",
-                            r->op, "verdict", judge_name(j->verdict), "distance",
-                            number(j->distance), "floor", number(j->floor), "limit",
-                            number(j->limit), "bias", number(j->bias), "elements",
-                            (json_int_t)j->count, "differing", (json_int_t)j->differing, "wrong",
-                            (json_int_t)j->wrong, "direct", r->direct));
+            rows,
+            json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:b}", "value", r->name, "op",
+                      r->op, "verdict", judge_name(j->verdict), "distance", number(j->distance),
+                      "floor", number(j->floor), "limit", number(j->limit), "bias", number(j->bias),
+                      "elements", (json_int_t)j->count, "differing", (json_int_t)j->differing,
+                      "wrong", (json_int_t)j->wrong, "direct", r->direct));
     }
     return rows;
 }

@@ -6,8 +6,8 @@
 #include "client/judge.h"
 
 struct isolate_row {
-    const char *name;  /* "step_1/model.layers.0.self_attn.q_rope"; the side's */
-    const char *op;    /* the catalogue's */
+    const char *name; /* "step_1/model.layers.0.self_attn.q_rope"; the side's */
+    const char *op;   /* the catalogue's */
     const struct safetensors_entry *theirs;
     double unit;
     int direct; /* all that the step reads is the dump's own */
@@ -18,8 +18,8 @@ struct isolation {
     struct client *client;
     const struct hunt *hunt;
     json_t *catalogue; /* of the request's attention */
-    json_t *steps; /* name -> the catalogue's row */
-    json_t *held;  /* name without its call -> array of positions in theirs */
+    json_t *steps;     /* name -> the catalogue's row */
+    json_t *held;      /* name without its call -> array of positions in theirs */
     json_t *request;
     struct isolate_row *rows; /* in order of execution */
     int count;

@@ -43,8 +43,8 @@ struct sums {
 
 static int is_sum(const char *op)
 {
-    static const char *const sums[] = {"linear", "matmul_qk", "matmul_pv", "sdpa", "softmax",
-                                       "rotary", "rope"};
+    static const char *const sums[] = {"linear",  "matmul_qk", "matmul_pv", "sdpa",
+                                       "softmax", "rotary",    "rope"};
 
     for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++)
         if (strcmp(op, sums[i]) == 0)
@@ -64,8 +64,8 @@ static int is_wrong(double theirs, double ideal)
 
 /* Rows of `length`; adds to the sums, and finds the row and the element that are farthest. */
 static double row_error(const struct tensor *theirs, const struct tensor *ideal,
-                        const struct tensor *torch, int64_t first, int64_t length,
-                        struct sums *s, double *worst, struct judge *out)
+                        const struct tensor *torch, int64_t first, int64_t length, struct sums *s,
+                        double *worst, struct judge *out)
 {
     double row = 0;
 

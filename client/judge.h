@@ -13,16 +13,16 @@ enum judge_verdict { JUDGE_EQUAL, JUDGE_ROUNDING, JUDGE_BEYOND, JUDGE_VERDICTS }
 struct judge {
     enum judge_verdict verdict;
     int64_t count, differing; /* elements; of these other than PyTorch's, by value */
-    double distance; /* root of sum (theirs - ideal)^2 / sum ideal^2 */
-    double floor;    /* the same that rounding explains */
-    double limit;    /* beyond it is no rounding */
-    double worst_row; /* the largest distance of one row, of the mean row's length */
-    double bias;     /* sum (theirs - ideal) ideal / sum ideal^2: a common factor, less one */
-    double scale;    /* the factor that brings ideal nearest to theirs, */
-    double scaled;   /* and the distance that is left */
-    int64_t wrong;   /* NaN where there is none, masked where it is seen, seen where it is masked */
-    int64_t off;     /* of a bf16 program: elements that ideal, rounded to bf16, is not */
-    int64_t worst;   /* element of the largest distance, -1 */
+    double distance;          /* root of sum (theirs - ideal)^2 / sum ideal^2 */
+    double floor;             /* the same that rounding explains */
+    double limit;             /* beyond it is no rounding */
+    double worst_row;         /* the largest distance of one row, of the mean row's length */
+    double bias;   /* sum (theirs - ideal) ideal / sum ideal^2: a common factor, less one */
+    double scale;  /* the factor that brings ideal nearest to theirs, */
+    double scaled; /* and the distance that is left */
+    int64_t wrong; /* NaN where there is none, masked where it is seen, seen where it is masked */
+    int64_t off;   /* of a bf16 program: elements that ideal, rounded to bf16, is not */
+    int64_t worst; /* element of the largest distance, -1 */
 };
 
 /* Half the distance from 1 to the next number of the dtype that the values are of: F32 that holds
