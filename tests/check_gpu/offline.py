@@ -20,7 +20,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 KILLED_BY = 120  # seconds: by then several sections have told rows
 COUNTING = ("tiny", "models", "ops", "gemm")  # sections whose rows compare bits
-ROW = re.compile(r"^(\w+) +(\S.*?) +(equal|differs|info|skipped|failed)\b")
+HOSTS = ("torch-cpu rotary",)  # rows of a table that the host makes
+ROW = re.compile(r"^([a-z]+) +(\S.*?) +(equal|differs|info|skipped|failed)\b")
 
 
 def run(settings, bundle, out, kill=None, standins=None, arguments=()):
@@ -102,7 +103,7 @@ def with_standins(settings, proof):
         rows = found["rows"]
         proof.check(f"a bundle for a GPU on a device that computes nothing, from start to report: {len(rows)} rows in {seconds:.0f} s",
                     len(rows) > 30 and "error while loading" not in text, text[-2000:])
-        equal = [r["name"] for r in rows if r["section"] in COUNTING and r["verdict"] == "equal"]
+        equal = [r["name"] for r in rows if r["section"] in COUNTING and r["verdict"] == "equal" and r["name"] not in HOSTS]
         proof.check("nothing is equal there", not equal, equal)
         wrong = [r["name"] for r in rows if r["section"] == "ops" and r["name"].startswith("torch-cpu") and r["verdict"] == "differs"]
         proof.check(f"{len(wrong)} operations differ there", len(wrong) >= 10, [r for r in rows if r["section"] == "ops"][:3])
