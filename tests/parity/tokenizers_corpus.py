@@ -109,6 +109,15 @@ EDGES = ["e\u0301", "\u304b\u3099", "\x01", "\r\n", "\t", "a", "aa", "x", " ", "
 
 
 def edges(count, seed=9):
-    """Seeded texts of few parts each, all from places where steps of a tokenizer meet."""
+    """Seeded texts of few parts each, all from places where steps of a tokenizer meet, and runs of one character,
+    which Unigram can cut in several ways of equal score: the last bit of a score then decides."""
     rng = random.Random(seed)
-    return ["".join(rng.choice(EDGES) for _ in range(rng.randrange(1, 9))) for _ in range(count)]
+
+    def text(i):
+        if i < 12:
+            return "x" * i
+        if i % 8 == 0:
+            return rng.choice("xeaolst=-#*_.0mwr/\n") * rng.randrange(3, 12)
+        return "".join(rng.choice(EDGES) for _ in range(rng.randrange(1, 9)))
+
+    return [text(i) for i in range(count)]
