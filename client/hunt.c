@@ -5,7 +5,7 @@
 
 #include "client/remote.h"
 
-/* name or alias -> path, of the daemon's values. */
+/* Returns {name or alias: path} for the daemon's values. */
 static json_t *names_known(const json_t *values)
 {
     json_t *known = json_object(), *value, *alias;
@@ -55,9 +55,9 @@ static int all_known(const json_t *names, const json_t *known)
     return 1;
 }
 
-/* The catalogue: of the attention that is asked for or that the dump names; else the daemon's own,
- * or eager's, which has more values, where a name is not among those.  Sets o->known to *known,
- * the caller's. */
+/* Returns the list of the daemon's values, for the attention that is asked for or that the dump names.
+ * If neither names one: for the daemon's default, or for eager, which has more values, if some name of
+ * the dump is not among the default's.  Sets o->known to *known, the caller's to free. */
 static json_t *choose_values(struct client *c, const struct side *dump, json_t *asked,
                              struct understand_options *o, json_t **known, struct error *err)
 {
@@ -107,7 +107,7 @@ static int64_t prompt_length(const struct side *ours)
     return n;
 }
 
-/* Puts what was understood in place of the sides. */
+/* Replaces the sides by the files that understand() has written. */
 static int settle(struct hunt *h, struct error *err)
 {
     struct understood *u = &h->found;
@@ -167,7 +167,7 @@ out:
     return rc;
 }
 
-/* The heads, from values whose shape shows them. */
+/* Sets the number and width of heads from the shapes of q_rope and k_rope. */
 static void shape_of_model(const struct side *side, struct align_model *m)
 {
     for (int i = 0; i < side->count; i++) {

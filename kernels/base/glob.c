@@ -1,13 +1,13 @@
 /* glob.c - see glob.h.
  *
- * On a mismatch only the last `*` takes one byte more: an earlier one that took more would leave the
- * same texts to the patterns between, so it never helps. */
+ * On a mismatch only the last `*` is tried with one more byte.  Earlier ones keep the shortest text that
+ * worked: longer ones would leave less text for the rest of the pattern, so they cannot help. */
 #include "kernels/base/glob.h"
 
 #include <stddef.h>
 #include <string.h>
 
-/* One byte of a set's text; *p is moved behind it. */
+/* Reads one byte of a set; moves *p behind it. */
 static unsigned char set_byte(const char **p)
 {
     if (**p == '\\' && (*p)[1])
@@ -15,7 +15,8 @@ static unsigned char set_byte(const char **p)
     return (unsigned char)*(*p)++;
 }
 
-/* Behind the set's `]`, or NULL when it has none.  p: behind the `[`. */
+/* Reads a set whose `[` is just before p: *fits is whether c is in it.  Returns where the set ends, or
+ * NULL when it has no `]`. */
 static const char *set_read(const char *p, unsigned char c, int *fits)
 {
     const int inverted = *p == '!' || *p == '^';
@@ -35,7 +36,7 @@ static const char *set_read(const char *p, unsigned char c, int *fits)
     return *p ? p + 1 : NULL;
 }
 
-/* Behind the element of the pattern that c fits, or NULL. */
+/* Returns the rest of the pattern if c matches its first element, else NULL. */
 static const char *element(const char *p, unsigned char c)
 {
     if (*p == '?')

@@ -1,5 +1,5 @@
-/* products.c - linear, matmul_qk and matmul_pv: the numerics says how the sums are made, and the
- * backend's table who makes them. */
+/* products.c - linear, matmul_qk and matmul_pv: the numerics gives the order of the sums, and the
+ * backend's table has a kernel for each order. */
 #include "kernels/products.h"
 
 #include "kernels/cpu/cpu.h"

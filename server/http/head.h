@@ -1,9 +1,9 @@
-/* head.h - the head of an HTTP/1.1 request, by the letter of RFC 9112: what is allowed, and how long
- * the request is.
+/* head.h - reads the head of an HTTP/1.1 request strictly by RFC 9112: whether it is allowed, and how
+ * long the request is.
  *
- * What a request's length is must be beyond doubt, or another reader of the same bytes sees another
- * request in them: Content-Length twice with two values, a list or a sign in it, beside
- * Transfer-Encoding, are errors. */
+ * The length must be beyond doubt, or a proxy might find another request in the same bytes.  So these
+ * are errors: two Content-Lengths with different values, a list or a sign in it, or one beside a
+ * Transfer-Encoding. */
 #ifndef SAMEBIT_HEAD_H
 #define SAMEBIT_HEAD_H
 
@@ -39,21 +39,20 @@ enum head_state { HEAD_PARTIAL, HEAD_WHOLE, HEAD_WRONG };
 /* Reads the head that bytes begin with.  WRONG: err says why (400, 413, 414, 431, 501, 505). */
 enum head_state head_read(const char *bytes, size_t size, struct head *out, struct error *err);
 
-/* The same for who has the fields already: head_begin, head_field for each, head_check. */
+/* The same for a caller that has the fields already: head_begin, head_field for each, head_check. */
 void head_begin(struct head *h);
 int head_field(struct head *h, const char *name, size_t name_size, const char *value,
                size_t value_size, struct error *err);
 int head_check(const struct head *h, struct error *err);
 
-/* How far a chunked body's bytes are: 1 its end is among them, 0 not yet, -1 with err (400) where
- * they are no chunks. */
+/* Returns 1 if the bytes hold a whole chunked body, 0 if more must come, -1 with err (400) if they are
+ * not chunks. */
 int head_chunks(const char *bytes, size_t size, struct error *err);
 
-/* Where the path of a target begins: "http://host/x" is "/x" (as sent to a proxy).  size: up to
- * there. */
+/* Returns where the path of a target begins: of "http://host/x" (as sent to a proxy) at "/x". */
 size_t head_path(const char *target, size_t size);
 
-/* Query parameters of a target. */
+/* Returns the number of query parameters of a target. */
 int head_queries(const char *target, size_t size);
 
 #endif

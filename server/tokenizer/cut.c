@@ -18,18 +18,19 @@ int cut_behavior_find(const char *name)
     return -1;
 }
 
-/* The stretches of one piece, matches and what is between them, folded into pieces as they come. */
+/* Cuts one piece into new ones.  It is given the piece's matches, and the stretches of text between
+ * them, from left to right. */
 struct cutter {
     struct pieces *out;
     enum cut_behavior behavior;
     int invert;
-    size_t base;     /* of the piece in the text */
-    size_t previous; /* end of the last match */
-    size_t first;    /* pieces in `out` before this one's */
-    int last_match;  /* was the last stretch a match? */
+    size_t base;     /* where the piece begins in the text */
+    size_t previous; /* where the last match ended, from `base` */
+    size_t first;    /* how many pieces `out` had before */
+    int last_match;  /* whether the last stretch was a match */
 };
 
-/* Lengthens the last piece of this text; false when it has none yet. */
+/* Makes the newest piece end at `end`.  Returns whether there is one. */
 static int extend(struct cutter *c, size_t end)
 {
     struct piece *last;
@@ -52,8 +53,8 @@ static void stretch(struct cutter *c, size_t start, size_t end, int is_match)
         joined = extend(c, end);
     if (c->behavior == CUT_MERGED_WITH_PREVIOUS && is_match && !c->last_match)
         joined = extend(c, end);
-    /* Seen from the right, a match takes what follows it if that is no match: the follower then
-     * extends the match's piece. */
+    /* The package goes from right to left here, and a match is joined to what follows it unless
+     * that is a match too.  From left to right: what follows extends the match's piece. */
     if (c->behavior == CUT_MERGED_WITH_NEXT && !is_match && c->last_match)
         joined = extend(c, end);
     c->last_match = is_match;

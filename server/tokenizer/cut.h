@@ -1,4 +1,4 @@
-/* cut.h - cutting pieces of text at matches: of a pattern, of a kind of character. */
+/* cut.h - cuts pieces of text at the matches of a pattern, or at a kind of character. */
 #ifndef SAMEBIT_CUT_H
 #define SAMEBIT_CUT_H
 
@@ -8,7 +8,7 @@
 #include "server/tokenizer/pattern.h"
 #include "server/tokenizer/pieces.h"
 
-/* What becomes of a match; the names of tokenizer.json. */
+/* What is done with a match; the names are those of tokenizer.json. */
 enum cut_behavior {
     CUT_ISOLATED,
     CUT_REMOVED,
@@ -18,17 +18,19 @@ enum cut_behavior {
 };
 
 struct cut {
-    struct pattern *pattern;    /* matches of this, or */
-    int (*matches)(uint32_t);   /* single characters, or */
-    size_t length;              /* so many characters at a time, or, when all are unset, */
-    enum cut_behavior behavior; /* words and runs of what is neither word nor space */
-    int invert;                 /* what lies between the matches counts as a match */
+    /* One of these three is set: cut at matches of a pattern, at single characters, or after every
+     * `length` characters.  If none is: into words, and runs of what is neither word nor space. */
+    struct pattern *pattern;
+    int (*matches)(uint32_t);
+    size_t length;
+    enum cut_behavior behavior;
+    int invert; /* the text between the matches counts as the matches */
 };
 
-/* The behavior of a name, or -1. */
+/* Returns the behavior of that name, or -1. */
 int cut_behavior_find(const char *name);
 
-/* Cuts every piece that is no token; empty ones vanish.  Errors: 500. */
+/* Cuts every piece that is not a token yet.  Empty pieces are left out.  Errors: 500. */
 int cut_run(const struct cut *c, struct pattern_scan *scan, struct pieces *pieces,
             struct error *err);
 
