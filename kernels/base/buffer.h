@@ -14,7 +14,7 @@ struct buffer {
 
 void buffer_append(struct buffer *b, const void *bytes, size_t size);
 /* Makes room for `more` bytes and returns where they begin, or NULL.  The caller writes n of them and
- * adds n to size. */
+ * adds n to size; a NUL behind them is the caller's to write, too. */
 char *buffer_room(struct buffer *b, size_t more);
 void buffer_text(struct buffer *b, const char *text);
 void buffer_format(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -24,6 +24,7 @@ static json_t *load_python(FILE *file, size_t size, size_t flags, json_error_t *
 
     if (room) {
         raw.size = fread(room, 1, size, file);
+        raw.data[raw.size] = '\0';
         json_python(raw.data, raw.size, &text);
     }
     if (!room || text.failed)
