@@ -198,8 +198,9 @@ static int add_npz(struct arrays *all, const char *path, struct error *err)
 
         if (n > 8 && strcmp(name + n - 8, "data.pkl") == 0)
             rc = error_set(err, 400,
-                           "written by torch.save, which only PyTorch can read: write it with "
-                           "safetensors.torch.save_file instead");
+                           "written by torch.save; make it a safetensors file: python -m samebit "
+                           "convert %.200s out.safetensors",
+                           path);
         else if (n && name[n - 1] != '/')
             rc = add_member(all, z, (zip_uint64_t)i, err);
     }

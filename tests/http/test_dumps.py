@@ -253,7 +253,7 @@ def test_broken_files(tmp_path, url):
     assert "x.npz" in samebit("compare", tmp_path / "x.npz", url, "--tokens", "1", status=TROUBLE).said
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as z:
         z.writestr("archive/data.pkl", b"")
-    assert "save_file" in samebit("compare", tmp_path / "x.pt", url, "--tokens", "1", status=TROUBLE).said
+    assert "samebit convert" in samebit("compare", tmp_path / "x.pt", url, "--tokens", "1", status=TROUBLE).said
     (tmp_path / "none").mkdir()
     assert "no .npy" in samebit("compare", tmp_path / "none", url, "--tokens", "1", status=TROUBLE).said
 
