@@ -202,12 +202,13 @@ static void linear_add(struct random *r, enum fill fill, int64_t K, int64_t N)
 
 static void gated(struct random *r, enum fill fill, int64_t K, int64_t N)
 {
-    for (int first = 0; first < 2; first++) {
+    for (int i = 0; i < 4; i++) {
         struct recipe recipe = {.group = GROUP_GATED, .inputs = 1, .width = {K}, .fill = fill};
+        const int first = i % 2;
 
         add_linear(&recipe, r, 0, N, first);
         add_linear(&recipe, r, 0, N, 0);
-        add_op(&recipe, OP_silu, N, 1, -1, -1);
+        add_op(&recipe, i < 2 ? OP_silu : OP_gelu_tanh, N, 1, -1, -1);
         add_op(&recipe, OP_mul, N, first ? 2 : 3, first ? 3 : 2, -1);
         compare_and_free(&recipe, "gated", N);
     }
