@@ -8,6 +8,7 @@
 #include "server/engine/outlet.h"
 #include "server/engine/prefixes.h"
 #include "server/engine/run_private.h"
+#include "server/engine/logits_processor.h"
 #include "server/engine/sampler.h"
 #include "server/engine/sequence.h"
 
@@ -71,7 +72,7 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
     return write_rows(x, value, axis, 0, count, err);
 }
 
-/* Sets the greedy choice by the last row of the logits. */
+/* Chooses the next token by the last row of the logits. */
 static int choose(struct execution *x, const struct tensor *logits, struct error *err)
 {
     const struct tensor last = tensor_slice(logits, 0, logits->shape[0] - 1, 1);
@@ -79,6 +80,13 @@ static int choose(struct execution *x, const struct tensor *logits, struct error
 
     if (!row)
         return -1;
+    if (x->run->processor) {
+        if (x->call >= x->run->prompt_calls - 1)
+            x->chosen[x->call] = logits_processor_choose(
+                x->run->processor, x->run->tokens,
+                x->run->token_count + x->call - (x->run->prompt_calls - 1), row);
+        return 0;
+    }
     x->chosen[x->call] = last.dtype == DTYPE_F64 ? sampler_argmax_f64(row, last.shape[1])
                                                  : sampler_argmax(row, last.shape[1]);
     return 0;
@@ -213,7 +221,7 @@ static int64_t calls_unseen(const struct run *r)
 static int shares(const struct execution *x)
 {
     return x->run->engine->prefixes && x->run->state->put_count == 0 && !x->run->state->isolate &&
-           x->run->program->backend->host_readable;
+           !x->run->processor && x->run->program->backend->host_readable;
 }
 
 int execution_start(struct execution *x, struct error *err)

@@ -87,6 +87,19 @@ static int is_tied_head(const struct builder *b, const struct family_row *row)
            op_role(row->op) == ROLE_PRODUCT && hf_config_bool(b->config, "tie_word_embeddings", 0);
 }
 
+static const struct family_row *head_of(const struct family *f)
+{
+    return &f->rows[FAMILY_AFTER][f->count[FAMILY_AFTER] - 1];
+}
+
+/* The word embeddings of a model whose head is tied to them may be saved under the head's name
+ * alone; transformers takes them from there. */
+static int is_tied_embedding(const struct builder *b, const struct family_row *row)
+{
+    return row->section == FAMILY_BEFORE && strcmp(row->name, b->family->input) == 0 &&
+           is_tied_head(b, head_of(b->family));
+}
+
 static const struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
 {
     const struct weight *w;
@@ -96,6 +109,10 @@ static const struct weight *open_weight(struct builder *b, const struct step *s,
     w = parameters_open(b->parameters, name, s->op, b->err);
     if (!w && !b->err->code && is_tied_head(b, s->row)) {
         snprintf(name, sizeof(name), "%s.%s", b->family->input, suffix);
+        w = parameters_open(b->parameters, name, s->op, b->err);
+    }
+    if (!w && !b->err->code && is_tied_embedding(b, s->row)) {
+        snprintf(name, sizeof(name), "%s.%s", head_of(b->family)->name, suffix);
         w = parameters_open(b->parameters, name, s->op, b->err);
     }
     if (!w && b->err->code)

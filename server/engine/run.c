@@ -25,11 +25,15 @@ int64_t run_rows(const struct run *r, int64_t call, int64_t extent)
 
 /* ---- the request itself ---- */
 
+/* Up to there rotary.h knows PyTorch's cos and sin.  (max_position_embeddings is no bound:
+ * transformers computes longer texts too.) */
+enum { MOST_POSITIONS = 1 << 17 };
+
 static int check_tokens(const struct engine *e, const struct run_request *request,
                         const struct run_limits *limits, struct error *err)
 {
     const int64_t n = request->token_count;
-    const int64_t most = e->max_positions < limits->tokens ? e->max_positions : limits->tokens;
+    const int64_t most = MOST_POSITIONS < limits->tokens ? MOST_POSITIONS : limits->tokens;
     char param[40];
 
     if (n < 1)
@@ -38,9 +42,8 @@ static int check_tokens(const struct engine *e, const struct run_request *reques
         return error_param(err, 400, "steps", "steps is negative");
     if (n > most || request->steps > most - n)
         return error_param(err, 400, n > most ? "tokens" : "steps",
-                           "%lld tokens and %lld steps are more than the %s %lld positions",
-                           (long long)n, (long long)request->steps,
-                           most == limits->tokens ? "limit of" : "model's", (long long)most);
+                           "%lld tokens and %lld steps are more than the limit of %lld positions",
+                           (long long)n, (long long)request->steps, (long long)most);
     for (int64_t i = 0; i < n; i++)
         if (request->tokens[i] < 0 || request->tokens[i] >= e->vocab_size) {
             snprintf(param, sizeof(param), "tokens[%lld]", (long long)i);

@@ -59,7 +59,7 @@ struct run_request {
 };
 
 struct run_limits {
-    int64_t tokens;  /* token_count + steps; the model's max_position_embeddings also holds */
+    int64_t tokens;  /* token_count + steps */
     int64_t values;  /* that come out, of all calls */
     uint64_t memory; /* bytes of arena and cache */
 };
@@ -95,7 +95,9 @@ struct run {
     int64_t entry_count; /* values that come out */
     struct run_alias *aliases;
     int64_t alias_count;
-    uint64_t memory;         /* bytes that running takes, whatever is asked for */
+    uint64_t memory; /* bytes that running takes, whatever is asked for */
+    /* Chooses the next token; NULL: the greatest logit.  Set before the run starts; borrowed. */
+    struct logits_processor *processor;
     uint64_t held;           /* bytes of this struct and all that it points to */
     struct run_state *state; /* private */
 };

@@ -73,6 +73,36 @@ void facts_json(struct buffer *out, const struct engine *e, enum attention atten
         buffer_format(out, ",\"torch_threads\":%d", (int)e->backend->torch.threads);
 }
 
+/* Whether there is something to say. */
+static int notice(const struct engine *e, int64_t positions, char text[160])
+{
+    if (positions <= e->max_positions)
+        return 0;
+    snprintf(text, 160,
+             "%lld positions are more than the model's max_position_embeddings of %lld, as "
+             "transformers allows",
+             (long long)positions, (long long)e->max_positions);
+    return 1;
+}
+
+void facts_notice_json(struct buffer *out, const struct engine *e, int64_t positions)
+{
+    char text[160];
+
+    if (!notice(e, positions, text))
+        return;
+    buffer_text(out, ",\"notice\":");
+    json_put_name(out, text);
+}
+
+int facts_notice_metadata(json_t *object, const struct engine *e, int64_t positions)
+{
+    char text[160];
+
+    return notice(e, positions, text) ? json_object_set_new(object, "notice", json_string(text))
+                                      : 0;
+}
+
 int facts_metadata(json_t *object, const struct engine *e, enum attention attention)
 {
     struct facts facts;

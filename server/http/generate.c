@@ -1,7 +1,9 @@
-/* generate.c - POST /v1/generate: greedy continuation of a prompt. */
+/* generate.c - POST /v1/generate: a continuation of a prompt, as transformers' generate() makes it. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "server/engine/logits_processor.h"
 #include "server/http/facts.h"
 #include "server/http/json.h"
 #include "server/http/negotiate.h"
@@ -9,7 +11,8 @@
 #include "server/http/routes.h"
 #include "server/http/work.h"
 
-static const char *const fields[] = {PROMPT_FIELDS, "max_tokens", "stop_at_eos", "stream", NULL};
+static const char *const fields[] = {PROMPT_FIELDS, "max_tokens",    "stop_at_eos", "stream",
+                                     "seed",        GENERATION_KEYS, NULL};
 
 enum { MOST_EOS = 16, DEFAULT_TOKENS = 32 };
 
@@ -19,6 +22,9 @@ struct generation {
     int eos_count;
     int stopped; /* by one of these */
     int64_t *tokens, count;
+    struct generation_config config;
+    struct logits_processor *processor; /* NULL: the greatest logit is taken */
+    json_t *applied; /* what of generation_config.json and the request is not the default */
     struct tokenizer_stream decoder;
     struct buffer text;
 };
@@ -74,6 +80,17 @@ static int on_token(struct work *w, int64_t call, int64_t id, struct error *err)
     return g->stopped;
 }
 
+/* The keys that changed the choice, as they were read. */
+static void put_applied(struct work *w)
+{
+    const struct generation *g = w->state;
+    char *text = json_dumps(g->applied, JSON_COMPACT);
+
+    buffer_format(&w->out, "\"generation_config\":%s,", text ? text : "null");
+    w->out.failed |= !text;
+    free(text);
+}
+
 static int on_close(struct work *w, struct error *err)
 {
     struct generation *g = w->state;
@@ -89,7 +106,9 @@ static int on_close(struct work *w, struct error *err)
     buffer_format(&w->out, ",\"reason\":\"%s\",\"prompt_tokens\":", g->stopped ? "eos" : "length");
     json_put_ints(&w->out, w->run->tokens, w->run->token_count);
     buffer_text(&w->out, ",");
+    put_applied(w);
     facts_json(&w->out, w->engine, w->run->program->family->attention);
+    facts_notice_json(&w->out, w->engine, w->run->token_count + w->run->steps);
     buffer_text(&w->out, "}\n");
     return 0;
 }
@@ -100,11 +119,73 @@ static void on_free(void *user)
 
     tokenizer_stream_close(&g->decoder);
     buffer_clear(&g->text);
+    json_decref(g->applied);
+    logits_processor_free(g->processor);
+    generation_config_clear(&g->config);
     free(g->tokens);
     free(g);
 }
 
-static int setup(struct work *w, int by_line, int stop, struct error *err)
+/* What changes the choice: the request's keys before generation_config.json's.  Sampling is the
+ * request's alone to ask for, since without it a text is the same on every machine. */
+static json_t *merge_keys(const json_t *file, const json_t *request, int sampling)
+{
+    json_t *out = json_object();
+    const char *key;
+
+    for (int i = 0; out && (key = generation_config_key(i, sampling)); i++) {
+        const json_t *asked = json_object_get(request, key);
+        const json_t *value =
+            asked || strcmp(key, "do_sample") == 0 ? asked : json_object_get(file, key);
+
+        if (value && !json_is_null(value) &&
+            json_object_set(out, key, (json_t *)(uintptr_t)value)) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+static int read_config(struct work *w, const json_t *root, struct error *err)
+{
+    struct generation *g = w->state;
+    const json_t *file = hf_config_generation(w->engine->config);
+    struct generation_config *c = &g->config;
+
+    generation_config_init(c, w->engine->vocab_size);
+    c->eos_token_id.at = calloc(MOST_EOS, sizeof(*c->eos_token_id.at));
+    if (!c->eos_token_id.at)
+        return error_set(err, 500, "no memory for the reply");
+    c->eos_token_id.count = hf_config_eos(w->engine->config, c->eos_token_id.at, MOST_EOS);
+    if (generation_config_read(c, file, "generation_config.json", err) ||
+        generation_config_read(c, root, NULL, err) ||
+        generation_config_check(file, root, c->do_sample, err))
+        return -1;
+    g->applied = merge_keys(file, root, c->do_sample);
+    return g->applied ? 0 : error_set(err, 500, "no memory for the reply");
+}
+
+static int make_processor(struct work *w, const json_t *root, struct error *err)
+{
+    struct generation *g = w->state;
+    const struct numerics *numerics = w->engine->backend->numerics;
+    int64_t seed = 0;
+
+    if (read_config(w, root, err) || json_read_int(root, "seed", 0, INT64_MAX, &seed, err))
+        return -1;
+    if (generation_config_is_plain(&g->config))
+        return 0;
+    if (numerics->activations != DTYPE_BF16)
+        return error_param(err, 400, "numerics",
+                           "%s: the logits processors are those of bf16 models", numerics->name);
+    g->processor = logits_processor_create(&g->config, w->run->token_count, w->run->steps + 1,
+                                           (uint64_t)seed, numerics, err);
+    w->run->processor = g->processor;
+    return g->processor ? 0 : -1;
+}
+
+static int setup(struct work *w, const json_t *root, int by_line, int stop, struct error *err)
 {
     static const struct writer writer = {.token = on_token, .close = on_close, .free = on_free};
     struct generation *g = calloc(1, sizeof(*g));
@@ -117,7 +198,9 @@ static int setup(struct work *w, int by_line, int stop, struct error *err)
     if (stop)
         g->eos_count = hf_config_eos(w->engine->config, g->eos, MOST_EOS);
     g->tokens = calloc((size_t)w->run->steps + 1, sizeof(*g->tokens));
-    return g->tokens ? 0 : error_set(err, 500, "no memory for the reply");
+    if (!g->tokens)
+        return error_set(err, 500, "no memory for the reply");
+    return make_processor(w, root, err);
 }
 
 static int prepare(struct work *w, const struct request *r, const json_t *root, struct error *err)
@@ -160,7 +243,7 @@ int generate_post(const struct request *r, struct reply *reply, struct error *er
     if (w && root && !json_only(root, fields, err) &&
         !json_read_bool(root, "stream", &by_line, err) &&
         !json_read_bool(root, "stop_at_eos", &stop, err) && !check_accept(r, by_line, err) &&
-        !prepare(w, r, root, err) && !setup(w, by_line, stop, err))
+        !prepare(w, r, root, err) && !setup(w, root, by_line, stop, err))
         rc = work_submit(w, r, reply, by_line ? TYPE_NDJSON : TYPE_JSON, err);
     else
         work_free(w);

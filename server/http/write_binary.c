@@ -31,7 +31,10 @@ static json_t *metadata(const struct work *w, const struct write_spec *spec)
 {
     json_t *object = json_object();
     struct buffer text = {0};
-    int rc = object ? facts_metadata(object, w->engine, spec->prompt->attention) : -1;
+    int rc = object
+                 ? facts_metadata(object, w->engine, spec->prompt->attention) |
+                       facts_notice_metadata(object, w->engine, w->run->token_count + w->run->steps)
+                 : -1;
 
     json_put_ints(&text, w->run->tokens, w->run->token_count);
     rc |= set_text(object, "prompt_tokens", &text);

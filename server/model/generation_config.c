@@ -151,6 +151,7 @@ static const struct key {
     {"bad_words_ids", BAD_WORDS, offsetof(struct generation_config, bad_words), 0, 0, 0, ""},
     {FIELD(sequence_bias, BIASES), 0, 0, 0, ""},
     {FIELD(do_sample, BOOL), 0, 0, 0, ""},
+    /* SAMPLING_KEYS */
     {FIELD(temperature, NUMBER), 0, HUGE_VAL, 1, "not a number above 0"},
     {FIELD(top_k, COUNT), 0, 1 << 30, 0, "not a whole number from 0"},
     {FIELD(top_p, NUMBER), 0, 1, 0, "not a number from 0 to 1"},
@@ -187,17 +188,15 @@ static const struct {
     {"top_h", NAN, 1},
 };
 
-enum { KEYS = sizeof(keys) / sizeof(keys[0]), OTHERS = sizeof(others) / sizeof(others[0]) };
+enum {
+    KEYS = sizeof(keys) / sizeof(keys[0]),
+    OTHERS = sizeof(others) / sizeof(others[0]),
+    SAMPLING_KEYS = 4 /* the last of keys */
+};
 
-int generation_config_knows(const char *key)
+const char *generation_config_key(int i, int sampling)
 {
-    for (int i = 0; i < KEYS; i++)
-        if (strcmp(keys[i].name, key) == 0)
-            return 1;
-    for (int i = 0; i < OTHERS; i++)
-        if (strcmp(others[i].name, key) == 0)
-            return 1;
-    return 0;
+    return i < KEYS - (sampling ? 0 : SAMPLING_KEYS) ? keys[i].name : NULL;
 }
 
 /* ---- defaults ---- */

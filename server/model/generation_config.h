@@ -49,6 +49,18 @@ struct generation_config {
     double min_p;       /* -1: none */
 };
 
+/* The keys that the functions below look at, for lists of what an object may hold. */
+#define GENERATION_KEYS                                                                            \
+    "repetition_penalty", "no_repeat_ngram_size", "min_length", "min_new_tokens",                  \
+        "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",                     \
+        "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",            \
+        "bad_words_ids", "sequence_bias", "do_sample", "temperature", "top_k", "top_p", "min_p",   \
+        "num_beams", "num_beam_groups", "num_return_sequences", "penalty_alpha", "guidance_scale", \
+        "dola_layers", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp",              \
+        "constraints", "force_words_ids", "watermarking_config", "stop_strings", "max_time",       \
+        "renormalize_logits", "token_healing", "use_cache", "typical_p", "epsilon_cutoff",         \
+        "eta_cutoff", "top_h"
+
 /* The defaults: the greedy choice, top_k 50 where there is sampling. */
 void generation_config_init(struct generation_config *g, int64_t vocab_size);
 void generation_config_clear(struct generation_config *g);
@@ -65,8 +77,9 @@ int generation_config_read(struct generation_config *g, const json_t *object, co
 int generation_config_check(const json_t *file, const json_t *request, int sampling,
                             struct error *err);
 
-/* Whether a key is one that generation_config_read or generation_config_check looks at. */
-int generation_config_knows(const char *key);
+/* The keys that generation_config_read takes, one after the other; NULL after the last.  sampling: also
+ * those that matter there alone. */
+const char *generation_config_key(int i, int sampling);
 
 /* Whether the next token is anything else than the greatest logit. */
 int generation_config_is_plain(const struct generation_config *g);

@@ -79,6 +79,11 @@ const char *hf_config_architecture(const struct hf_config *c)
     return c->name;
 }
 
+const json_t *hf_config_generation(const struct hf_config *c)
+{
+    return c->generation;
+}
+
 const char *hf_config_text(const struct hf_config *c)
 {
     return c->text;

@@ -7,6 +7,7 @@
 #ifndef SAMEBIT_HF_CONFIG_H
 #define SAMEBIT_HF_CONFIG_H
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "kernels/rotary.h"
@@ -38,6 +39,8 @@ int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct er
 /* Token ids that end a text: generation_config.json's eos_token_id, else config.json's; negative
  * ones mean none.  Returns how many were written, at most `most`. */
 int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);
+/* generation_config.json; NULL when there is no such file.  Borrowed. */
+const json_t *hf_config_generation(const struct hf_config *c);
 /* config.json as compact JSON text; borrowed.  What JSON cannot say stands in it as json_python.h
  * replaces it. */
 const char *hf_config_text(const struct hf_config *c);

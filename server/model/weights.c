@@ -276,11 +276,24 @@ static void drop_pages(const void *data, uint64_t size)
 /* ---- bf16 ---- */
 
 /* Tensor.to(bfloat16) as from_pretrained calls it.  The two conversions round alike but for NaN:
- * that of f32, which is vectorized, makes 0xffff of it, that of f16 makes 0x7fc0. */
+ * that of f32, which is vectorized, makes 0xffff of it, that of f16 makes 0x7fc0, that of f64 one or the other: vectors of
+ * 16, and what is left.  (In a tensor that PyTorch shares out between threads each has its own rest;
+ * that is not followed.) */
+static bf16 f64_nan(int64_t i, int64_t count)
+{
+    return i < count / 16 * 16 ? 0xffff : 0x7fc0;
+}
+
 static void convert(bf16 *to, const unsigned char *from, int64_t count, enum dtype dtype)
 {
     for (int64_t i = 0; i < count; i++) {
-        if (dtype == DTYPE_F32) {
+        if (dtype == DTYPE_F64) {
+            double d;
+
+            /* to f32 first, then to bf16: two roundings */
+            memcpy(&d, from + 8 * i, sizeof(d));
+            to[i] = d != d ? f64_nan(i, count) : bf16_from_f32((float)d);
+        } else if (dtype == DTYPE_F32) {
             float f;
 
             memcpy(&f, from + 4 * i, sizeof(f));
@@ -318,7 +331,7 @@ static int say_unfit(const struct slot *s, struct error *err)
                          s->file->path, e->name, e->shape_text, TENSOR_MAX_RANK);
     return error_set(err, 400,
                      "%s: tensor '%.200s' is of dtype %s: quantized and integer weights are not "
-                     "supported (BF16, F16 and F32 are)",
+                     "supported (BF16, F16, F32 and F64 are)",
                      s->file->path, e->name, e->dtype_text);
 }
 
@@ -329,8 +342,8 @@ static int prepare(struct slot *s, struct error *err)
     const struct tensor *from = &e->tensor;
     int64_t count = tensor_count(from);
 
-    if (!e->supported ||
-        (from->dtype != DTYPE_BF16 && from->dtype != DTYPE_F16 && from->dtype != DTYPE_F32))
+    if (!e->supported || (from->dtype != DTYPE_BF16 && from->dtype != DTYPE_F16 &&
+                          from->dtype != DTYPE_F32 && from->dtype != DTYPE_F64))
         return say_unfit(s, err);
     s->tensor = tensor_make(DTYPE_BF16, from->rank, from->shape, from->data);
     if (from->dtype != DTYPE_BF16 || (uintptr_t)from->data % sizeof(bf16)) {

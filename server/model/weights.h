@@ -8,7 +8,7 @@
 
 struct weights; /* opaque; any number of threads may use it: what changes inside it is locked */
 
-/* bf16 tensors stay mapped; f16 and f32 ones are converted to bf16 when they are used, as
+/* bf16 tensors stay mapped; f16, f32 and f64 ones are converted to bf16 when they are used, as
  * from_pretrained(dtype=bfloat16) does.  Errors name the file and the tensor. */
 struct weights *weights_open(const char *folder, struct error *err);
 void weights_close(struct weights *w);

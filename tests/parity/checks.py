@@ -206,6 +206,28 @@ def defaults(server, folder):
         return f"{int((got != want).sum())} of {want.numel()} logits differ"
 
 
+GENERATIONS = [
+    {}, {"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"suppress_tokens": list(range(0, 1000, 3))},
+    {"begin_suppress_tokens": list(range(500))}, {"bad_words_ids": [[n] for n in range(1, 900, 2)]},
+    {"forced_eos_token_id": 9}, {"sequence_bias": [[[n], 3.5] for n in range(40)]},
+    {"repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "exponential_decay_length_penalty": [2, 1.4]},
+    {"min_new_tokens": 6, "repetition_penalty": 0.8}]
+
+
+def generation(model, server, folder):
+    """/v1/generate against transformers' generate(): the same tokens."""
+    import torch
+
+    for n in range(2 * len(GENERATIONS)):
+        config, ids = GENERATIONS[n % len(GENERATIONS)], prompt(model, folder, 3 + 5 * n % 17, seed=n)
+        ours = server.json("/v1/generate", {"tokens": ids, "max_tokens": 10, **config})["tokens"]
+        tokens = torch.tensor([ids])
+        theirs = model.model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=10, do_sample=False,
+                                      **config)[0, len(ids):].tolist()
+        if ours != theirs:
+            return f"{config}, {len(ids)} tokens: {ours}, transformers {theirs}"
+
+
 def once(model, server, job):
     """The checks of a model with one attention: [(name, function)]."""
     folder = job["folder"]
@@ -216,7 +238,8 @@ def once(model, server, job):
     return [("loading", lambda: loading(model, server, folder)),
             ("configuration", lambda: configuration(model, server)),
             ("tokenization", lambda: tokenization(server, folder)),
-            ("defaults", lambda: defaults(server, folder))] + made
+            ("defaults", lambda: defaults(server, folder)),
+            ("generate", lambda: generation(model, server, folder))] + made
 
 
 # ---- replaced values ----

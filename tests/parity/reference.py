@@ -256,6 +256,7 @@ class Reference:
         name): tensor}, for a batch of one.  Returns the tokens fed to each row and, at the end, the
         one that comes next."""
         self.on_values, self.replace, self.replaced = on_values, replace or {}, set()
+        self._forget_lengths()
         hooks = self._hooks()
         self.modeling.eager_attention_forward = self._attend
         self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"] = self._attend_sdpa
@@ -271,6 +272,13 @@ class Reference:
         if self.replaced != set(self.replace):
             raise Refused(f"never reached: {sorted(set(self.replace) - self.replaced)}")
         return fed
+
+    def _forget_lengths(self):
+        """A dynamic rope remembers the longest call since the model was loaded, until a short one comes; the
+        reference is a model that has just been loaded."""
+        rope = self.model.model.rotary_emb
+        rope.register_buffer("inv_freq", rope.original_inv_freq.clone(), persistent=False)
+        rope.max_seq_len_cached = rope.original_max_seq_len
 
     def prove(self, feed):
         """Runs the bare model, without any of this file's hooks, and demands that a run with them

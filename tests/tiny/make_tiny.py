@@ -298,6 +298,16 @@ MODELS = {
     "tiny-llama3-rope-v5": model(LLAMA, "llama3", seed="tiny-llama3-rope", classic=False,
                                  rope_parameters=LLAMA3_ROPE | {"rope_theta": 500000.0},
                                  tie_word_embeddings=True),
+    "tiny-qwen3-yarn": model("Qwen3ForCausalLM", "qwen2", head_dim=32, tie_word_embeddings=True,
+                             rope_scaling={"rope_type": "yarn", "factor": 4.0,
+                                           "original_max_position_embeddings": 512}),
+    # calls of more than 8 positions take other frequencies
+    "tiny-llama-dynamic": model(LLAMA, "smollm", max_position_embeddings=8,
+                                rope_scaling={"type": "dynamic", "factor": 2.0}),
+    "tiny-llama-longrope": model(LLAMA, "smollm", tie_word_embeddings=True, rope_scaling={
+        "rope_type": "longrope", "original_max_position_embeddings": 8,
+        "attention_factor": 1.1902380714238083, "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.8, 2.0, 2.2],
+        "long_factor": [1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 32.0, 40.0]}),
     "tiny-qwen3": model("Qwen3ForCausalLM", "qwen2", head_dim=32, tie_word_embeddings=True),
     "tiny-mistral": model("MistralForCausalLM", "gpt2", head_dim=32, sliding_window=8,
                           rms_norm_eps=1e-5),

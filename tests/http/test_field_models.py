@@ -1,0 +1,167 @@
+"""Folders as people have them, whose configuration or checkpoint is the matter: tests/cases/field/{cfg,file,gen}_*.
+
+expected.json holds the values of PyTorch 2.13.0 with transformers 5.18.0 (eager, bf16, AVX512_BF16)."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import BINARY, ROOT, SAMEBITD, Daemon
+
+CASES = os.path.join(ROOT, "tests", "cases", "field")
+EQUAL = [name for name in sorted(os.listdir(CASES)) if name.startswith(("cfg_", "file_", "gen_"))
+         and name not in ("file_lfs_pointer", "file_pytorch_bin_only")]
+VALUES = ["lm_head", "step_1/lm_head", "step_2/lm_head"]
+GENERATED = "model.generate(do_sample=False, max_new_tokens=10)"
+
+
+def expected(name):
+    with open(os.path.join(CASES, name, "expected.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+@pytest.fixture
+def serve():
+    """serve(folder): a daemon of the test's own, eager by default."""
+    running = []
+
+    def starter(folder):
+        running.append(Daemon(folder, None, ("--attention", "eager")))
+        return running[-1]
+
+    yield starter
+    for d in running:
+        d.stop()
+
+
+def digests(d, tokens):
+    reply = d.post("/v1/trace", {"tokens": tokens, "steps": 2, "values": ["lm_head"], "format": "digest"}).json
+    return [reply["values"][name]["sha256"] for name in VALUES], reply
+
+
+def refusal(folder):
+    """What the daemon says of a folder that it does not open."""
+    done = subprocess.run([SAMEBITD, "--model", folder, "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_values_are_those_of_pytorch(serve, name):
+    want = expected(name)
+    got, reply = digests(serve(os.path.join(CASES, name)), want["ids"])
+    assert got == [want[f"sha256 {value}"] for value in VALUES]
+    assert ("notice" in reply) == (name == "cfg_prompt_longer_than_max_positions")
+
+
+def test_a_long_prompt_is_noticed_everywhere(serve):
+    d = serve(os.path.join(CASES, "cfg_prompt_longer_than_max_positions"))
+    body = {"tokens": [5, 17, 260, 33, 9], "values": ["lm_head"]}
+    said = "max_position_embeddings of 4"
+    assert said in d.post("/v1/trace", body).json["notice"]
+    assert said in d.post("/v1/trace", body, accept=BINARY).metadata["notice"]
+    assert said in d.post("/v1/generate", {"tokens": [5, 17, 260, 33, 9]}).json["notice"]
+    assert "notice" not in d.post("/v1/trace", body | {"tokens": [5]}).json
+
+
+def test_a_git_lfs_pointer_is_named():
+    assert "model.safetensors: a git-lfs pointer, not the file itself: run `git lfs pull`" in refusal(
+        os.path.join(CASES, "file_lfs_pointer"))
+
+
+def test_a_pickle_is_refused_with_the_line_that_converts_it():
+    said = refusal(os.path.join(CASES, "file_pytorch_bin_only"))
+    assert "pytorch_model.bin" in said and "save_pretrained('.')" in said
+
+
+def test_the_root_of_a_cache_entry(serve, tmp_path):
+    """The layout of huggingface_hub: files are links into blobs/."""
+    name = "cfg_no_architectures"
+    snapshot = tmp_path / "models--org--some-model" / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "blobs").mkdir()
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123abcd")
+    for file in os.listdir(os.path.join(CASES, name)):
+        shutil.copy(os.path.join(CASES, name, file), snapshot.parents[1] / "blobs" / file)
+        (snapshot / file).symlink_to(os.path.join("..", "..", "blobs", file))
+    d = serve(str(snapshot.parents[1]))
+    want = expected(name)
+    assert digests(d, want["ids"])[0] == [want[f"sha256 {value}"] for value in VALUES]
+    assert d.get("/v1/model").json["model"] == "org/some-model"
+
+
+# ---- generate, as transformers' generate does it ----
+
+@pytest.fixture(scope="module")
+def penalized():
+    """A model whose generation_config.json says repetition_penalty 1.1, and do_sample."""
+    d = Daemon(os.path.join(CASES, "gen_repetition_penalty"), None, ("--attention", "eager"))
+    yield d
+    d.stop()
+
+
+def generate(d, **fields):
+    ids = expected("gen_repetition_penalty")["ids"]
+    return d.post("/v1/generate", {"tokens": ids, "max_tokens": 10, "stop_at_eos": False, **fields})
+
+
+def test_generation_config_json_is_followed(penalized):
+    reply = generate(penalized).json
+    assert reply["tokens"] == expected("gen_repetition_penalty")[GENERATED]
+    assert reply["generation_config"] == {"repetition_penalty": 1.1}
+
+
+def test_a_request_goes_before_generation_config_json(penalized):
+    plain = generate(penalized, repetition_penalty=1.0).json
+    assert plain["tokens"] != expected("gen_repetition_penalty")[GENERATED]
+    assert generate(penalized, repetition_penalty=None).json["tokens"] == plain["tokens"]
+    assert plain["generation_config"] == {"repetition_penalty": 1.0}
+
+
+def test_forbidden_tokens_are_not_chosen(penalized):
+    first = generate(penalized).json["tokens"]
+    other = generate(penalized, suppress_tokens=first[:1]).json["tokens"]
+    assert first[0] not in other
+    assert generate(penalized, begin_suppress_tokens=first[:1]).json["tokens"][0] == other[0]
+    assert generate(penalized, forced_eos_token_id=7).json["tokens"][-1] == 7
+
+
+def test_no_bigram_comes_twice(penalized):
+    reply = generate(penalized, repetition_penalty=1.0, no_repeat_ngram_size=2, max_tokens=60).json
+    text = reply["prompt_tokens"] + reply["tokens"]
+    assert len(set(zip(text, text[1:]))) == len(text) - 1
+
+
+def test_a_seed_gives_the_same_text(penalized):
+    fields = {"do_sample": True, "temperature": 1.5, "top_k": 0, "top_p": 1.0, "max_tokens": 20}
+    texts = [generate(penalized, **fields, seed=seed).json["tokens"] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert generate(penalized, do_sample=True, top_k=1, seed=5).json["tokens"] == generate(penalized).json["tokens"]
+
+
+@pytest.mark.parametrize("field, value, says", [
+    ("num_beams", 4, "not supported"), ("penalty_alpha", 0.6, "not supported"), ("guidance_scale", 1.5, "not supported"),
+    ("repetition_penalty", 0, "not a number above 0"), ("repetition_penalty", "1.1", "not a number above 0"),
+    ("top_p", 1.5, "not a number from 0 to 1"), ("top_k", -1, "not a whole number from 0"),
+    ("suppress_tokens", [100000], "token id 100000 is not in 0..319"), ("suppress_tokens", [-1], "not a token id"),
+    ("bad_words_ids", [], "not a list of"), ("bad_words_ids", [[]], "not a list of lists"),
+    ("do_sample", 1, "not true or false"), ("seed", -1, ""), ("exponential_decay_length_penalty", [1], "not a pair")])
+def test_bad_fields(penalized, field, value, says):
+    status, param, message = generate(penalized, **{field: value}).error
+    assert (status, param) == (400, field) and says in message
+
+
+def test_a_file_that_asks_for_beams_is_not_ignored(serve, tmp_path):
+    folder = tmp_path / "beams"
+    shutil.copytree(os.path.join(CASES, "gen_repetition_penalty"), folder)
+    (folder / "generation_config.json").chmod(0o644)
+    (folder / "generation_config.json").write_text('{"num_beams": 4}')
+    d = serve(str(folder))
+    assert generate(d).error == (400, "generation_config.json",
+                                 "generation_config.json: num_beams: not supported; a null in the request says to do "
+                                 "without")
+    assert generate(d, num_beams=None).status == 200
