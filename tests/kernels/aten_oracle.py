@@ -101,7 +101,7 @@ def main():
         binary = os.path.join(work, "aten_oracle")
         subprocess.run([*shlex.split(arguments.cxx), "-w", "-I", ROOT, "-I", work, "-I", INCLUDE,
                         "-x", "c++", os.path.join(HERE, "aten_oracle.cpp"), "-x", "none",
-                        *(os.path.abspath(o) for o in arguments.objects.split()), "-lpthread", "-lm", "-o", binary],
+                        *(os.path.abspath(o) for o in arguments.objects.split()), "-ljansson", "-lpthread", "-lm", "-o", binary],
                        check=True)
         print(f"torch {torch.__version__}: ", end="", flush=True)
         return subprocess.run([binary], cwd=ROOT, check=False).returncode

@@ -222,6 +222,7 @@ def generation(model, server, folder):
         config, ids = GENERATIONS[n % len(GENERATIONS)], prompt(model, folder, 3 + 5 * n % 17, seed=n)
         ours = server.json("/v1/generate", {"tokens": ids, "max_tokens": 10, **config})["tokens"]
         tokens = torch.tensor([ids])
+        model.forget_lengths()
         theirs = model.model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=10, do_sample=False,
                                       **config)[0, len(ids):].tolist()
         if ours != theirs:

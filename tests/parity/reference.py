@@ -256,7 +256,7 @@ class Reference:
         name): tensor}, for a batch of one.  Returns the tokens fed to each row and, at the end, the
         one that comes next."""
         self.on_values, self.replace, self.replaced = on_values, replace or {}, set()
-        self._forget_lengths()
+        self.forget_lengths()
         hooks = self._hooks()
         self.modeling.eager_attention_forward = self._attend
         self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"] = self._attend_sdpa
@@ -273,7 +273,7 @@ class Reference:
             raise Refused(f"never reached: {sorted(set(self.replace) - self.replaced)}")
         return fed
 
-    def _forget_lengths(self):
+    def forget_lengths(self):
         """A dynamic rope remembers the longest call since the model was loaded, until a short one comes; the
         reference is a model that has just been loaded."""
         rope = self.model.model.rotary_emb
