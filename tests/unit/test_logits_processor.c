@@ -65,14 +65,15 @@ static void test_each_processor(void **state)
         {"{\"repetition_penalty\":1.5}", 0, 5},
         {"{\"repetition_penalty\":4.0}", 0, 9},
         {"{\"no_repeat_ngram_size\":1}", 0, 9},
-        {"{\"no_repeat_ngram_size\":2}", 0, 5},  /* 5 3 is banned, 5 5 is not */
-        {"{\"no_repeat_ngram_size\":3}", 0, 5},  /* 3 5 3 is */
-        {"{\"no_repeat_ngram_size\":2}", 2, 9},  /* 5 5 and 5 3 are */
+        {"{\"no_repeat_ngram_size\":2}", 0, 5}, /* 5 3 is banned, 5 5 is not */
+        {"{\"no_repeat_ngram_size\":3}", 0, 5}, /* 3 5 3 is */
+        {"{\"no_repeat_ngram_size\":2}", 2, 9}, /* 5 5 and 5 3 are */
         {"{\"bad_words_ids\":[[5]]}", 0, 3},
         {"{\"bad_words_ids\":[[3,5,5]]}", 0, 3},
         {"{\"bad_words_ids\":[[5,3,5]]}", 0, 5},
         {"{\"sequence_bias\":[[[2],7.5]]}", 0, 2},
-        {"{\"sequence_bias\":[[[2],7.5]],\"bad_words_ids\":[[2]]}", 0, 2}, /* an end of text stays */
+        {"{\"sequence_bias\":[[[2],7.5]],\"bad_words_ids\":[[2]]}", 0,
+         2}, /* an end of text stays */
         {"{\"sequence_bias\":[[[2],7.5]],\"min_new_tokens\":1}", 0, 5},
         {"{\"sequence_bias\":[[[2],7.5]],\"min_new_tokens\":1}", 1, 2},
         {"{\"sequence_bias\":[[[2],7.5]],\"min_length\":5}", 0, 5},
