@@ -73,8 +73,17 @@ struct op_scope {
     int64_t tokens;  /* T: tokens of this call, whatever part of them an op is asked for */
     int64_t row;     /* the first token of that part */
     int64_t padding; /* positions before this one are left padding: no token sees them as a key */
+    int64_t shift;   /* token t has position max(0, past + t - shift) */
     int64_t batch;   /* rows of the batch that this one is of in PyTorch, 0 as 1 */
 };
+
+/* The position of token t of a call. */
+static inline int64_t op_position(const struct op_scope *scope, int64_t t)
+{
+    const int64_t position = scope->past + t - scope->shift;
+
+    return position > 0 ? position : 0;
+}
 
 /* Everything one operation may read, and the one tensor it writes. */
 struct op_call {
@@ -146,7 +155,7 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
  *
  * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]) * rotary_scale)
- *   shapes: positions I64 [T], position[t] = past + t -> [T, D]
+ *   shapes: positions I64 [T], position[t] = max(0, past + t - shift) -> [T, D]
  *   order:  one f32 product, torch.cos / torch.sin, one f32 product, rounded to bf16 (kernels/rotary.h)
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))

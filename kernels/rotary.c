@@ -135,7 +135,7 @@ void rotary_inv_freq(const struct rope_config *rope, int64_t dim, int64_t length
 const float *rotary_of_call(const struct op_call *call, float *room)
 {
     const struct op_attrs *attrs = call->attrs;
-    const int64_t length = call->scope.past + call->scope.tokens;
+    const int64_t length = op_position(&call->scope, call->scope.tokens - 1) + 1;
 
     if (!attrs->rope || length <= rotary_same_up_to(attrs->rope))
         return attrs->inv_freq;

@@ -135,25 +135,29 @@ static const bf16 *table_row(struct table *t, const struct op_attrs *attrs, int6
     return t->page[page] + position % ROWS * 2 * t->half;
 }
 
-/* Sends `rows` rows from that position on; they fit one piece of pinned memory.  t NULL: of an
+/* Sends `rows` rows of the call from `first` on; they fit one piece of pinned memory.  t NULL: of an
  * inv_freq that no table keeps. */
-static int send_rows(const struct cuda *cuda, struct table *t, const struct op_attrs *attrs,
-                     const float *inv_freq, int64_t position, int64_t rows, bf16 *dst)
+static int send_rows(const struct op_call *call, struct table *t, const float *inv_freq,
+                     int64_t first, int64_t rows)
 {
+    const struct cuda *cuda = cuda_of(call);
+    const struct op_attrs *attrs = call->attrs;
     const int64_t width = 2 * attrs->inv_freq_count;
+    bf16 *dst = (bf16 *)call->out->data + first * width;
     bf16 *piece = (bf16 *)staging_take(cuda->staging);
     int failed = 0;
 
     if (!piece)
         return -1;
     for (int64_t i = 0; i < rows && !failed; i++) {
-        const bf16 *row = t ? table_row(t, attrs, position + i) : NULL;
+        const int64_t position = op_position(&call->scope, first + i);
+        const bf16 *row = t ? table_row(t, attrs, position) : NULL;
 
         failed = t && !row;
         if (row)
             memcpy(piece + i * width, row, (size_t)width * sizeof(bf16));
         else if (!t)
-            compute_row(attrs, inv_freq, position + i, piece + i * width);
+            compute_row(attrs, inv_freq, position, piece + i * width);
     }
     return staging_send(cuda->staging, dst, (size_t)(rows * width) * sizeof(bf16)) || failed ? -1
                                                                                              : 0;
@@ -175,8 +179,7 @@ int cuda_rotary(const struct op_call *call)
         t = table_of(cuda->rotary, call->attrs);
     rc = (t || !kept) && most ? 0 : -1;
     for (int64_t i = 0; i < tokens && rc == 0; i += most)
-        rc = send_rows(cuda, t, call->attrs, inv_freq, call->scope.past + i,
-                       tokens - i < most ? tokens - i : most, (bf16 *)call->out->data + i * width);
+        rc = send_rows(call, t, inv_freq, i, tokens - i < most ? tokens - i : most);
     pthread_mutex_unlock(&cuda->rotary->lock);
     return rc;
 }

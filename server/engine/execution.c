@@ -278,7 +278,8 @@ static int open_all(struct execution *x, struct error *err)
 
     if (b->enter && b->enter(b))
         return error_set(err, 500, "%s does not answer", b->device);
-    return sequence_open(&x->sequence, p, r->state->slot_bytes, r->token_count + r->steps, err) ||
+    return sequence_open(&x->sequence, p, r->state->slot_bytes, r->token_count + r->steps,
+                         r->state->scope->shift, err) ||
                    outlet_open(&x->outlet, b, &x->sink, row, err) || prepare(x, err)
                ? -1
                : 0;

@@ -11,7 +11,7 @@
  * next. */
 struct prefix {
     const struct program *program;
-    int64_t padding, batch;
+    int64_t padding, shift, batch;
     int64_t calls, tokens;
     int64_t *end;     /* [calls]: tokens of the call and of all calls before it */
     int64_t *chosen;  /* [calls]: the greedy choice after each call */
@@ -71,6 +71,7 @@ static struct prefix *prefix_make(const struct run *r, int64_t calls, const int6
         return NULL;
     *x = (struct prefix){.program = r->program,
                          .padding = scope->padding,
+                         .shift = scope->shift,
                          .batch = scope->batch,
                          .calls = calls,
                          .tokens = tokens,
@@ -98,7 +99,8 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
     const struct op_scope *scope = r->state->scope;
     int64_t call = 0;
 
-    if (x->program != r->program || x->padding != scope->padding || x->batch != scope->batch)
+    if (x->program != r->program || x->padding != scope->padding || x->shift != scope->shift ||
+        x->batch != scope->batch)
         return 0;
     for (; call < most && call < x->calls; call++) {
         const int64_t first = scope[call].past, n = scope[call].tokens;
@@ -113,8 +115,8 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
 /* Returns whether the calls of a are the first calls of b. */
 static int prefix_within(const struct prefix *a, const struct prefix *b)
 {
-    return a->program == b->program && a->padding == b->padding && a->batch == b->batch &&
-           a->calls <= b->calls &&
+    return a->program == b->program && a->padding == b->padding && a->shift == b->shift &&
+           a->batch == b->batch && a->calls <= b->calls &&
            memcmp(a->end, b->end, sizeof(*a->end) * (size_t)a->calls) == 0 &&
            memcmp(a->token, b->token, sizeof(*a->token) * (size_t)a->tokens) == 0;
 }

@@ -135,6 +135,7 @@ static int make_calls(struct run *r, const struct run_request *request, struct e
     for (int64_t i = 0; i < r->calls; i++) {
         scope[i].past = past;
         scope[i].padding = request->padding;
+        scope[i].shift = request->ids_from_mask ? request->padding : 0;
         scope[i].batch = request->batch;
         scope[i].tokens = i >= r->prompt_calls   ? 1
                           : request->chunk_count ? request->chunks[i]

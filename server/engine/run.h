@@ -31,8 +31,11 @@ struct run_request {
     enum attention attention;
     const int64_t *tokens; /* the prompt; borrowed for run_create only */
     int64_t token_count;
-    int64_t padding; /* so many of the first tokens are left padding: no token attends to them */
-    int64_t batch;   /* rows of the batch that this is one of in PyTorch, 0 as 1: sums of products
+    int64_t padding;   /* so many of the first tokens are left padding: no token attends to them */
+    int ids_from_mask; /* positions are counted from the first token that is no padding, as
+                          generate() passes position_ids, and are 0 before it; else from the first
+                          token, as model(input_ids, attention_mask) has them */
+    int64_t batch;     /* rows of the batch that this is one of in PyTorch, 0 as 1: sums of products
                         are taken in the order that so many rows have */
     const int64_t
         *chunks; /* lengths of the calls that the prompt is fed in; they sum to token_count */

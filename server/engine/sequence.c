@@ -63,7 +63,7 @@ static int open_caches(struct sequence *s)
 }
 
 /* Takes memory for the tokens and the positions, and fills in the positions. */
-static int open_ids(struct sequence *s)
+static int open_ids(struct sequence *s, int64_t shift)
 {
     struct backend *b = s->program->backend;
     const size_t bytes = (size_t)s->capacity * sizeof(int64_t);
@@ -74,7 +74,7 @@ static int open_ids(struct sequence *s)
     s->positions = b->alloc(b, bytes);
     s->tokens = b->alloc(b, bytes);
     for (int64_t i = 0; count && i < s->capacity; i++)
-        count[i] = i;
+        count[i] = op_position(&(struct op_scope){.shift = shift}, i);
     to = tensor_make(DTYPE_I64, 1, &s->capacity, s->positions);
     from = tensor_make(DTYPE_I64, 1, &s->capacity, count);
     rc = count && s->positions && s->tokens ? b->copy(b, &to, &from) : -1;
@@ -83,7 +83,7 @@ static int open_ids(struct sequence *s)
 }
 
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
-                  int64_t capacity, struct error *err)
+                  int64_t capacity, int64_t shift, struct error *err)
 {
     struct backend *b = p->backend;
     uint64_t arena = 0;
@@ -99,7 +99,7 @@ int sequence_open(struct sequence *s, const struct program *p, const uint64_t *s
         arena += slot_bytes[i];
     }
     ok = ok && (s->arena = b->alloc(b, arena + 1));
-    if (!ok || open_caches(s) || open_ids(s)) {
+    if (!ok || open_caches(s) || open_ids(s, shift)) {
         sequence_close(s);
         return error_set(err, 503, "no memory for a sequence of %lld tokens", (long long)capacity);
     }

@@ -13,16 +13,16 @@ struct sequence {
     uint64_t *offset;      /* [slots] into arena */
     char *cache_memory;    /* of all caches */
     char **cache;          /* [cache_count], each [heads, capacity, width] of the activations */
-    int64_t *positions;    /* 0, 1, 2, ... capacity - 1, on the device */
+    int64_t *positions;    /* op_position of 0 to capacity - 1, on the device */
     int64_t *tokens;       /* of this call, on the device: [capacity] */
     struct tensor *values; /* [PROGRAM_INPUTS + count] */
     int64_t shaped;        /* tokens of the call that values have the shapes of; 0: none yet */
     int64_t shaped_from;   /* and its rows_from */
 };
 
-/* slot_bytes: what each slot needs at most.  Errors: 503 when there is no memory. */
+/* slot_bytes: what each slot needs at most.  shift: of the calls' op_scope.  Errors: 503 when there is no memory. */
 int sequence_open(struct sequence *s, const struct program *p, const uint64_t *slot_bytes,
-                  int64_t capacity, struct error *err);
+                  int64_t capacity, int64_t shift, struct error *err);
 void sequence_close(struct sequence *s); /* an all-zero one may be closed too */
 
 uint64_t sequence_cache_bytes(const struct sequence *s);

@@ -123,6 +123,23 @@ static int read_tokens(const struct engine *e, const struct settings *settings, 
     return json_read_ints(ids, "tokens", INT64_MIN, INT64_MAX, tokens, count, err);
 }
 
+/* "arange", the default, or "mask". */
+static int read_position_ids(const json_t *root, int *from_mask, struct error *err)
+{
+    const json_t *value = json_object_get(root, "position_ids");
+    const char *text = json_string_value(value);
+
+    if (!value || json_is_null(value) || (text && strcmp(text, "arange") == 0))
+        return 0;
+    if (!text || strcmp(text, "mask") != 0)
+        return error_param(
+            err, 400, "position_ids",
+            "position_ids is \"arange\" (0, 1, 2, ...) or \"mask\" (counted from the "
+            "first token that is no padding)");
+    *from_mask = 1;
+    return 0;
+}
+
 static int read_chunks(const json_t *root, struct prompt *p, struct error *err)
 {
     const json_t *list = json_object_get(root, "chunks");
@@ -150,6 +167,7 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
         return -1;
     if (check_tokens(e, json_object_get(root, "prompt") != NULL, out->tokens, out->count, err) ||
         json_read_int(root, "padding", 0, out->count - 1, &out->padding, err) ||
+        read_position_ids(root, &out->ids_from_mask, err) ||
         json_read_int(root, "batch", 1, PROMPT_BATCH_MOST, &out->batch, err))
         return -1;
     return read_chunks(root, out, err);
@@ -175,6 +193,7 @@ void prompt_apply(const struct prompt *p, struct run_request *run)
     run->tokens = p->tokens;
     run->token_count = p->count;
     run->padding = p->padding;
+    run->ids_from_mask = p->ids_from_mask;
     run->batch = p->batch;
     run->chunks = p->chunks;
     run->chunk_count = p->chunk_count;

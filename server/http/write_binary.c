@@ -49,6 +49,10 @@ static json_t *metadata(const struct work *w, const struct write_spec *spec)
         buffer_format(&text, "%" PRId64, spec->prompt->padding);
         rc |= set_text(object, "padding", &text);
     }
+    if (spec->prompt->ids_from_mask) {
+        buffer_text(&text, "mask");
+        rc |= set_text(object, "position_ids", &text);
+    }
     if (spec->prompt->batch) {
         buffer_format(&text, "%" PRId64, spec->prompt->batch);
         rc |= set_text(object, "batch", &text);

@@ -186,6 +186,8 @@ void write_head(struct work *w, const struct write_spec *spec)
         buffer_text(&w->out, spec->which == POSITIONS_ALL ? "\"all\"" : "\"last\"");
     if (spec->prompt->padding)
         buffer_format(&w->out, ",\"padding\":%" PRId64, spec->prompt->padding);
+    if (spec->prompt->ids_from_mask)
+        buffer_text(&w->out, ",\"position_ids\":\"mask\"");
     if (spec->prompt->batch)
         buffer_format(&w->out, ",\"batch\":%" PRId64, spec->prompt->batch);
     if (spec->prompt->chunk_count) {

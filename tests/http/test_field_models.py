@@ -1,11 +1,13 @@
 """Folders as people have them, whose configuration or checkpoint is the matter: tests/cases/field/{cfg,file,gen}_*.
 
 expected.json holds the values of PyTorch 2.13.0 with transformers 5.18.0 (eager, bf16, AVX512_BF16)."""
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 
+import numpy
 import pytest
 
 from conftest import BINARY, ROOT, SAMEBITD, Daemon
@@ -92,6 +94,54 @@ def test_the_root_of_a_cache_entry(serve, tmp_path):
     want = expected(name)
     assert digests(d, want["ids"])[0] == [want[f"sha256 {value}"] for value in VALUES]
     assert d.get("/v1/model").json["model"] == "org/some-model"
+
+
+# ---- left padding ----
+
+@pytest.fixture(scope="module")
+def padded():
+    d = Daemon(os.path.join(CASES, "pad_left_generate"), None, ("--attention", "eager"))
+    yield d
+    d.stop()
+
+
+def padded_row(d, **fields):
+    """The last row of logits of the padded row of a batch of two."""
+    want = expected("pad_left_generate")
+    body = {"tokens": want["tokens of row 2"], "padding": want["padding"], "batch": want["batch"], "values": ["lm_head"],
+            "positions": "last", **fields}
+    return d.post("/v1/trace", body, accept=BINARY)
+
+
+def test_positions_of_a_padded_row_are_those_of_generate(padded):
+    """model.generate() makes position_ids of the mask; model(input_ids, attention_mask) does not."""
+    want = expected("pad_left_generate")
+    reply = padded_row(padded, position_ids="mask")
+    logits = reply.tensors["lm_head"]
+    assert hashlib.sha256(logits.tobytes()).hexdigest() == want["sha256 of generate() first logits"]
+    assert reply.metadata["position_ids"] == "mask"
+    other = (padded_row(padded).tensors["lm_head"].astype(numpy.uint32) << 16).view(numpy.float32)
+    assert other[0, :4].tolist() == want["model(ids, mask) last row [:4], which padding: 3 gives today"]
+
+
+def test_runs_that_count_positions_otherwise_share_nothing(padded):
+    """Three times, so that caches of runs before are met."""
+    for _ in range(3):
+        rows = [padded_row(padded, position_ids=kind, steps=2).body for kind in ("mask", "arange")]
+        assert rows[0] != rows[1]
+    assert padded_row(padded, position_ids="arange").tensors["lm_head"].tobytes() == \
+        padded_row(padded).tensors["lm_head"].tobytes()
+
+
+def test_without_padding_position_ids_change_nothing(padded):
+    body = {"tokens": [5, 17, 260], "values": ["lm_head"], "format": "digest"}
+    plain, masked = (padded.post("/v1/trace", body | more).json["values"] for more in ({}, {"position_ids": "mask"}))
+    assert plain == masked
+
+
+@pytest.mark.parametrize("value", ["masked", 1, [0, 1]])
+def test_bad_position_ids(padded, value):
+    assert padded_row(padded, position_ids=value).error[:2] == (400, "position_ids")
 
 
 # ---- generate, as transformers' generate does it ----
