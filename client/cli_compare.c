@@ -191,7 +191,7 @@ static int same_prompt(const struct compare *c)
         return 0;
     if (r->verdict != COMPARE_OPEN)
         return 1;
-    compare_stats_run(&r->a->entry->tensor, &r->b->entry->tensor, &stats);
+    compare_stats_run(&r->a->entry->tensor, &r->b->entry->tensor, 0, &stats);
     return stats.first < 0 || (c->prompt_length > 0 && stats.first >= c->prompt_length);
 }
 
@@ -330,6 +330,7 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"values", 0, CLI_LIST, &o.ask.values},
         {"value", 'v', CLI_LIST, &o.ask.values},
         {"common", 0, CLI_FLAG, &o.compare.common},
+        {"nan-bits", 0, CLI_FLAG, &o.compare.nan_bits},
         {"all", 0, CLI_FLAG, &o.report.all},
         {"only-different", 0, CLI_FLAG, &o.report.only_different},
         {"limit", 0, CLI_NUMBER, &o.limit},
@@ -370,6 +371,7 @@ const struct cli_command cli_compare = {
     "                      addresses of daemons\n"
     "  --values A,B        only these (names or globs)\n"
     "  --common            only what both sides have\n"
+    "  --nan-bits          two NaNs are equal only with the same bits\n"
     "  --only-different    leaves out the equal ones\n"
     "  --limit N           so many rows (60; 0: all)\n"
     "  --all               every row, also long runs of equal ones\n"
@@ -387,6 +389,8 @@ const struct cli_command cli_compare = {
     "  --padding N         so many first tokens are left padding\n"
     "  --batch N           it is one of so many rows of PyTorch's call\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n\n"
-    "  Equal means equal bits: -0 and +0 differ. Exit status 0 equal, 1 different, 2 trouble.\n",
+    "  Equal means equal bits: -0 and +0 differ; any NaN is equal to any, but for --nan-bits.\n"
+    "  Max ULP counts representable steps, of two signs through zero.\n"
+    "  Exit status 0 equal, 1 different, 2 trouble.\n",
     compare_command,
     1};

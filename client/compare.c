@@ -244,6 +244,7 @@ struct compare *compare_create(const struct side *a, const struct side *b,
         goto fail;
     c->first = -1;
     c->first_token = -1;
+    c->nan_bits = options->nan_bits;
     c->rows = calloc((size_t)a->count + (size_t)b->count + 1, sizeof(*c->rows));
     p.used = calloc((size_t)p.follow->count + 1, 1);
     if (!c->rows || !p.used)
@@ -275,7 +276,7 @@ void compare_free(struct compare *c)
 
 /* ---- numbers ---- */
 
-static int run_row(struct compare_row *r, struct error *err)
+static int run_row(struct compare_row *r, int nan_bits, struct error *err)
 {
     const struct safetensors_entry *a = r->a->entry, *b = r->b->entry;
 
@@ -283,7 +284,7 @@ static int run_row(struct compare_row *r, struct error *err)
         return error_set(err, 500, "%s: the numbers of %s were not sent", r->name, a ? "B" : "A");
     if (tensor_count(&a->tensor) != tensor_count(&b->tensor))
         return error_set(err, 500, "%s: the numbers are not of the shape announced", r->name);
-    compare_stats_run(&a->tensor, &b->tensor, &r->stats);
+    compare_stats_run(&a->tensor, &b->tensor, nan_bits, &r->stats);
     r->has_stats = 1;
     r->verdict = r->stats.differing ? COMPARE_DIFFERS : COMPARE_EQUAL;
     return 0;
@@ -335,7 +336,7 @@ int compare_run(struct compare *c,
 
         if (r->verdict == COMPARE_OPEN) {
             done += row_bytes(r);
-            if (run_row(r, err))
+            if (run_row(r, c->nan_bits, err))
                 return -1;
             if (progress && progress(user, r->name, done, all))
                 return error_set(err, 499, "stopped at %s", r->name);
@@ -344,6 +345,7 @@ int compare_run(struct compare *c,
         if (r->verdict == COMPARE_EQUAL || r->verdict == COMPARE_DIFFERS)
             c->elements += row_elements(r->a);
         c->wrong += r->has_stats ? r->stats.differing : 0;
+        c->nan_other += r->has_stats ? r->stats.nan_other : 0;
     }
     find_first(c);
     return 0;

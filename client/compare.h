@@ -27,7 +27,7 @@ struct compare_row {
     enum compare_verdict verdict;
     int widened;   /* dtypes differ: compared by value */
     int batch;     /* one side has a leading 1 that the other has not */
-    int has_stats; /* stats hold numbers (COMPARE_DIFFERS of computable dtypes) */
+    int has_stats; /* stats hold numbers (what was COMPARE_OPEN) */
     struct compare_stats stats;
 };
 
@@ -41,12 +41,15 @@ struct compare {
     int first; /* row of the first divergence, -1 when the values of both sides are equal */
     int64_t first_token;     /* first differing token id, -1 */
     int64_t elements, wrong; /* compared and differing elements of all rows */
+    int64_t nan_other;       /* of all rows: NaN on both sides, of other bits */
+    int nan_bits;            /* from the options */
 };
 
 struct compare_options {
     const char *const *globs; /* canonical names to compare (glob.h); count 0: everything */
     int glob_count;
-    int common; /* leave out what only one side has */
+    int common;   /* leave out what only one side has */
+    int nan_bits; /* two NaNs of other bits differ; else any NaN is equal to any */
 };
 
 /* Borrows both sides. */

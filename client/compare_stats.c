@@ -103,18 +103,26 @@ static void add_ulps(const float *a, const float *b, struct compare_stats *s)
     s->max_ulp = most > s->max_ulp ? most : s->max_ulp;
 }
 
-static void add_counts(const float *a, const float *b, struct compare_stats *s)
+/* Without nan_bits every NaN has the same bits. */
+static int differ(uint32_t ua, uint32_t ub, int nan_bits)
 {
-    int32_t differing = 0, nan_pairs = 0;
+    return (ua != ub) & (nan_bits | !(is_nan(ua) & is_nan(ub)));
+}
+
+static void add_counts(const float *a, const float *b, int nan_bits, struct compare_stats *s)
+{
+    int32_t differing = 0, nan_pairs = 0, nan_other = 0;
 
     for (int i = 0; i < BLOCK; i++) {
         uint32_t ua = f32_bits(a[i]), ub = f32_bits(b[i]);
 
-        differing += ua != ub;
+        differing += differ(ua, ub, nan_bits);
         nan_pairs += is_nan(ua) != is_nan(ub);
+        nan_other += (ua != ub) & is_nan(ua) & is_nan(ub);
     }
     s->differing += differing;
     s->nan_pairs += nan_pairs;
+    s->nan_other += nan_other;
 }
 
 static void add_products(const float *a, const float *b, struct sums *t)
@@ -155,10 +163,10 @@ static void add_distances(const float *a, const float *b, struct sums *t)
         }
 }
 
-static int64_t first_differing(const float *a, const float *b, int64_t base)
+static int64_t first_differing(const float *a, const float *b, int nan_bits, int64_t base)
 {
     for (int i = 0; i < BLOCK; i++)
-        if (f32_bits(a[i]) != f32_bits(b[i]))
+        if (differ(f32_bits(a[i]), f32_bits(b[i]), nan_bits))
             return base + i;
     return -1;
 }
@@ -190,7 +198,8 @@ static void finish(const struct sums *t, struct compare_stats *s)
         s->max_abs = s->mean_abs = NAN;
 }
 
-static void run_floats(const struct tensor *a, const struct tensor *b, struct compare_stats *s)
+static void run_floats(const struct tensor *a, const struct tensor *b, int nan_bits,
+                       struct compare_stats *s)
 {
     int same_dtype = a->dtype == b->dtype;
     size_t size = dtype_size(a->dtype);
@@ -206,12 +215,12 @@ static void run_floats(const struct tensor *a, const struct tensor *b, struct co
             continue;
         }
         load(b, i, n, fb);
-        add_counts(fa, fb, s);
+        add_counts(fa, fb, nan_bits, s);
         add_products(fa, fb, &t);
         add_distances(fa, fb, &t);
         add_ulps(fa, fb, s);
         if (s->first < 0)
-            s->first = first_differing(fa, fb, i);
+            s->first = first_differing(fa, fb, nan_bits, i);
     }
     finish(&t, s);
 }
@@ -247,7 +256,8 @@ static void run_integers(const struct tensor *a, const struct tensor *b, struct 
 }
 
 /* F64 against anything: one by one, in F64; ULP in the other's dtype, of F64 in F32. */
-static void run_doubles(const struct tensor *a, const struct tensor *b, struct compare_stats *s)
+static void run_doubles(const struct tensor *a, const struct tensor *b, int nan_bits,
+                        struct compare_stats *s)
 {
     struct sums t = {0};
     float fa[BLOCK] = {0}, fb[BLOCK] = {0};
@@ -259,7 +269,10 @@ static void run_doubles(const struct tensor *a, const struct tensor *b, struct c
         t.aa[0] += x * x;
         t.bb[0] += y * y;
         t.ab[0] += x * y;
-        if (memcmp(&x, &y, sizeof(x)) == 0 || (isnan(x) && isnan(y)))
+        if (memcmp(&x, &y, sizeof(x)) == 0)
+            continue;
+        s->nan_other += isnan(x) && isnan(y);
+        if (isnan(x) && isnan(y) && !nan_bits)
             continue;
         s->differing++;
         s->nan_pairs += isnan(x) != isnan(y);
@@ -284,7 +297,8 @@ static enum dtype narrower(enum dtype a, enum dtype b)
     return a == DTYPE_F16 || b == DTYPE_F16 ? DTYPE_F16 : a;
 }
 
-void compare_stats_run(const struct tensor *a, const struct tensor *b, struct compare_stats *out)
+void compare_stats_run(const struct tensor *a, const struct tensor *b, int nan_bits,
+                       struct compare_stats *out)
 {
     *out = (struct compare_stats){.count = tensor_count(a), .cosine = 1, .first = -1};
     out->ulp_dtype = narrower(a->dtype, b->dtype);
@@ -295,9 +309,9 @@ void compare_stats_run(const struct tensor *a, const struct tensor *b, struct co
     if (a->dtype == DTYPE_I64)
         run_integers(a, b, out);
     else if (a->dtype == DTYPE_F64 || b->dtype == DTYPE_F64)
-        run_doubles(a, b, out);
+        run_doubles(a, b, nan_bits, out);
     else
-        run_floats(a, b, out);
+        run_floats(a, b, nan_bits, out);
 }
 
 static float widened(const struct tensor *t, int64_t i)

@@ -45,6 +45,17 @@ static char *shape_text(const struct side_value *v, char *out, size_t size)
 
 /* ---- the table ---- */
 
+/* Returns how many elements of an equal row are equal only because both are NaN. */
+static int64_t forgiven(const struct compare_row *r)
+{
+    return r->verdict == COMPARE_EQUAL && r->has_stats ? r->stats.nan_other : 0;
+}
+
+static const char *verdict_text(const struct compare_row *r)
+{
+    return forgiven(r) ? "equal but NaN" : compare_verdict_name(r->verdict);
+}
+
 static enum color verdict_color(enum compare_verdict verdict)
 {
     if (verdict == COMPARE_EQUAL)
@@ -112,7 +123,7 @@ static void add_row(struct table *t, const struct compare_row *r)
 {
     table_row(t, COLOR_NONE);
     table_cell(t, "%s", r->name);
-    table_cell(t, "%s", compare_verdict_name(r->verdict));
+    table_cell(t, "%s", verdict_text(r));
     table_cell_color(t, verdict_color(r->verdict));
     if (r->has_stats && r->stats.differing)
         add_numbers(t, r);
@@ -120,15 +131,17 @@ static void add_row(struct table *t, const struct compare_row *r)
         add_words(t, r);
 }
 
-/* Returns how many rows from here on have the same verdict and no numbers: equal, or missing. */
+/* Returns how many rows from here on have the same verdict and no numbers: equal bits, or missing. */
 static int run_of(const struct compare *c, int from)
 {
     enum compare_verdict verdict = c->rows[from].verdict;
     int n = 0;
 
-    if (verdict != COMPARE_EQUAL && verdict != COMPARE_ONLY_A && verdict != COMPARE_ONLY_B)
+    if ((verdict != COMPARE_EQUAL && verdict != COMPARE_ONLY_A && verdict != COMPARE_ONLY_B) ||
+        forgiven(&c->rows[from]))
         return 1;
-    while (from + n < c->count && c->rows[from + n].verdict == verdict)
+    while (from + n < c->count && c->rows[from + n].verdict == verdict &&
+           !forgiven(&c->rows[from + n]))
         n++;
     return n;
 }
@@ -224,6 +237,9 @@ static void print_notes(const struct compare *c)
     if (nan_pairs)
         printf("note: a NaN faces a number in %lld element%s\n", (long long)nan_pairs,
                plural(nan_pairs));
+    if (c->nan_other)
+        printf("note: %lld NaN of other bits, counted as %s\n", (long long)c->nan_other,
+               c->nan_bits ? "different" : "equal (--nan-bits counts them as different)");
 }
 
 static void print_first(const struct compare *c, const struct side *a, const struct side *b)
@@ -259,9 +275,13 @@ static void print_summary(const struct compare *c)
 
     number_grouped(c->elements, elements, sizeof(elements));
     if (compare_same(c)) {
-        color_print(stdout, COLOR_GOOD, "equal bits:");
-        printf(" %s values, %s elements, 0 differing\n",
+        color_print(stdout, COLOR_GOOD,
+                    c->nan_other ? "equal but for bits of NaN:" : "equal bits:");
+        printf(" %s values, %s elements, 0 differing",
                number_grouped(c->count, values, sizeof(values)), elements);
+        if (c->nan_other)
+            printf(", %s NaN of other bits", number_grouped(c->nan_other, wrong, sizeof(wrong)));
+        putchar('\n');
         return;
     }
     if (apart == 0)

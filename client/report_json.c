@@ -65,6 +65,7 @@ static void add_stats(json_t *row, const struct compare_row *r)
     json_object_set_new(row, "ulp_dtype", json_string(dtype_name(s->ulp_dtype)));
     json_object_set_new(row, "cosine", real(s->cosine));
     json_object_set_new(row, "nan_pairs", json_integer(s->nan_pairs));
+    json_object_set_new(row, "nan_of_other_bits", json_integer(s->nan_other));
     if (s->first < 0)
         return;
     json_object_set_new(row, "first",
@@ -118,6 +119,7 @@ int report_json(const struct compare *c, const struct side *a, const struct side
     json_object_set_new(out, "values_equal", json_integer(c->totals[COMPARE_EQUAL]));
     json_object_set_new(out, "elements", json_integer(c->elements));
     json_object_set_new(out, "elements_differing", json_integer(c->wrong));
+    json_object_set_new(out, "nan_of_other_bits", json_integer(c->nan_other));
     for (int i = 0; i < c->count; i++)
         if (!(options->only_different && c->rows[i].verdict == COMPARE_EQUAL) &&
             !(limit && (int64_t)json_array_size(rows) >= limit))

@@ -63,7 +63,7 @@ def test_differences(tmp_path):
 @pytest.mark.parametrize("x, y, expected", [
     (0x80000000, 0x00000000, {"differing": 1, "max_abs": 0, "max_ulp": 0}),
     (0x7fc00000, 0x7fc00000, None),
-    (0x7fc00000, 0x7fc00001, {"differing": 1, "nan_pairs": 0, "max_ulp": 0, "max_abs": 0}),
+    (0x7fc00000, 0x7fc00001, None),
     (0x7fc00000, 0x3f800000, {"differing": 1, "nan_pairs": 1, "max_abs": "NaN", "cosine": "NaN"}),
     (0x7f800000, 0x7f7fffff, {"max_ulp": 1, "max_abs": "Infinity"}),
     (0x7f800000, 0xff800000, {"max_abs": "Infinity", "max_ulp": 2 * 0x7f800000}),
@@ -78,6 +78,21 @@ def test_bits_of_one_element(tmp_path, x, y, expected):
     for key, value in (expected or {"verdict": "equal"}).items():
         assert report["rows"][0][key] == value, key
     assert samebit("compare", *sides).returncode == status
+
+
+def test_nans_of_other_bits(tmp_path):
+    a, b = (write(tmp_path / n, {"v": ("F32", numpy.array([0x3f800000, *bits, 0x7fc00000], numpy.uint32)), "w": ("BF16", bf16(2))})
+            for n, bits in (("a", (0x7fc00000,) * 3), ("b", (0xffff0000, 0x7fc00001, 0xffc00000))))
+    report, _ = compare(a, b, status=SAME)
+    assert (report["same"], report["elements_differing"], report["nan_of_other_bits"]) == (True, 0, 3)
+    assert (report["rows"][0]["verdict"], report["rows"][0]["nan_of_other_bits"]) == ("equal", 3)
+    text = samebit("compare", a, b, status=SAME).text
+    assert "equal but for bits of NaN: 2 values, 7 elements, 0 differing, 3 NaN of other bits" in text
+    assert "note: 3 NaN of other bits, counted as equal" in text and text.count("equal bits") == 1
+    report, _ = compare(a, b, "--nan-bits", status=DIFFERENT)
+    row = report["rows"][0]
+    assert (row["verdict"], row["differing"], row["first"]["index"], row["nan_pairs"], row["max_abs"]) == ("differs", 3, [1], 0, 0)
+    assert "3 NaN of other bits, counted as different" in samebit("compare", a, b, "--nan-bits", status=DIFFERENT).text
 
 
 def test_other_dtypes_shapes_and_orders(tmp_path):

@@ -15,14 +15,20 @@
 #include "kernels/base/bf16.h"
 #include "kernels/base/float16.h"
 
-static struct compare_stats run(enum dtype da, const void *a, enum dtype db, const void *b,
-                                int64_t n)
+static struct compare_stats run_nan_bits(enum dtype da, const void *a, enum dtype db, const void *b,
+                                         int64_t n, int nan_bits)
 {
     struct tensor ta = tensor_make(da, 1, &n, (void *)a), tb = tensor_make(db, 1, &n, (void *)b);
     struct compare_stats s;
 
-    compare_stats_run(&ta, &tb, &s);
+    compare_stats_run(&ta, &tb, nan_bits, &s);
     return s;
+}
+
+static struct compare_stats run(enum dtype da, const void *a, enum dtype db, const void *b,
+                                int64_t n)
+{
+    return run_nan_bits(da, a, db, b, n, 0);
 }
 
 static struct compare_stats run_f32(const float *a, const float *b, int64_t n)
@@ -90,13 +96,14 @@ static void test_ulp_across_zero(void **state)
     const float tiny = 0x1p-149f; /* the smallest denormal */
     const float a[] = {tiny, 0}, b[] = {-tiny, 0};
     struct compare_stats s = run_f32(a, b, 2);
-    const uint16_t ha[] = {0x0003}, hb[] = {0x8002};
+    const uint16_t ha[] = {0x0003}, hb[] = {0x8002}, one[] = {0x3f80}, minus[] = {0xbf80};
 
     (void)state;
     assert_int_equal(s.max_ulp, 2);
     assert_true(s.max_abs == 0x1p-148);
     assert_true(s.cosine == -1);
     assert_int_equal(run(DTYPE_BF16, ha, DTYPE_BF16, hb, 1).max_ulp, 5);
+    assert_int_equal(run(DTYPE_BF16, one, DTYPE_BF16, minus, 1).max_ulp, 2 * 0x3f80);
     assert_int_equal(run(DTYPE_F16, ha, DTYPE_F16, hb, 1).max_ulp, 5);
     assert_true(run(DTYPE_F16, ha, DTYPE_F16, hb, 1).max_abs == 5 * 0x1p-24);
 }
@@ -124,16 +131,68 @@ static void test_nan_facing_number(void **state)
     assert_int_equal(s.first, 0);
 }
 
-static void test_nan_payloads(void **state)
+/* Both rules, of NaNs a and b after a number that is equal. */
+static void check_nans(enum dtype da, const void *a, enum dtype db, const void *b, int other)
 {
-    const uint32_t a[] = {0x7fc00000, 0x3f800000}, b[] = {0x7fc00001, 0x3f800000};
-    struct compare_stats s = run(DTYPE_F32, a, DTYPE_F32, b, 2);
+    struct compare_stats s = run_nan_bits(da, a, db, b, 2, 0);
 
-    (void)state;
-    assert_int_equal(s.differing, 1);
+    assert_int_equal(s.differing, 0);
+    assert_int_equal(s.first, -1);
+    assert_int_equal(s.nan_other, other);
+    assert_int_equal(s.nan_pairs, 0);
+    assert_true(s.max_abs == 0 && s.mean_abs == 0 && s.cosine == 1);
+    s = run_nan_bits(da, a, db, b, 2, 1);
+    assert_int_equal(s.differing, other);
+    assert_int_equal(s.first, other ? 1 : -1);
+    assert_int_equal(s.nan_other, other);
     assert_int_equal(s.nan_pairs, 0);
     assert_true(s.max_abs == 0);
     assert_int_equal(s.max_ulp, 0);
+}
+
+static void test_nan_of_other_bits(void **state)
+{
+    const uint32_t f32[] = {0x3f800000, 0x7fc00000}, f32_other[] = {0x3f800000, 0x7fc00001};
+    const uint32_t f32_torch[] = {0x3f800000, 0xffff0000};
+    const uint16_t ours[] = {0x3f80, 0x7fc0}, torchs[] = {0x3f80, 0xffff};
+    const uint16_t f16[] = {0x3c00, 0x7e00}, f16_other[] = {0x3c00, 0xfe01};
+    const uint64_t f64[] = {0x3ff0000000000000, 0x7ff8000000000000};
+    const uint64_t f64_other[] = {0x3ff0000000000000, 0xfff8000000000001};
+
+    (void)state;
+    check_nans(DTYPE_F32, f32, DTYPE_F32, f32_other, 1);
+    check_nans(DTYPE_F32, f32, DTYPE_F32, f32, 0);
+    check_nans(DTYPE_BF16, ours, DTYPE_BF16, torchs, 1);
+    check_nans(DTYPE_F16, f16, DTYPE_F16, f16_other, 1);
+    check_nans(DTYPE_F64, f64, DTYPE_F64, f64_other, 1);
+    check_nans(DTYPE_BF16, ours, DTYPE_F32, f32_torch, 1);
+    check_nans(DTYPE_BF16, torchs, DTYPE_F32, f32_torch, 0); /* widened to the same bits */
+    check_nans(DTYPE_F32, f32, DTYPE_F64, f64_other, 1);
+    check_nans(DTYPE_F32, f32, DTYPE_F64, f64, 0);
+}
+
+/* A difference behind NaNs of other bits is the first one, in every block. */
+static void test_nans_before_a_difference(void **state)
+{
+    enum { N = 3000 };
+    uint16_t a[N], b[N];
+    struct compare_stats s;
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        a[i] = 0x7fc0;
+        b[i] = 0xffff;
+    }
+    a[2500] = 0x3f80;
+    b[2500] = 0x3f81;
+    s = run_nan_bits(DTYPE_BF16, a, DTYPE_BF16, b, N, 0);
+    assert_int_equal(s.differing, 1);
+    assert_int_equal(s.first, 2500);
+    assert_int_equal(s.nan_other, N - 1);
+    assert_int_equal(s.max_ulp, 1);
+    s = run_nan_bits(DTYPE_BF16, a, DTYPE_BF16, b, N, 1);
+    assert_int_equal(s.differing, N);
+    assert_int_equal(s.first, 0);
 }
 
 static void test_infinities(void **state)
@@ -467,6 +526,31 @@ static void test_dtypes_apart(void **state)
     done(c, sa, sb);
 }
 
+static void test_nans_of_two_sides(void **state)
+{
+    static const struct file values[] = {{"x", DTYPE_F32, 1, {2}, NAN},
+                                         {"y", DTYPE_F32, 1, {3}, NAN}};
+    struct side *sa = make_side(values, 2, NULL), *sb = make_side(values, 2, NULL);
+    struct error err = {0};
+
+    (void)state;
+    *(uint32_t *)side_find(sb, "y")->entry->tensor.data = 0xffff0000;
+    for (int nan_bits = 0; nan_bits < 2; nan_bits++) {
+        const struct compare_options o = {.nan_bits = nan_bits};
+        struct compare *c = compare_create(sa, sb, &o, &err);
+
+        assert_non_null(c);
+        assert_int_equal(compare_run(c, NULL, NULL, &err), 0);
+        assert_int_equal(compare_same(c), !nan_bits);
+        assert_int_equal(c->nan_other, 1);
+        assert_int_equal(c->wrong, nan_bits);
+        assert_int_equal(c->first, nan_bits ? 1 : -1);
+        compare_free(c);
+    }
+    side_free(sa);
+    side_free(sb);
+}
+
 static void test_aliases(void **state)
 {
     static const struct file a[] = {{"model.embed", DTYPE_BF16, 1, {2}, 1},
@@ -576,7 +660,8 @@ int main(void)
         cmocka_unit_test(test_ulp_across_zero),
         cmocka_unit_test(test_denormals),
         cmocka_unit_test(test_nan_facing_number),
-        cmocka_unit_test(test_nan_payloads),
+        cmocka_unit_test(test_nan_of_other_bits),
+        cmocka_unit_test(test_nans_before_a_difference),
         cmocka_unit_test(test_infinities),
         cmocka_unit_test(test_first_index),
         cmocka_unit_test(test_long_against_plain),
@@ -590,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_tokens_come_first),
         cmocka_unit_test(test_batch_of_one),
         cmocka_unit_test(test_dtypes_apart),
+        cmocka_unit_test(test_nans_of_two_sides),
         cmocka_unit_test(test_aliases),
         cmocka_unit_test(test_digests),
         cmocka_unit_test(test_bad_digests),
