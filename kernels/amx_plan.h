@@ -4,7 +4,8 @@
  * It cuts K into blocks, whose sums are added, by a search for the cut that should be fastest: bits
  * depend on the product's shape, the number of threads and the sizes of the caches, and on nothing
  * else.  This is that search, as oneDNN 3.12 (of PyTorch 2.13.0) makes it:
- * src/cpu/x64/matmul/brgemm_matmul_utils.cpp and amx_blocking_heuristics.cpp. */
+ * src/cpu/x64/matmul/brgemm_matmul_utils.cpp and amx_blocking_heuristics.cpp.  Several rows are
+ * searched in amx_sharing.h, one row in amx_row.h. */
 #ifndef SAMEBIT_AMX_PLAN_H
 #define SAMEBIT_AMX_PLAN_H
 
