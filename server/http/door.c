@@ -3,15 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "kernels/base/buffer.h"
@@ -19,6 +17,7 @@
 #include "kernels/base/log.h"
 #include "server/http/head.h"
 #include "server/http/request.h"
+#include "server/http/seats.h"
 
 enum {
     EVENTS = 64,
@@ -26,19 +25,11 @@ enum {
     BODY = 16 * 1024, /* of a body that is waited for */
     PEEK = HEAD_MOST + BODY,
     DRAIN = 1 << 20, /* bytes that are still taken after a refusal */
-    TICK_MS = 100,
-    LONG_IDLE = 1,
-    LONG_BODY = 5 /* seconds */
+    TICK_MS = 100
 };
 
 static const int64_t farewell = 2 * (int64_t)CLOCK_SECOND; /* for a refusal to be read */
 static const int64_t patience = CLOCK_SECOND / 2;          /* for a seat to become free */
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
 
 enum state { ARRIVING, READY, REFUSED };
 
@@ -55,16 +46,6 @@ struct visitor {
     size_t drained;
 };
 
-struct seat {
-    int fd; /* -1: free */
-    int spare;
-    union address address;
-    enum door_stage stage;
-    int64_t since; /* the stage */
-    int asked;     /* to leave */
-    int ended;     /* its client has left with a part of its request unsent */
-};
-
 struct door {
     struct door_rules rules;
     pthread_t thread;
@@ -73,38 +54,9 @@ struct door {
     struct visitor *first, *last;
     int outside, ready;
     char peek[PEEK];
-    pthread_mutex_t lock; /* of what follows */
-    int stopping;
-    int waited_for; /* somebody waits for a seat */
-    int seats;
-    struct seat *seat;
+    atomic_int stopping;
+    struct seats *seats;
 };
-
-/* ---- addresses ---- */
-
-static int same_address(const union address *a, const union address *b)
-{
-    if (a->any.sa_family != b->any.sa_family)
-        return 0;
-    if (a->any.sa_family == AF_INET)
-        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
-    /* One client has all addresses of a /64; but of the IPv4 ones, which begin alike, one. */
-    return a->any.sa_family == AF_INET6 &&
-           memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr,
-                  IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr) ? 16 : 8) == 0;
-}
-
-static int is_here(const union address *a)
-{
-    if (a->any.sa_family == AF_INET)
-        return ntohl(a->v4.sin_addr.s_addr) >> 24 == 127;
-    if (a->any.sa_family != AF_INET6)
-        return 1; /* a unix socket */
-    return IN6_IS_ADDR_LOOPBACK(&a->v6.sin6_addr) ||
-           (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr) && a->v6.sin6_addr.s6_addr[12] == 127);
-}
-
-/* ---- seats ---- */
 
 static void wake(struct door *d)
 {
@@ -114,104 +66,26 @@ static void wake(struct door *d)
     (void)n;
 }
 
-/* A free seat for the visitor, with fd written into it; NULL: there is none. */
-static struct seat *take_seat(struct door *d, const struct visitor *v)
-{
-    struct seat *free_one = NULL;
-    int taken = 0, same = 0;
-
-    pthread_mutex_lock(&d->lock);
-    for (int i = 0; i < d->seats; i++) {
-        struct seat *s = &d->seat[i];
-
-        if (s->fd == v->fd)
-            s->fd =
-                -1; /* of a connection that failed before it came in: the number is used again */
-        if (s->fd < 0)
-            free_one = s;
-        taken += s->fd >= 0 && !s->spare;
-        same += s->fd >= 0 && same_address(&s->address, &v->address);
-    }
-    if (taken >= d->rules.places && !v->spare)
-        free_one = NULL;
-    if (d->rules.each && same >= d->rules.each && !is_here(&v->address) && !v->spare)
-        free_one = NULL;
-    if (free_one)
-        *free_one = (struct seat){.fd = v->fd,
-                                  .spare = v->spare && taken >= d->rules.places,
-                                  .address = v->address,
-                                  .stage = DOOR_SENDING,
-                                  .since = clock_ns()};
-    d->waited_for |= !free_one;
-    pthread_mutex_unlock(&d->lock);
-    return free_one;
-}
-
-/* Asks one who idles, or sends for long, to leave: the HTTP library sees the end of its connection. */
-static void make_room(struct door *d)
-{
-    const int64_t now = clock_ns();
-    struct seat *found = NULL;
-
-    pthread_mutex_lock(&d->lock);
-    for (int i = 0; i < d->seats; i++) {
-        struct seat *s = &d->seat[i];
-
-        if (s->fd < 0 || s->spare || s->stage == DOOR_BUSY)
-            continue;
-        if (s->asked) { /* one is on its way out */
-            found = NULL;
-            break;
-        }
-        if (now - s->since <
-            (s->stage == DOOR_IDLE ? LONG_IDLE : LONG_BODY) * (int64_t)CLOCK_SECOND)
-            continue;
-        if (!found || s->stage < found->stage ||
-            (s->stage == found->stage && s->since < found->since))
-            found = s;
-    }
-    if (found) {
-        found->asked = 1;
-        shutdown(found->fd, SHUT_RDWR);
-    }
-    pthread_mutex_unlock(&d->lock);
-}
+/* ---- those inside ---- */
 
 struct seat *door_enter(struct door *d, int fd)
 {
-    struct seat *found = NULL;
-
-    pthread_mutex_lock(&d->lock);
-    for (int i = 0; i < d->seats && !found; i++)
-        if (d->seat[i].fd == fd)
-            found = &d->seat[i];
-    pthread_mutex_unlock(&d->lock);
-    return found;
+    return seats_find(d->seats, fd);
 }
 
 void door_stage(struct door *d, struct seat *s, enum door_stage stage)
 {
-    pthread_mutex_lock(&d->lock);
-    if (s->stage != stage)
-        s->since = clock_ns();
-    s->stage = stage;
-    pthread_mutex_unlock(&d->lock);
+    seats_stage(d->seats, s, stage);
 }
 
 int door_is_spare(const struct seat *s)
 {
-    return s->spare;
+    return seat_is_spare(s);
 }
 
 void door_leave(struct door *d, struct seat *s)
 {
-    int wanted;
-
-    pthread_mutex_lock(&d->lock);
-    s->fd = -1;
-    wanted = d->waited_for;
-    pthread_mutex_unlock(&d->lock);
-    if (wanted)
+    if (seats_leave(d->seats, s))
         wake(d);
 }
 
@@ -293,10 +167,10 @@ static void refuse_late(struct door *d, struct visitor *v)
 
 static void let_in(struct door *d, struct visitor *v)
 {
-    struct seat *seat = take_seat(d, v);
+    struct seat *seat = seats_take(d->seats, v->fd, &v->address, v->spare);
 
     if (!seat) {
-        make_room(d);
+        seats_make_room(d->seats);
         return;
     }
     epoll_ctl(d->epoll, EPOLL_CTL_DEL, v->fd, NULL);
@@ -453,32 +327,6 @@ static void accept_some(struct door *d)
 
 /* ---- the thread ---- */
 
-/* The client has closed, and what it sent before has been read. */
-static int is_over(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-    int unread = 0;
-
-    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) &&
-           ioctl(fd, FIONREAD, &unread) == 0 && !unread;
-}
-
-/* The library, woken by edges, overlooks an end that comes with the bytes before it.  Twice seen,
- * since between the last byte and its answer a request looks the same. */
-static void look_for_leavers(struct door *d)
-{
-    pthread_mutex_lock(&d->lock);
-    for (int i = 0; i < d->seats; i++) {
-        struct seat *s = &d->seat[i];
-
-        if (s->fd < 0 || s->stage != DOOR_SENDING || !is_over(s->fd))
-            s->ended = 0;
-        else if (++s->ended == 2)
-            shutdown(s->fd, SHUT_RDWR);
-    }
-    pthread_mutex_unlock(&d->lock);
-}
-
 static void look_at_clocks(struct door *d)
 {
     const int64_t now = clock_ns();
@@ -495,7 +343,7 @@ static void look_at_clocks(struct door *d)
         else
             send_away(d, v);
     }
-    look_for_leavers(d);
+    seats_end_leavers(d->seats);
     pause_accepting(d, 0);
 }
 
@@ -503,24 +351,12 @@ static void seat_the_ready(struct door *d)
 {
     struct visitor *v, *after;
 
-    pthread_mutex_lock(&d->lock);
-    d->waited_for = 0;
-    pthread_mutex_unlock(&d->lock);
+    seats_forget_waiting(d->seats);
     for (v = d->first; v && d->ready; v = after) {
         after = v->after;
         if (v->state == READY)
             let_in(d, v);
     }
-}
-
-static int is_stopping(struct door *d)
-{
-    int stopping;
-
-    pthread_mutex_lock(&d->lock);
-    stopping = d->stopping;
-    pthread_mutex_unlock(&d->lock);
-    return stopping;
 }
 
 static void *stand_at_the_door(void *user)
@@ -529,7 +365,7 @@ static void *stand_at_the_door(void *user)
     struct epoll_event events[EVENTS];
     int64_t ticked = clock_ns();
 
-    while (!is_stopping(d)) {
+    while (!atomic_load(&d->stopping)) {
         const int n = epoll_wait(d->epoll, events, EVENTS, TICK_MS);
         int accepting = 0;
         uint64_t count;
@@ -573,13 +409,9 @@ int door_open(struct door **out, const struct door_rules *rules, struct error *e
     d->rules = *rules;
     d->epoll = epoll_create1(EPOLL_CLOEXEC);
     d->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    d->seats = rules->places + DOOR_SPARE;
-    d->seat = calloc((size_t)d->seats, sizeof(*d->seat));
-    pthread_mutex_init(&d->lock, NULL);
-    for (int i = 0; d->seat && i < d->seats; i++)
-        d->seat[i].fd = -1;
+    d->seats = seats_create(rules->places, DOOR_SPARE, rules->each);
     *out = d;
-    if (d->seat && d->epoll >= 0 && d->wake >= 0 && !add_own(d, rules->fd, d) &&
+    if (d->seats && d->epoll >= 0 && d->wake >= 0 && !add_own(d, rules->fd, d) &&
         !add_own(d, d->wake, &d->wake) && !pthread_create(&d->thread, NULL, stand_at_the_door, d))
         return 0;
     error_set(err, 500, "the door does not open: %s", strerror(errno));
@@ -590,9 +422,7 @@ int door_open(struct door **out, const struct door_rules *rules, struct error *e
 
 void door_close(struct door *d)
 {
-    pthread_mutex_lock(&d->lock);
-    d->stopping = 1;
-    pthread_mutex_unlock(&d->lock);
+    atomic_store(&d->stopping, 1);
     wake(d);
     pthread_join(d->thread, NULL);
 }
@@ -605,7 +435,6 @@ void door_free(struct door *d)
         close(d->epoll);
     if (d->wake >= 0)
         close(d->wake);
-    pthread_mutex_destroy(&d->lock);
-    free(d->seat);
+    seats_free(d->seats);
     free(d);
 }
