@@ -1,5 +1,6 @@
-/* daemon.h - the HTTP daemon: sockets, bodies, limits of connections.  The only file that knows
- * libmicrohttpd. */
+/* daemon.h - the HTTP daemon: its address, its threads, its start and stop.
+ *
+ * With exchange.h, guest.h and response.h, which it is made of, the only one that knows libmicrohttpd. */
 #ifndef SAMEBIT_DAEMON_H
 #define SAMEBIT_DAEMON_H
 

@@ -21,7 +21,8 @@ ARROWS = [("kernels/base/", BASE), ("kernels/", KERNELS), ("server/tokenizer/", 
           ("server/model/", MODEL), ("server/engine/", ENGINE), ("server/http/", HTTP),
           ("server/", MAIN), ("client/", CLIENT)]
 # libraries that one file or one folder knows
-OWNERS = {"microhttpd.h": ("server/http/daemon.c",), "curl/": ("client/",),
+OWNERS = {"microhttpd.h": ("server/http/daemon.c", "server/http/exchange.", "server/http/guest.", "server/http/response."),
+          "curl/": ("client/",),
           "pcre2.h": ("server/tokenizer/",), "utf8proc.h": ("server/tokenizer/",),
           "jansson.h": ("kernels/base/", "server/", "client/")}
 
