@@ -116,6 +116,7 @@ cat <<END
     $build/samebit trace --attention eager --digest -v attn_weights "Once upon a time"
     curl $url/v1/model
 END
+printf '\nThe numerics of PyTorch on this machine (samebitd --which-numerics): %s\n' "$("$build/samebitd" --which-numerics | head -n 1)"
 status=0
 wait "$daemon" || status=$?
 daemon=

@@ -225,9 +225,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "samebitd: %s\n", err.text);
         return 2;
     }
-    if (options.help || options.version) {
+    if (options.help || options.version || options.which_numerics) {
         if (options.help)
             options_help(stdout);
+        else if (options.which_numerics)
+            options_which_numerics(&options, stdout);
         else
             puts("samebitd " SAMEBIT_VERSION);
         return 0;

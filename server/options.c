@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/host.h"
+
 static const char help[] =
     "usage: samebitd --model FOLDER [option ...]\n"
     "\n"
@@ -27,7 +29,8 @@ static const char help[] =
     "  --insecure           anybody who reaches the address may ask\n"
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
-    "  --numerics NAME      whose bits (see below)\n"
+    "  --numerics NAME      whose bits (see below); host: those of PyTorch on this very machine\n"
+    "  --which-numerics     says which numerics that is, and why, and ends\n"
     "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
     "none\n"
     "  --tokenizer NAME     file (default): the ids of tokenizer.json; auto: of transformers' "
@@ -102,6 +105,52 @@ static int read_numerics(const char *text, const struct numerics **out, struct e
                        text, names);
 }
 
+static void find_host(const struct options *o, struct host_numerics *found)
+{
+    struct host_facts facts;
+
+    host_read(&facts);
+    host_numerics(&facts, o->engine.device, found);
+}
+
+/* --numerics host: the row and PyTorch's threads.  No row is chosen that differs from PyTorch here
+ * where a request asks for no more. */
+static int choose_host(struct options *o, struct error *err)
+{
+    struct host_numerics found;
+    const struct numerics *row;
+
+    find_host(o, &found);
+    row = found.row;
+    if (!row)
+        return error_param(
+            err, 400, "numerics",
+            "--numerics host: PyTorch's bits on this machine are those of no numerics "
+            "(--which-numerics says why); the nearest is --numerics %s",
+            found.nearest->name);
+    if (!found.sdpa && row->sdpa != SDPA_NONE && o->engine.attention != ATTENTION_EAGER)
+        return error_param(err, 400, "numerics",
+                           "--numerics host: PyTorch's sdpa on this machine is that of no numerics "
+                           "(--which-numerics says why); with --attention eager it is %s",
+                           row->name);
+    o->engine.numerics = row;
+    if (found.threads && !o->engine.torch_threads)
+        o->engine.torch_threads = found.threads;
+    fprintf(stderr, "samebitd: --numerics host is %s", row->name);
+    if (found.threads)
+        fprintf(stderr, " with --torch-threads %d", o->engine.torch_threads);
+    fprintf(stderr, "%s\n", found.portable ? ", the portable one" : "");
+    return 0;
+}
+
+void options_which_numerics(const struct options *o, FILE *to)
+{
+    struct host_numerics found;
+
+    find_host(o, &found);
+    host_print(&found, to);
+}
+
 static int read_tokenizer(const char *text, enum tokenizer_ids *out, struct error *err)
 {
     *out = strcmp(text, "auto") ? TOKENIZER_FILE : TOKENIZER_AUTO;
@@ -148,7 +197,8 @@ static int read_option(int which, const char *text, struct options *out, struct 
     case TOKENIZER:
         return read_tokenizer(text, &out->engine.tokenizer, err);
     case NUMERICS:
-        return read_numerics(text, &out->engine.numerics, err);
+        out->host_numerics = strcmp(text, "host") == 0;
+        return out->host_numerics ? 0 : read_numerics(text, &out->engine.numerics, err);
     default:
         return attention_read(text, &out->engine.attention, err) ? error_prefix(err, "--") : 0;
     }
@@ -205,6 +255,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
                                    {"verbose", no_argument, &out->verbose, 1},
                                    {"help", no_argument, &out->help, 1},
                                    {"version", no_argument, &out->version, 1},
+                                   {"which-numerics", no_argument, &out->which_numerics, 1},
                                    {NULL, 0, NULL, 0}};
     int which;
 
@@ -223,10 +274,12 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
     }
     if (optind < argc)
         return error_set(err, 400, "'%.100s' is no option; see --help", argv[optind]);
-    if (!out->help && !out->version && !out->engine.folder)
+    if (out->help || out->version || out->which_numerics)
+        return 0;
+    if (!out->engine.folder)
         return error_set(err, 400, "--model FOLDER is missing; see --help");
     if (!out->certificate != !out->key)
         return error_set(err, 400, "--tls-cert and --tls-key belong together");
     set_defaults(out);
-    return 0;
+    return out->host_numerics ? choose_host(out, err) : 0;
 }

@@ -16,6 +16,8 @@ struct options {
     int insecure;
     int verbose;
     int help, version;
+    int which_numerics; /* asks what PyTorch computes on this machine; needs no model */
+    int host_numerics;  /* --numerics host */
     char config_found[4096],
         families_found[4096]; /* what config and families point to by default */
 };
@@ -23,6 +25,9 @@ struct options {
 /* Borrows from argv.  Errors name the option.  What is not given is looked up: configs/ in the
  * working directory, then beside the folders that the program lies in. */
 int options_parse(int argc, char **argv, struct options *out, struct error *err);
+
+/* What --which-numerics says. */
+void options_which_numerics(const struct options *o, FILE *to);
 
 /* What --help says. */
 void options_help(FILE *to);
