@@ -137,13 +137,26 @@ static const char *const samples[] = {
     "\u2581under \u00A0space",
 };
 
-static void put_ids(struct buffer *out, const int64_t *ids, size_t count)
+enum { IDS_SHOWN = 8 };
+
+/* Returns where two lists first differ, or 0 if that is among the first that are shown. */
+static size_t shown_from(int64_t *const ids[2], const size_t count[2])
+{
+    size_t i = 0;
+
+    while (i < count[0] && i < count[1] && ids[0][i] == ids[1][i])
+        i++;
+    return i < IDS_SHOWN ? 0 : i;
+}
+
+static void put_ids(struct buffer *out, const int64_t *ids, size_t from, size_t count)
 {
     size_t i;
 
-    for (i = 0; i < count && i < 8; i++)
+    buffer_text(out, from ? "..." : count ? "" : "none");
+    for (i = from; i < count && i < from + IDS_SHOWN; i++)
         buffer_format(out, "%s%lld", i ? " " : "", (long long)ids[i]);
-    buffer_text(out, count > 8 ? " ..." : count ? "" : "none");
+    buffer_text(out, count > i ? " ..." : "");
 }
 
 /* Whether two tokenizers differ in the ids of a text; then *text tells how. */
@@ -151,7 +164,7 @@ static int differs(const struct tokenizer *a, const struct tokenizer *b, const c
                    struct buffer *text)
 {
     int64_t *ids[2] = {NULL, NULL};
-    size_t count[2] = {0, 0};
+    size_t count[2] = {0, 0}, from;
     int rc[2], other;
 
     rc[0] = tokenizer_encode(a, sample, strlen(sample), 1, &ids[0], &count[0], NULL);
@@ -159,9 +172,10 @@ static int differs(const struct tokenizer *a, const struct tokenizer *b, const c
     other = rc[0] != rc[1] || count[0] != count[1] ||
             (count[0] && memcmp(ids[0], ids[1], count[0] * sizeof(**ids)) != 0);
     if (other) {
-        put_ids(text, ids[0], count[0]);
+        from = shown_from(ids, count);
+        put_ids(text, ids[0], from, count[0]);
         buffer_text(text, " here, ");
-        put_ids(text, ids[1], count[1]);
+        put_ids(text, ids[1], from, count[1]);
         buffer_text(text, " there");
     }
     free(ids[0]);

@@ -162,6 +162,12 @@ def test_class_of_auto_tokenizer(serve):
         assert ids(d, text) == want["tokenizers package"] and ids(auto, text) == want["AutoTokenizer"], text
 
 
+def test_a_late_difference_is_shown(serve):
+    """The ids part at the 29th: AutoTokenizer's Qwen2 splits the digits of 12345."""
+    said = notices(serve(os.path.join(CASES, "cfg_yarn")))
+    assert '12345 things." ... 278 279 22 222 85 73 74 79 ... here, ... 18 19 20 21 22 222 85 73 ... there' in said
+
+
 def test_tokens_of_tokenizer_config(serve, tmp_path):
     """Tokens that stand only in added_tokens_decoder are found in texts, with the next free id."""
     folder = tmp_path / "model"
