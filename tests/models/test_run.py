@@ -79,7 +79,7 @@ def test_it_serves_until_it_is_told_to_stop(folder, number, to_group):
     asked = subprocess.run([os.path.join(BUILD, "samebit"), "generate", "-n", "2", "--url", url, "The"],
                            capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
-    read_until(run, "v1/model")
+    assert re.search(r"--which-numerics\): (torch-cpu/|none$)", read_until(run, "numerics of PyTorch"), re.M)
     (os.killpg if to_group else os.kill)(run.pid, number)
     text = finish(run)
     assert run.returncode == 0 and text.endswith("stopped\n"), text
