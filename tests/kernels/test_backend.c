@@ -203,7 +203,8 @@ static void assert_rows(struct backend *b, const struct weight *w, const bf16 *r
     bf16 *got = malloc((size_t)(count * width) * sizeof(*got));
     struct tensor in = tensor_make(DTYPE_I64, 1, &count, id);
     struct tensor out = tensor_make(DTYPE_BF16, 2, shape, got);
-    struct op_call call = {.backend = b, .in = {&in}, .weight = w, .out = &out};
+    const struct op_attrs attrs = {.by = 0};
+    struct op_call call = {.backend = b, .in = {&in}, .weight = w, .out = &out, .attrs = &attrs};
 
     for (int64_t i = 0; i < count; i++)
         id[i] = count - 1 - i;

@@ -20,13 +20,16 @@ GOLDENS = [(attention, os.path.basename(path)[:-5]) for attention in ATTENTIONS
            for path in sorted(glob.glob(os.path.join(FOLDER, attention, "*.json")))]
 NUMERICS = ["torch-cpu/avx512_bf16", "torch-cpu/avx2"]
 # Models that no machine with such a CPU has recorded yet: `make golden PARITYFLAGS='--only NAME'` there.
-UNRECORDED = {"tiny-gemma": ["torch-cpu/avx512_bf16"]}
+UNRECORDED = dict.fromkeys(("tiny-gemma", "tiny-qwen3-yarn", "tiny-llama-dynamic", "tiny-llama-longrope"),
+                           ["torch-cpu/avx512_bf16"])
 # Threads and instructions (None: the best that the CPU has) change no bits, nor does a GPU, which is what a
 # build with CUDA is asked.  Emulated, by tests/emulated/cuda or qemu, all are too slow for larger models and
 # for everything in several ways.
 OTHER_CPU = "SAMEBIT_EMULATOR" in os.environ
 GPU = None if OTHER_CPU else devices.gpu()
-WAYS = [(1, "cuda:0")] if GPU else [(2, None)] if OTHER_CPU else [(1, None), (3, "plain"), (2, "avx2")]
+# Sanitizers look at one way: the others run the same server code around the kernels that tests/kernels looks at.
+SANITIZED = "address" in os.environ.get("SAMEBIT_BUILD", "")
+WAYS = [(1, "cuda:0")] if GPU else [(2, None)] if OTHER_CPU or SANITIZED else [(1, None), (3, "plain"), (2, "avx2")]
 LARGE = [] if OTHER_CPU or GPU == devices.EMULATED else [(1, "cuda:0")] if GPU else [(2, None)]
 THOROUGH = "tiny-qwen3"  # the one that another CPU runs the plain version and sweeps of
 CASES = [(attention, name, numerics, *way) for attention, name in GOLDENS for numerics in NUMERICS
