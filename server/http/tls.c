@@ -12,6 +12,7 @@ struct pair {
     gnutls_pcert_st chain[CHAIN];
     unsigned count;
     gnutls_privkey_t key;
+    struct pair *before; /* the one that it replaces: connections may still use it */
 };
 
 static _Atomic(struct pair *) current;
@@ -89,6 +90,7 @@ int tls_load(const char *certificate, const char *key, struct error *err)
         pair_free(p);
         return -1;
     }
+    p->before = atomic_load(&current);
     atomic_store(&current, p);
     return 0;
 }

@@ -14,7 +14,7 @@
 
 int main(void)
 {
-    puts("1..0 # SKIP the sanitizer has the allocator");
+    puts("1..1\nok 1 # SKIP the sanitizer has the allocator");
     return 0;
 }
 
