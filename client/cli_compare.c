@@ -203,6 +203,11 @@ static int fetch_open(const struct sides *s, struct compare *c, struct error *er
     return 0;
 }
 
+static int only_tokens(const struct compare *c)
+{
+    return c->paired == 1 && c->rows[0].a && c->rows[0].b && strcmp(c->rows[0].name, "tokens") == 0;
+}
+
 static int compare_sides(const struct sides *s, const struct options *o, struct compare **out,
                          struct error *err)
 {
@@ -213,10 +218,10 @@ static int compare_sides(const struct sides *s, const struct options *o, struct 
     *out = c;
     if (!c)
         return -1;
-    if (c->paired == 0 || (c->paired == 1 && c->rows[0].a && c->rows[0].b &&
-                           strcmp(c->rows[0].name, "tokens") == 0 && o->compare.glob_count))
+    if (c->paired == 0 || only_tokens(c))
         return error_set(err, 400,
                          o->compare.glob_count ? "no value that both sides have fits --values"
+                         : c->paired           ? "%s and %s have no value in common but the tokens"
                                                : "%s and %s have no value in common",
                          s->side[0]->label, s->side[1]->label);
     if (s->client[0] && s->client[1]) {

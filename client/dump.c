@@ -69,6 +69,16 @@ static int usable(struct npy *a)
             (a->kind == 'V' && a->size == 2));
 }
 
+static int leave_out(struct arrays *all, const char *name, size_t length, const char *what,
+                     struct error *err)
+{
+    char *key = strndup(name, length);
+    const int rc = key ? json_object_set_new(all->left_out, key, json_string(what)) : -1;
+
+    free(key);
+    return rc ? error_set(err, 400, "the name of an array is not UTF-8") : 0;
+}
+
 /* Takes over owned, also after an error. */
 static int add(struct arrays *all, const char *name, size_t length, struct npy npy, void *owned,
                struct error *err)
@@ -78,9 +88,8 @@ static int add(struct arrays *all, const char *name, size_t length, struct npy n
 
     if (!usable(&npy)) {
         snprintf(what, sizeof(what), "%c%d of %d axes", npy.kind, npy.size, npy.rank);
-        json_object_set_new(all->left_out, name, json_string(what));
         free(owned);
-        return 0;
+        return leave_out(all, name, length, what, err);
     }
     if (all->count == all->room) {
         all->room = all->room ? 2 * all->room : 64;
@@ -124,6 +133,11 @@ static int add_safetensors(struct arrays *all, const struct safetensors *f, stru
                 a.kind = kinds[k].kind;
                 a.size = kinds[k].size;
             }
+        if (a.kind == '?') {
+            if (leave_out(all, e->name, strlen(e->name), e->dtype_text, err))
+                return -1;
+            continue;
+        }
         while (at && *at && a.rank < NPY_MAX_RANK) {
             a.shape[a.rank++] = strtoll(at, (char **)&at, 10);
             at += *at == ',';

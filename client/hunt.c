@@ -44,58 +44,87 @@ static int read_model(struct client *c, struct understand_options *o, struct err
     return model ? 0 : -1;
 }
 
-static int all_known(const json_t *names, const json_t *known)
-{
-    json_t *name;
-    size_t i;
+/* The daemon's values under an attention (NULL: its default), and what they tell of the dump's names. */
+struct offer {
+    json_t *values, *known;
+    json_t *names, *unknown; /* to ask for; names of the dump that tell nothing */
+};
 
-    json_array_foreach (names, i, name)
-        if (!json_object_get(known, json_string_value(name)))
-            return 0;
-    return 1;
+static int offer_fetch(struct offer *f, struct client *c, const char *attention,
+                       const struct side *dump, struct understand_options *o, struct error *err)
+{
+    *f = (struct offer){.values = client_values(c, attention, NULL, -1, err)};
+    if (!f->values)
+        return -1;
+    f->known = names_known(f->values);
+    f->unknown = json_array();
+    o->known = f->known;
+    f->names = understand_names(dump->file, o, f->unknown);
+    return 0;
 }
 
-/* Returns the list of the daemon's values, for the attention that is asked for or that the dump names.
- * If neither names one: for the daemon's default, or for eager, which has more values, if some name of
- * the dump is not among the default's.  Sets o->known to *known, the caller's to free. */
-static json_t *choose_values(struct client *c, const struct side *dump, json_t *asked,
-                             struct understand_options *o, json_t **known, struct error *err)
+static void offer_clear(struct offer *f)
+{
+    json_decref(f->values);
+    json_decref(f->known);
+    json_decref(f->names);
+    json_decref(f->unknown);
+    *f = (struct offer){0};
+}
+
+/* Returns the first name that is in one list and not in the other, or NULL. */
+static json_t *first_missing(const json_t *names, const json_t *others)
+{
+    json_t *name, *other;
+    size_t i, k;
+
+    json_array_foreach ((json_t *)names, i, name) {
+        json_array_foreach ((json_t *)others, k, other)
+            if (json_equal(name, other))
+                break;
+        if (k == json_array_size(others))
+            return name;
+    }
+    return NULL;
+}
+
+/* Chooses the attention: the one that is asked for or that the dump names, else the daemon's default;
+ * or eager if it knows names of the dump that the default does not: h->only_eager is the first. */
+static int choose_offer(struct hunt *h, struct client *c, json_t *asked,
+                        struct understand_options *o, struct offer *f, struct error *err)
 {
     const char *attention = json_string_value(json_object_get(asked, "attention"));
-    json_t *values = NULL, *names;
-    int unknown, fits;
+    struct offer eager;
 
     if (!attention)
-        attention = side_text(dump, "attention");
-    for (int eager = 0; eager < (attention ? 1 : 2); eager++) {
-        json_decref(values);
-        json_decref(*known);
-        *known = NULL;
-        values = client_values(c, eager && !attention ? "eager" : attention, NULL, -1, err);
-        if (!values)
-            return NULL;
-        o->known = *known = names_known(values);
-        names = understand_names(dump->file, o, &unknown);
-        fits = all_known(names, *known) && !unknown;
-        json_decref(names);
-        if (eager && !attention)
-            json_object_set_new(asked, "attention", json_string("eager"));
-        else if (fits)
-            break;
+        attention = side_text(h->theirs, "attention");
+    if (offer_fetch(f, c, attention, h->theirs, o, err))
+        return -1;
+    if (attention || json_array_size(f->unknown) == 0)
+        return 0;
+    if (offer_fetch(&eager, c, "eager", h->theirs, o, err))
+        return -1;
+    if (json_array_size(eager.unknown) < json_array_size(f->unknown)) {
+        h->only_eager = json_incref(first_missing(f->unknown, eager.unknown));
+        json_object_set_new(asked, "attention", json_string("eager"));
+        offer_clear(f);
+        *f = eager;
+    } else {
+        offer_clear(&eager);
     }
-    return values;
+    o->known = f->known;
+    return 0;
 }
 
-static void ask_values(json_t *asked, const struct side *dump, const struct understand_options *o)
+/* What has a name that tells nothing is looked for among all values, by its numbers. */
+static void ask_values(json_t *asked, const struct offer *f)
 {
-    int unknown;
-    json_t *names = understand_names(dump->file, o, &unknown);
-
-    if (unknown && (json_decref(names), 1))
-        names = json_pack("[s]", "*");
-    if (!json_object_get(asked, "values"))
-        json_object_set(asked, "values", names);
-    json_decref(names);
+    if (json_object_get(asked, "values"))
+        return;
+    if (json_array_size(f->unknown))
+        json_object_set_new(asked, "values", json_pack("[s]", "*"));
+    else
+        json_object_set(asked, "values", f->names);
 }
 
 static int64_t prompt_length(const struct side *ours)
@@ -134,7 +163,8 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
               const json_t *asked, const json_t *map, struct error *err)
 {
     struct understand_options o = {.map = map};
-    json_t *request = json_deep_copy(asked), *known = NULL;
+    json_t *request = json_deep_copy(asked);
+    struct offer offer = {0};
     int rc = -1;
 
     *h = (struct hunt){.theirs = side_from_file_take(label, dump, err)};
@@ -146,10 +176,10 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
             goto out;
         if (read_model(c, &o, err))
             goto out;
-        h->catalogue = choose_values(c, h->theirs, request, &o, &known, err);
-        if (!h->catalogue)
+        if (choose_offer(h, c, request, &o, &offer, err))
             goto out;
-        ask_values(request, h->theirs, &o);
+        h->catalogue = json_incref(offer.values);
+        ask_values(request, &offer);
     }
     h->request = remote_request_like(c, h->theirs, request, err);
     h->ours = h->request ? remote_fetch(c, h->request, err) : NULL;
@@ -162,7 +192,7 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
         rc = understand(h->theirs->file, h->ours->file, &o, &h->found, err) || settle(h, err) ? -1
                                                                                               : 0;
 out:
-    json_decref(known);
+    offer_clear(&offer);
     json_decref(request);
     return rc;
 }
@@ -222,19 +252,23 @@ void hunt_close(struct hunt *h)
     json_decref(h->request);
     json_decref(h->catalogue);
     json_decref(h->understanding);
+    json_decref(h->only_eager);
     understood_clear(&h->found);
     *h = (struct hunt){0};
 }
 
 void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
 {
-    json_t *left_out = theirs ? side_fact(theirs, "left_out") : NULL, *what;
+    json_t *left_out = theirs ? side_left_out(theirs->metadata) : NULL, *what;
     const char *name;
 
+    if (h->only_eager)
+        fprintf(stream, "note: attention eager is asked for: only it has %s\n",
+                json_string_value(h->only_eager));
     if (h->found.rows)
         understood_print(&h->found, stream);
     json_object_foreach (left_out, name, what)
-        fprintf(stream, "note: %s is not read: numpy's %s\n", name, json_string_value(what));
+        fprintf(stream, "note: %s is not read: it is %s\n", name, json_string_value(what));
     json_decref(left_out);
 }
 

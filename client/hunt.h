@@ -11,6 +11,7 @@ struct hunt {
     json_t *request;       /* what ours is the answer to */
     json_t *catalogue;     /* the daemon's values, in order; NULL for one of samebit's own files */
     json_t *understanding; /* rows as struct understood has them; NULL where nothing had to be */
+    json_t *only_eager; /* a name of the dump for which eager is asked, not the default; or NULL */
     struct understood found; /* its files have gone into the sides */
 };
 

@@ -48,6 +48,15 @@ json_t *side_fact(const struct side *s, const char *key)
     return parsed ? parsed : json_incref(value);
 }
 
+json_t *side_left_out(const json_t *metadata)
+{
+    json_t *value = json_object_get(metadata, "left_out");
+
+    if (json_is_string(value))
+        return json_loads(json_string_value(value), 0, NULL);
+    return json_incref(value);
+}
+
 json_t *side_prompt_tokens(const struct side *s)
 {
     json_t *value = json_object_get(s->metadata, "prompt_tokens"), *ids;
@@ -182,11 +191,34 @@ static void value_from_entry(struct side_value *v, const struct safetensors_entr
     v->entry = e;
 }
 
+/* Adds what could not be read, whose dtype is the first word of what it is. */
+static int add_left_out(struct side *s, const json_t *left_out)
+{
+    const char *name;
+    json_t *what;
+
+    json_object_foreach ((json_t *)left_out, name, what) {
+        struct side_value *v = &s->values[s->count];
+        const char *text = json_is_string(what) ? json_string_value(what) : "?";
+
+        v->name = strdup(name);
+        if (!v->name)
+            return -1;
+        v->rank = -1;
+        snprintf(v->dtype, sizeof(v->dtype), "%.*s", (int)strcspn(text, " "), text);
+        s->count++;
+    }
+    return 0;
+}
+
 struct side *side_from_file_take(const char *label, struct safetensors *file, struct error *err)
 {
-    struct side *s = side_new(label, file->metadata, file->count, err);
+    json_t *left_out = side_left_out(file->metadata);
+    struct side *s =
+        side_new(label, file->metadata, file->count + (int)json_object_size(left_out), err);
 
     if (!s) {
+        json_decref(left_out);
         safetensors_close(file);
         return NULL;
     }
@@ -199,10 +231,16 @@ struct side *side_from_file_take(const char *label, struct safetensors *file, st
             goto fail;
         }
     }
+    if (add_left_out(s, left_out)) {
+        error_set(err, 500, "%s: out of memory", label);
+        goto fail;
+    }
     if (finish(s, err))
         goto fail;
+    json_decref(left_out);
     return s;
 fail:
+    json_decref(left_out);
     side_free(s);
     return NULL;
 }

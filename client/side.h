@@ -1,6 +1,8 @@
 /* side.h - one side of a comparison: a list of named values, from a trace file or from the digests
  * a daemon gave.
  *
+ * What dump_open() could not read is a value too: of rank -1, without numbers.
+ *
  * If `ordered`, values are in the order of execution: those of files written by samebit are, others
  * are in the order of the file.  A value has an entry (numbers), a digest, or both. */
 #ifndef SAMEBIT_SIDE_H
@@ -57,6 +59,10 @@ const char *side_text(const struct side *s, const char *key);
 /* Returns what the metadata has under key, read as JSON ("[1,2]", "5"; a word is a string): a new
  * reference, or NULL when there is nothing. */
 json_t *side_fact(const struct side *s, const char *key);
+
+/* Returns {"name": "what it is"} of the values that dump_open() could not read: a new object, or NULL
+ * when there are none. */
+json_t *side_left_out(const json_t *metadata);
 
 /* The ids of the prompt from the metadata's prompt_tokens ("[1,2,3]", "1,2,3", or an array): a new
  * array, or NULL when there are none. */

@@ -110,27 +110,40 @@ static int path_at(const char *paths, int n, char *out, size_t size)
     return 1;
 }
 
-json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
-                         int *unknown)
+/* Adds the paths that a name means to `names`.  Returns whether the daemon knows them all. */
+static int add_names(const struct understand_options *o, const char *name, json_t *names,
+                     json_t *seen)
 {
-    json_t *names = json_array(), *seen = json_object();
     char paths[2 * NAMES_SIZE], path[NAMES_SIZE];
+    int known = meaning(o, name, paths, sizeof(paths)) != NULL;
 
-    *unknown = 0;
-    for (int i = 0; i < dump->count; i++) {
-        int known = meaning(o, dump->entries[i].name, paths, sizeof(paths)) != NULL;
+    for (int k = 0; known && path_at(paths, k, path, sizeof(path)); k++) {
+        const char *base = side_base_name(path);
 
-        for (int k = 0; known && path_at(paths, k, path, sizeof(path)); k++) {
-            const char *base = side_base_name(path);
-
-            known = strcmp(path, "tokens") == 0 || json_object_get(o->known, base);
-            if (known && strcmp(path, "tokens") != 0 && !json_object_get(seen, base)) {
-                json_object_set_new(seen, base, json_true());
-                json_array_append_new(names, json_string(base));
-            }
+        known = strcmp(path, "tokens") == 0 || json_object_get(o->known, base);
+        if (known && strcmp(path, "tokens") != 0 && !json_object_get(seen, base)) {
+            json_object_set_new(seen, base, json_true());
+            json_array_append_new(names, json_string(base));
         }
-        *unknown += !known;
     }
+    return known;
+}
+
+json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
+                         json_t *unknown)
+{
+    json_t *names = json_array(), *seen = json_object(), *left_out = side_left_out(dump->metadata);
+    json_t *unused;
+    const char *name;
+
+    for (int i = 0; i < dump->count; i++)
+        if (!add_names(o, dump->entries[i].name, names, seen))
+            json_array_append_new(unknown, json_string(dump->entries[i].name));
+    json_object_foreach (left_out, name, unused) {
+        (void)unused;
+        add_names(o, name, names, seen);
+    }
+    json_decref(left_out);
     json_decref(seen);
     return names;
 }
@@ -145,6 +158,8 @@ static int same_but_batch(const char *a, const char *b)
 
 int understand_needless(const struct safetensors *dump, const struct safetensors *reference)
 {
+    if (json_object_get(dump->metadata, "left_out"))
+        return 0;
     for (int i = 0; i < dump->count; i++) {
         const struct safetensors_entry *e = &dump->entries[i];
         const struct safetensors_entry *r = safetensors_find(reference, e->name);
@@ -417,9 +432,36 @@ static int write_reference(struct job *j, struct error *err)
     return needed && !j->out->reference ? -1 : 0;
 }
 
+/* The dump's metadata, what is left out in it under our names. */
+static json_t *facts_of(const struct job *j)
+{
+    json_t *facts = json_copy(j->dump->metadata), *left_out = side_left_out(j->dump->metadata);
+    json_t *renamed = json_object(), *what;
+    char paths[2 * NAMES_SIZE], path[NAMES_SIZE], *text;
+    const char *name;
+
+    json_object_foreach (left_out, name, what) {
+        if (!meaning(j->o, name, paths, sizeof(paths)) || strcmp(paths, name) == 0) {
+            json_object_set(renamed, name, what);
+            continue;
+        }
+        for (int k = 0; path_at(paths, k, path, sizeof(path)); k++)
+            json_object_set_new(renamed, path,
+                                json_sprintf("%s, named %s", json_string_value(what), name));
+    }
+    text = json_dumps(renamed, JSON_COMPACT);
+    if (json_object_size(renamed) && text)
+        json_object_set_new(facts, "left_out", json_string(text));
+    free(text);
+    json_decref(renamed);
+    json_decref(left_out);
+    return facts;
+}
+
 static int write_file(struct job *j, struct error *err)
 {
     struct safetensors_spec *specs = calloc((size_t)j->count + 1, sizeof(*specs));
+    json_t *facts;
 
     if (!specs)
         return error_set(err, 500, "out of memory");
@@ -430,7 +472,9 @@ static int write_file(struct job *j, struct error *err)
         specs[i] = (struct safetensors_spec){p->name, p->view.dtype, p->shape.rank, {0}};
         memcpy(specs[i].shape, p->shape.shape, sizeof(specs[i].shape));
     }
-    j->out->file = dump_write(j->dump->path, specs, j->count, j->dump->metadata, fill, j, err);
+    facts = facts_of(j);
+    j->out->file = dump_write(j->dump->path, specs, j->count, facts, fill, j, err);
+    json_decref(facts);
     free(specs);
     return j->out->file ? 0 : -1;
 }

@@ -27,7 +27,7 @@ struct understood {
 };
 
 /* Returns whether a dump needs no rewriting: each of its names is one of the reference's, with the
- * same shape but for a batch of one. */
+ * same shape but for a batch of one, and none could not be read. */
 int understand_needless(const struct safetensors *dump, const struct safetensors *reference);
 
 /* Rewrites a dump.  reference: our values of the same run, which the dump's numbers are compared with.
@@ -36,10 +36,10 @@ int understand(const struct safetensors *dump, const struct safetensors *referen
                const struct understand_options *o, struct understood *out, struct error *err);
 void understood_clear(struct understood *u);
 
-/* Returns the paths that can be told from the dump's names alone, to ask a daemon for: an array of
- * strings.  *unknown: how many names tell nothing. */
+/* Returns the paths that can be told from the dump's names alone, those that are left out included,
+ * to ask a daemon for: an array of strings.  unknown: an array; names that tell nothing are added. */
 json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
-                         int *unknown);
+                         json_t *unknown);
 
 /* Returns {"their name": "our path"} for all values that were understood. */
 json_t *understood_map(const struct understood *u);

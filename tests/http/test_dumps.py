@@ -164,6 +164,61 @@ def test_by_numbers_and_not_at_all(trace, url, tmp_path):
     assert "flags" in text and "not read" in text
 
 
+@pytest.fixture(scope="module")
+def by_default(daemon):
+    """As `trace`, of the daemon's default attention."""
+    reply = daemon.trace(["*"], accept=BINARY, tokens=TOKENS)
+    assert reply.tensors and reply.metadata["attention"] == "sdpa"
+    return {name: widen(array) for name, array in reply.tensors.items() if name != "tokens"}
+
+
+@pytest.mark.parametrize("name", ["foo", "loss", "attention_mask"])
+def test_an_unknown_name_changes_nothing_else(by_default, url, tmp_path, name):
+    path = dump(tmp_path / "d.npz", by_default | {name: numpy.float32([7, 8, 9])})
+    report, rc = compare(path, url)
+    assert rc == DIFFERENT and {r["verdict"] for r in report["rows"] if r["value"] != name} == {"equal"}
+    text = samebit("compare", path, url, status=DIFFERENT).text
+    assert f"note: {name} is none of the model's values" in text and "eager is asked for" not in text
+    said = samebit("isolate", path, url, status=SAME).text
+    assert f"{len(by_default)} equal to PyTorch's bits, 0 rounding" in said
+
+
+@pytest.mark.parametrize("more", [{}, {"foo": numpy.zeros(3, numpy.float32)}])
+def test_a_name_that_only_eager_has(trace, url, tmp_path, more):
+    path = dump(tmp_path / "d.npz", {"layers.1.attn_probs": trace[WEIGHTS], "lm_head": trace["lm_head"]} | more)
+    report, _ = compare(path, url)
+    assert {r["value"]: r["verdict"] for r in report["rows"] if r["value"] in (WEIGHTS, "lm_head")} == {WEIGHTS: "equal", "lm_head": "equal"}
+    text = samebit("compare", path, url).text
+    assert text.count("note: attention eager is asked for: only it has layers.1.attn_probs\n") == 1
+
+
+@pytest.mark.parametrize("name", ["lm_head", "logits"])
+def test_what_cannot_be_read_is_not_equal(by_default, url, tmp_path, name):
+    arrays = {"complex": by_default["lm_head"].astype(numpy.complex64), "strings": numpy.array(["a", "b"])}
+    paths = {kind: dump(tmp_path / f"{kind}.npz", {"model.norm": by_default["model.norm"], name: array}) for kind, array in arrays.items()}
+    paths["float8"] = write(tmp_path / "f.safetensors", {
+        "tokens": ("I64", numpy.array(TOKENS)), "model.norm": ("F32", by_default["model.norm"]),
+        name: ("F8_E4M3", by_default["lm_head"].astype(numpy.uint8))})
+    own = tmp_path / "own.safetensors"
+    samebit("trace", "--tokens", str(TOKENS), "-o", own, url=url, status=SAME)
+    for kind, path in paths.items():
+        for other in (url, own):
+            found = {r["value"]: r["verdict"] for r in compare(path, other, "--common")[0]["rows"]}
+            assert found == {"tokens": "equal", "model.norm": "equal", "lm_head": "dtype"}, (kind, other)
+            assert compare(path, other, "--common")[1] == DIFFERENT
+        text = samebit("compare", path, url, status=DIFFERENT).text
+        assert "note: lm_head is not read: it is " in text and "equal bits:" not in text
+    assert "it is F8_E4M3" in text and "?" not in text
+    only = dump(tmp_path / "only.npz", {name: arrays["complex"]})
+    assert {r["value"]: r["verdict"] for r in compare(only, url)[0]["rows"]} == {"tokens": "equal", "lm_head": "dtype"}
+
+
+def test_only_tokens_are_no_comparison(url, tmp_path):
+    for more in ({}, {"said": numpy.array(["hi"])}):
+        path = dump(tmp_path / "d.npz", more)
+        assert "no value in common but the tokens" in samebit("compare", path, url, status=TROUBLE).said
+
+
 def test_a_value_under_two_names(trace, url, tmp_path):
     """As hooks on every module give them: model.layers.1.mlp is its down_proj, which has a hook too."""
     down = LAYER + "mlp.down_proj"
