@@ -334,7 +334,9 @@ static void what_was_put_is_kept(void **state)
 
 static struct op_call call_of(struct backend *b, const struct tensor *in, struct tensor *out)
 {
-    return (struct op_call){.backend = b, .in = {in}, .out = out};
+    static const struct op_attrs none = {.by = 0};
+
+    return (struct op_call){.backend = b, .in = {in}, .out = out, .attrs = &none};
 }
 
 static void rotary_case(int64_t past, int64_t tokens, int64_t width, enum rotary_part part)
