@@ -13,9 +13,9 @@ enum compare_verdict {
     COMPARE_OPEN, /* numbers needed */
     COMPARE_EQUAL,
     COMPARE_DIFFERS,
-    COMPARE_SHAPE, /* shapes differ by more than a batch of one */
-    COMPARE_DTYPE, /* dtypes that cannot be compared: I64 with floats, or one we do not compute with
-                    */
+    COMPARE_SHAPE,  /* shapes differ by more than a batch of one */
+    COMPARE_DTYPE,  /* dtypes that cannot be compared: I64 with floats, or two of which
+                     * one is not supported (enum dtype) */
     COMPARE_ONLY_A, /* missing in B */
     COMPARE_ONLY_B,
     COMPARE_VERDICTS

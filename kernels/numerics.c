@@ -78,7 +78,7 @@ static struct product_rule rule_of_amx_bf16(const struct product_shape *s)
 static const struct numerics table[] = {
     {
         .name = "torch-cpu/avx512_bf16",
-        .about = "PyTorch 2.13.0 on a CPU with AVX512_BF16 and no AMX, of AMD",
+        .about = "PyTorch 2.13.0 on an AMD CPU with AVX512_BF16",
         TORCH_CPU(rule_of_avx512_bf16),
         ATEN_AVX512,
         ANY_DEVICE,
@@ -86,7 +86,7 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/avx512_bf16,mkl=intel",
-        .about = "the same, of Intel: other bits in sdpa",
+        .about = "PyTorch 2.13.0 on an Intel CPU with AVX512_BF16 and no AMX",
         TORCH_CPU(rule_of_avx512_bf16),
         ATEN_AVX512,
         CPU_ONLY,
@@ -94,7 +94,8 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/avx512_bf16,mkl=amx",
-        .about = "on a CPU with AMX, told to use no more than AVX512_BF16",
+        .about = "PyTorch 2.13.0 on a CPU with AMX, with "
+                 "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 set",
         TORCH_CPU(rule_of_avx512_bf16),
         ATEN_AVX512,
         CPU_ONLY,
@@ -102,7 +103,8 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/avx2",
-        .about = "PyTorch 2.13.0 on any CPU with AVX2, told to use no more",
+        .about = "PyTorch 2.13.0 on an AMD CPU with AVX2 and no AVX512, or with "
+                 "ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 set",
         TORCH_CPU(rule_of_aten),
         ATEN_AVX2,
         ANY_DEVICE,
@@ -110,7 +112,8 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/avx2,mkl=amx",
-        .about = "the same, of a CPU that has AMX: other bits in sdpa",
+        .about = "PyTorch 2.13.0 on a CPU with AMX, with "
+                 "ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 set",
         TORCH_CPU(rule_of_aten),
         ATEN_AVX2,
         CPU_ONLY,
@@ -118,7 +121,7 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/amx_bf16",
-        .about = "PyTorch 2.13.0 on a CPU with AMX",
+        .about = "PyTorch 2.13.0 on a CPU with AMX, with N threads (--torch-threads N)",
         TORCH_CPU(rule_of_amx_bf16),
         ATEN_AVX512,
         CPU_ONLY,
@@ -128,7 +131,8 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cpu/avx512",
-        .about = "PyTorch 2.13.0 on an Intel CPU with AVX512 and no AVX512_BF16; eager",
+        .about = "PyTorch 2.13.0 on an Intel CPU with AVX512 and no AVX512_BF16, with N threads "
+                 "(--torch-threads N); eager attention only",
         TORCH_CPU(rule_of_avx512),
         ATEN_AVX512,
         CPU_ONLY,
@@ -137,7 +141,7 @@ static const struct numerics table[] = {
     },
     {
         .name = "torch-cuda",
-        .about = "PyTorch 2.13.0+cu130 on the same GPU with the same cuBLAS",
+        .about = "PyTorch 2.13.0+cu130 on the same GPU with the same cuBLAS; eager attention only",
         .kernels = KERNELS_TORCH_CUDA,
         .devices = DEVICE_CUDA,
         .activations = DTYPE_BF16,
@@ -150,7 +154,7 @@ static const struct numerics table[] = {
 
 const struct numerics numerics_ideal = {
     .name = "ideal",
-    .about = "binary64, of the same weights",
+    .about = "no PyTorch: binary64, without rounding to bf16",
     .kernels = KERNELS_IDEAL,
     .devices = DEVICE_CPU,
     .activations = DTYPE_F64,

@@ -1,4 +1,6 @@
-/* reduce.h - PyTorch's two shapes of a sum over a row. */
+/* reduce.h - the two orders in which PyTorch adds up a row: that of sum() and mean(), ATen's
+ * cascade_sum (aten/src/ATen/native/cpu/SumKernel.cpp), and that of softmax's sum, ATen's
+ * vec_reduce_all (aten/src/ATen/cpu/vec/functional_base.h). */
 #ifndef SAMEBIT_CPU_REDUCE_H
 #define SAMEBIT_CPU_REDUCE_H
 
@@ -7,7 +9,10 @@
 
 #include "kernels/base/bf16.h"
 
-/* ---- ATen's cascade sum: lanes x 4 accumulators on 4 levels ---- */
+/* ---- cascade_sum: 4 vectors of accumulators on each of the levels 0 to 3 ----
+ *
+ * A row of the loop is 4 vectors of elements.  Level 0 takes the elements, level j what has come
+ * together in level j - 1 after every 16^j rows. */
 
 enum { CASCADE_LEVELS = 4, CASCADE_STEP = 16, CASCADE_WIDEST = 32 };
 
@@ -18,7 +23,8 @@ static inline float reduce_square(bf16 b)
     return v * v;
 }
 
-/* After `rows` rows: level j goes up to level j + 1 every 16^(j + 1) rows. */
+/* After `rows` rows, a multiple of 16: level j - 1 is added to level j, and cleared, where `rows` is
+ * a multiple of 16^j. */
 static inline void reduce_carry(float (*acc)[CASCADE_WIDEST], int width, int64_t rows)
 {
     for (int j = 1; j < CASCADE_LEVELS; j++) {
@@ -31,7 +37,8 @@ static inline void reduce_carry(float (*acc)[CASCADE_WIDEST], int width, int64_t
     }
 }
 
-/* `lanes` is a constant at every call.  n <= 2^24. */
+/* sum(x^2) by vectors of `lanes` elements, a constant at every call so that the loops unroll.
+ * n <= 2^24: ATen's levels are of more than 16 rows in much longer sums. */
 static inline float reduce_squares_by(const bf16 *x, int64_t n, const int lanes)
 {
     const int width = 4 * lanes;
@@ -92,7 +99,7 @@ static inline void reduce_lanes_add(struct reduce_lanes *r, const int lanes, con
         r->acc[l] += e[i + l];
 }
 
-/* acc[l] += acc[l ^ d] for d = lanes / 2 .. 1; lane 0 is the sum. */
+/* The upper half of the lanes is added to the lower half, and so on until lane 0 holds the sum. */
 static inline float reduce_lanes_sum(const struct reduce_lanes *r, const int lanes)
 {
     float a[REDUCE_LANES_MOST];

@@ -54,7 +54,8 @@ static void draw(char *out, const char *letters, unsigned most)
     *out = '\0';
 }
 
-/* glibc takes a trailing backslash for one that fits nothing, and reads ranges by code point. */
+/* Against fnmatch() of glibc.  Left out are patterns that end with a backslash, which glibc lets match
+ * nothing, and POSIX classes; its ranges go by code point, as ours do. */
 static void test_as_fnmatch(void **state)
 {
     char pattern[16], text[16];
@@ -70,7 +71,7 @@ static void test_as_fnmatch(void **state)
         if (n && pattern[n - 1] == '\\')
             continue;
         if (strstr(pattern, "[.") || strstr(pattern, "[=") || strstr(pattern, "[:"))
-            continue; /* classes, which ours has not */
+            continue; /* POSIX classes, which glob.h does not have */
         const int expected = fnmatch(pattern, text, 0) == 0;
 
         fitted += expected;
@@ -80,7 +81,8 @@ static void test_as_fnmatch(void **state)
     assert_true(fitted > 50000);
 }
 
-/* Hours, if each star could take back what the one before it gave. */
+/* A pattern of a thousand stars takes no longer than pattern times text: a matcher that goes back to
+ * every star, not only to the last one, would take hours. */
 static void test_time(void **state)
 {
     char pattern[4097], text[257];

@@ -394,7 +394,8 @@ static void test_bad_files(void **state)
     assert_null(hf_config_open("/nowhere/at/all", NULL));
 }
 
-/* An architecture without rules opens as it stands; what it lacks is said when it is asked for. */
+/* A config.json of an architecture without a row in hf_config_rules.c is read without checks; a key
+ * that is missing or wrong is an error only where it is asked for. */
 static void test_unknown_architecture(void **state)
 {
     struct hf_config *c = open_good("GPT2LMHeadModel", "{\"hidden_size\":\"-\",\"n_head\":12}");
@@ -483,11 +484,12 @@ static void test_model_type_decides(void **state)
     }
 }
 
-/* What Python's json takes and JSON does not say. */
+/* Python's json module accepts what the JSON standard does not: NaN, Infinity, numbers out of range,
+ * NUL characters and lone surrogates. */
 static void test_read_as_python_reads(void **state)
 {
     static const struct {
-        const char *more, *text; /* behind the sizes; as it is kept */
+        const char *more, *text; /* keys of a config.json; what hf_config_text() gives for them */
     } cases[] = {
         {"\"a\":NaN,\"b\":[Infinity,-Infinity]",
          "\"a\":\"NaN\",\"b\":[\"Infinity\",\"-Infinity\"]"},
