@@ -25,6 +25,7 @@ double align_distance(const struct tensor *a, const struct tensor *b)
     const int64_t count = tensor_count(a), step = 1 + count / SAMPLE;
     struct tensor one = {.shape = {1}};
     double apart = 0, all = 0;
+    int64_t compared = 0;
 
     if (count != tensor_count(b))
         return INFINITY;
@@ -38,7 +39,10 @@ double align_distance(const struct tensor *a, const struct tensor *b)
             continue;
         apart += (x - y) * (x - y);
         all += y * y;
+        compared++;
     }
+    if (compared == 0)
+        return INFINITY;
     return all > 0 ? sqrt(apart / all) : apart > 0 ? INFINITY : 0;
 }
 

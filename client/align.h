@@ -22,7 +22,7 @@ struct alignment {
 };
 
 /* Returns sqrt(sum (a - b)^2 / sum b^2) over the elements that are numbers below 1e30 in both (masked
- * scores are not).  a and b have equal counts and any strides. */
+ * scores and NaN are not); infinity where there is none.  a and b have equal counts and any strides. */
 double align_distance(const struct tensor *a, const struct tensor *b);
 
 /* Finds the layout in which other is nearest to reference (contiguous).  One other than the plain

@@ -124,8 +124,6 @@ static int open_files(struct sides *s, char **from, struct error *err)
 
 static int open_sides(struct sides *s, char **from, const struct options *o, struct error *err)
 {
-    if (o->map && !(s->map = hunt_read_map(o->map, err)))
-        return -1;
     for (int i = 0; i < 2; i++) {
         if (remote_is_url(from[i]))
             s->client[i] = cli_client(from[i], err);
@@ -134,6 +132,8 @@ static int open_sides(struct sides *s, char **from, const struct options *o, str
         if (!s->client[i] && !s->file[i])
             return -1;
     }
+    if (o->map && !(s->map = hunt_read_map(o->map, s->file[dump_of(s)], err)))
+        return -1;
     if (!s->client[0] && !s->client[1] &&
         (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask)))
         return error_set(

@@ -104,7 +104,7 @@ static int judge(struct client *c, const struct hunt *h, const struct options *o
     }
     if (tell(&x, found, o, err))
         goto out;
-    rc = x.totals[JUDGE_BEYOND] || json_array_size(found) ? CLI_DIFFERENT : CLI_OK;
+    rc = x.totals[JUDGE_BEYOND] || x.misfits || json_array_size(found) ? CLI_DIFFERENT : CLI_OK;
 out:
     json_decref(hypotheses);
     json_decref(found);
@@ -122,9 +122,11 @@ static int run(char **from, const struct options *o, struct error *err)
     int64_t rows;
     int rc = CLI_TROUBLE;
 
-    if (!c || (o->map && !(map = hunt_read_map(o->map, err))))
+    if (!c)
         goto out;
     file = open_dump(from[dump], o, &rows, err);
+    if (file && o->map && !(map = hunt_read_map(o->map, file, err)))
+        goto out;
     asked = file ? asked_of(o, err) : NULL;
     if (!asked)
         goto out;

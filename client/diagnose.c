@@ -55,6 +55,8 @@ struct trial {
     const char *best_path; /* for this step */
     struct judge judge;    /* and how near */
     json_t *nearest;       /* [{hypothesis, says, distance}], nearest first */
+    struct progress *progress;
+    uint64_t tried, all; /* hypotheses */
 };
 
 /* Names in the layer that a formula reads, as paths. */
@@ -138,10 +140,13 @@ static int try_one(struct trial *t, const json_t *h, const json_t *path, struct 
     json_t *formulas = formulas_of(t, h, path);
     json_t *more = values_read(t->x, h, t->path);
     struct error own = {0};
-    struct safetensors *file = isolate_ask(t->x, values, "ideal", formulas, more, &own);
-    const struct safetensors_entry *e = file ? safetensors_find(file, r->name) : NULL;
+    struct safetensors *file;
+    const struct safetensors_entry *e;
     struct judge j;
 
+    progress_show(t->progress, r->name, t->tried++, t->all);
+    file = isolate_ask(t->x, values, "ideal", formulas, more, &own);
+    e = file ? safetensors_find(file, r->name) : NULL;
     if (e && tensor_count(&e->tensor) >= tensor_count(&r->theirs->tensor)) {
         const struct tensor part = isolate_part(&e->tensor, &r->theirs->tensor);
 
@@ -186,6 +191,66 @@ static int is_odd(const struct isolate_row *r)
            ODD * r->judge.differing > r->judge.count;
 }
 
+/* ---- what cannot be told ---- */
+
+/* Returns how many steps one layer has. */
+static size_t steps_of_layer(const struct isolation *x)
+{
+    json_t *row;
+    size_t i, count = 0;
+
+    json_array_foreach (x->catalogue, i, row) {
+        const json_t *layer = json_object_get(row, "layer");
+
+        count += json_is_integer(layer) && json_integer_value(layer) == 0;
+    }
+    return count;
+}
+
+/* Returns the one value that the dump holds, NULL if it holds several. */
+static const char *only_value(const struct isolation *x)
+{
+    const char *first = side_base_name(x->rows[0].name);
+
+    for (int i = 1; i < x->count; i++)
+        if (strcmp(side_base_name(x->rows[i].name), first) != 0)
+            return NULL;
+    return first;
+}
+
+/* Returns what the dump lacks to tell which step before the value is at fault: a new string, or NULL
+ * where the dump holds the value's inputs but for one layer's worth of steps. */
+static json_t *lacking(const struct isolation *x, const struct isolate_row *r)
+{
+    json_t *path = isolate_path(x, side_base_name(r->name)), *step;
+    const char *only = only_value(x);
+    size_t i, within = 0;
+
+    json_array_foreach (path, i, step) {
+        const json_t *row = json_object_get(x->steps, json_string_value(step));
+        const json_t *layer = json_object_get(row, "layer");
+
+        within += json_is_integer(layer) && json_integer_value(layer) >= 0;
+    }
+    i = json_array_size(path);
+    json_decref(path);
+    if (within <= steps_of_layer(x))
+        return NULL;
+    if (only)
+        return json_sprintf("the dump holds only %s; dump layer outputs to name a step", only);
+    return json_sprintf("the dump lacks the %d steps before it; dump layer outputs to name one",
+                        (int)i - 1);
+}
+
+/* Returns what is said of NaN where the step, on the dump's own inputs, gives numbers; else NULL. */
+static json_t *said_of_nan(const struct isolate_row *r)
+{
+    if (!r->judge.nan)
+        return NULL;
+    return json_sprintf("NaN in %lld of %lld elements, where its inputs give numbers",
+                        (long long)r->judge.nan, (long long)r->judge.count);
+}
+
 /* ---- one value ---- */
 
 static json_t *describe(const struct trial *t)
@@ -200,11 +265,17 @@ static json_t *describe(const struct trial *t)
                             isfinite(r->judge.distance) ? r->judge.distance : -1.0, "limit",
                             r->judge.limit, "nearest", t->nearest);
     char says[160];
+    json_t *lack;
 
     if (explains(t)) {
         json_object_set(row, "hypothesis", json_object_get(t->best, "name"));
         json_object_set(row, "says", json_object_get(t->best, "says"));
         json_object_set_new(row, "distance", json_real(t->judge.distance));
+        return row;
+    }
+    if (r->judge.nan) {
+        json_object_set_new(row, "hypothesis", json_string("nan"));
+        json_object_set_new(row, "says", said_of_nan(r));
         return row;
     }
     if (!r->judge.wrong && r->judge.scaled <= r->judge.limit) {
@@ -216,6 +287,8 @@ static json_t *describe(const struct trial *t)
         return row;
     }
     json_object_set_new(row, "hypothesis", json_null());
+    if ((lack = lacking(t->x, r)) != NULL)
+        json_object_set_new(row, "lacks", lack);
     return row;
 }
 
@@ -267,6 +340,28 @@ static const char *first_fit(const struct trial *t, const json_t *h, const json_
     return count > 1 ? first : NULL;
 }
 
+/* Returns how many hypotheses fit the steps of a path. */
+static uint64_t count_fits(const struct isolation *x, const json_t *hypotheses, const json_t *path)
+{
+    json_t *step, *h;
+    uint64_t count = 0;
+    size_t i, k;
+
+    json_array_foreach ((json_t *)path, i, step)
+        json_array_foreach ((json_t *)hypotheses, k, h)
+            count += (uint64_t)fits(x, h, json_string_value(step));
+    return count;
+}
+
+/* Tries nothing where the steps before the value are too many, or no formula gives its NaN. */
+static int is_hopeless(const struct trial *t)
+{
+    json_t *lack = lacking(t->x, t->row);
+
+    json_decref(lack);
+    return lack || t->row->judge.nan;
+}
+
 static int try_all(struct trial *t, const json_t *hypotheses, const json_t *found,
                    struct error *err)
 {
@@ -274,6 +369,9 @@ static int try_all(struct trial *t, const json_t *hypotheses, const json_t *foun
     size_t i, k;
     int rc = 0;
 
+    if (is_hopeless(t))
+        goto out;
+    t->all = count_fits(t->x, hypotheses, path);
     json_array_foreach (path, i, step) {
         t->path = json_string_value(step);
         rc = try_known(t, hypotheses, found, err);
@@ -311,14 +409,11 @@ json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct err
 
     progress_start(&progress);
     for (int i = 0; i < x->count && tried < VALUES_MOST; i++) {
-        struct trial t = {.x = x, .row = &x->rows[i]};
-
+        struct trial t = {.x = x, .row = &x->rows[i], .progress = &progress};
         const int odd = is_odd(&x->rows[i]);
 
         if (x->rows[i].judge.verdict != JUDGE_BEYOND && !odd)
             continue;
-        progress_show(&progress, x->rows[i].name, (uint64_t)tried,
-                      (uint64_t)x->totals[JUDGE_BEYOND]);
         tried += !odd;
         t.nearest = json_array();
         if (try_all(&t, hypotheses, found, err)) {
@@ -368,6 +463,8 @@ static void print_unknown(const json_t *row, FILE *stream)
     fprintf(stream, "unknown mistake (distance %.2g, rounding explains %.2g)",
             json_number_value(json_object_get(row, "plain")),
             json_number_value(json_object_get(row, "limit")));
+    if (text_of(row, "lacks"))
+        fprintf(stream, ": %s", text_of(row, "lacks"));
     json_array_foreach (json_object_get(row, "nearest"), i, near)
         fprintf(stream, "%s%s (%.2g)", i ? "; " : "; nearest: ", text_of(near, "says"),
                 json_number_value(json_object_get(near, "distance")));

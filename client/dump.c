@@ -355,6 +355,48 @@ static void describe(const struct array *a, struct safetensors_spec *spec)
         spec->shape[k] = n->shape[k + skip];
 }
 
+static int same_ids(const struct npy *a, const struct npy *b)
+{
+    int64_t count[2] = {1, 1};
+    const struct npy *of[2] = {a, b};
+
+    for (int i = 0; i < 2; i++) {
+        if ((of[i]->kind != 'i' && of[i]->kind != 'u') || (of[i]->fortran && of[i]->rank > 1))
+            return 0;
+        for (int k = 0; k < of[i]->rank; k++)
+            count[i] *= of[i]->shape[k];
+    }
+    for (int64_t n = 0; count[0] == count[1] && n < count[0]; n++)
+        if (integer_at(a, a->data + n * a->size) != integer_at(b, b->data + n * b->size))
+            return 0;
+    return count[0] == count[1];
+}
+
+/* Keeps the token ids once, where the file has them under several names. */
+static int settle_tokens(const char *path, struct arrays *all, struct error *err)
+{
+    const struct array *first = NULL;
+
+    for (int i = 0; i < all->count; i++) {
+        struct array *a = &all->at[i];
+
+        if (!is_tokens(a->name))
+            continue;
+        if (!first) {
+            first = a;
+            continue;
+        }
+        if (!same_ids(&first->npy, &a->npy))
+            return error_set(err, 400, "%s: `%s` and `%s` are not the same token ids", path,
+                             first->name, a->name);
+        free(a->name);
+        free(a->owned);
+        memmove(a, a + 1, (size_t)(--all->count - i) * sizeof(*a));
+        i--;
+    }
+    return 0;
+}
+
 static struct safetensors *rewrite(const char *path, const struct arrays *all,
                                    const json_t *metadata, struct error *err)
 {
@@ -406,7 +448,7 @@ static struct safetensors *open_safetensors(const char *path, struct error *err)
         arrays_clear(&all);
         return plain;
     }
-    if (add_safetensors(&all, plain, err) == 0)
+    if (add_safetensors(&all, plain, err) == 0 && settle_tokens(path, &all, err) == 0)
         file = rewrite(path, &all, plain->metadata, err);
     arrays_clear(&all);
     safetensors_close(plain);
@@ -447,9 +489,9 @@ struct safetensors *dump_open(const char *path, struct error *err)
     rc = form == FORM_NPY   ? add_file(&all, path, slash ? slash + 1 : path, err)
          : form == FORM_NPZ ? add_npz(&all, path, err)
                             : add_folder(&all, path, err);
-    if (rc == 0)
+    if (rc == 0 && settle_tokens(path, &all, err) == 0)
         file = rewrite(path, &all, all.metadata, err);
-    else
+    else if (rc)
         error_prefix(err, "%s: ", path);
     arrays_clear(&all);
     return file;

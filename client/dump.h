@@ -8,7 +8,8 @@
  *   Fortran order, big-endian    row-major, little-endian
  *   more than four axes  leading axes of one are left out
  *
- * The token ids get the name `tokens`, without a batch axis of one.  What is none of this (complex
+ * The token ids get the name `tokens`, without a batch axis of one; under several names they must be
+ * the same.  What is none of this (complex
  * numbers, strings, objects) is named in the metadata's `left_out`. */
 #ifndef SAMEBIT_DUMP_H
 #define SAMEBIT_DUMP_H

@@ -170,6 +170,7 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
     *h = (struct hunt){.theirs = side_from_file_take(label, dump, err)};
     if (!h->theirs)
         goto out;
+    h->unused = understand_map_unused(map, h->theirs->file);
     if (!h->theirs->ordered) { /* samebit's own files need no understanding */
         if (!json_object_get(request, "prompt") && !json_object_get(request, "tokens") &&
             remote_has_ids(h->theirs, err))
@@ -228,6 +229,7 @@ int hunt_files(struct hunt *h, const char *label_a, struct safetensors *a, const
     h->ours = side_from_file_take(label_b, b, err);
     if (!h->theirs || !h->ours)
         goto out;
+    h->unused = understand_map_unused(map, a);
     if (h->theirs->ordered || !h->ours->ordered || understand_needless(a, b)) {
         rc = 0;
         goto out;
@@ -253,6 +255,7 @@ void hunt_close(struct hunt *h)
     json_decref(h->catalogue);
     json_decref(h->understanding);
     json_decref(h->only_eager);
+    json_decref(h->unused);
     understood_clear(&h->found);
     *h = (struct hunt){0};
 }
@@ -261,7 +264,11 @@ void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
 {
     json_t *left_out = theirs ? side_left_out(theirs->metadata) : NULL, *what;
     const char *name;
+    size_t i;
 
+    json_array_foreach (h->unused, i, what)
+        fprintf(stream, "note: \"%s\" of the map fits no name of the dump\n",
+                json_string_value(what));
     if (h->only_eager)
         fprintf(stream, "note: attention eager is asked for: only it has %s\n",
                 json_string_value(h->only_eager));
@@ -272,7 +279,7 @@ void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
     json_decref(left_out);
 }
 
-json_t *hunt_read_map(const char *path, struct error *err)
+json_t *hunt_read_map(const char *path, const struct safetensors *dump, struct error *err)
 {
     json_error_t why;
     json_t *map = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *value;
@@ -285,6 +292,8 @@ json_t *hunt_read_map(const char *path, struct error *err)
     json_object_foreach (map, name, value)
         if (!json_is_string(value))
             error_set(err, 400, "%s: %s: the name of a value is expected", path, name);
+    if (map && !err->code)
+        understand_map_check(map, dump, path, err);
     if (map && err->code) {
         json_decref(map);
         map = NULL;

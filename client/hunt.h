@@ -12,6 +12,7 @@ struct hunt {
     json_t *catalogue;     /* the daemon's values, in order; NULL for one of samebit's own files */
     json_t *understanding; /* rows as struct understood has them; NULL where nothing had to be */
     json_t *only_eager; /* a name of the dump for which eager is asked, not the default; or NULL */
+    json_t *unused;     /* keys of the map that no name of the dump fits; or NULL */
     struct understood found; /* its files have gone into the sides */
 };
 
@@ -26,8 +27,8 @@ void hunt_close(struct hunt *h);
 
 /* How the dump was understood, and what of it could not be read, for people. */
 void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream);
-/* A map from a file, or NULL with an error. */
-json_t *hunt_read_map(const char *path, struct error *err);
+/* A map from a file, or NULL with an error.  dump: whose names it may have as they are; or NULL. */
+json_t *hunt_read_map(const char *path, const struct safetensors *dump, struct error *err);
 int hunt_save_map(const struct hunt *h, const char *path, struct error *err);
 
 #endif

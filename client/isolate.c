@@ -38,9 +38,12 @@ static void index_dump(struct isolation *x)
         const char *base = side_base_name(s->values[k].canonical);
         json_t *list = json_object_get(x->held, base);
 
-        if (!json_object_get(x->steps, base) || !s->values[k].entry ||
-            strcmp(s->values[k].dtype, "I64") == 0)
+        if (!json_object_get(x->steps, base) || strcmp(s->values[k].dtype, "I64") == 0)
             continue;
+        if (!s->values[k].entry || !is_whole(x, &s->values[k])) {
+            x->misfits++;
+            continue;
+        }
         if (!list)
             json_object_set_new(x->held, base, list = json_array());
         json_array_append_new(list, json_integer(k));
@@ -280,7 +283,11 @@ static int make_rows(struct isolation *x, struct error *err)
     qsort(x->rows, (size_t)x->count, sizeof(*x->rows), by_step);
     return x->count
                ? 0
-               : error_set(err, 400, "%s: holds no value of the model", x->hunt->theirs->label);
+               : error_set(err, 400,
+                           x->misfits ? "%s: no value of the model in it can be read and has its "
+                                        "shape"
+                                      : "%s: holds no value of the model",
+                           x->hunt->theirs->label);
 }
 
 /* Copies, which hold nothing but bf16 numbers in a program of any dtype. */
@@ -402,8 +409,11 @@ int isolate_print(const struct isolation *x, int all, struct error *err)
         return -1;
     if (indirect)
         printf("* computed forward from the nearest values that the dump has\n");
-    printf("\n%d equal to PyTorch's bits, %d rounding, %d beyond rounding\n",
-           x->totals[JUDGE_EQUAL], x->totals[JUDGE_ROUNDING], x->totals[JUDGE_BEYOND]);
+    printf("\n%d equal to PyTorch's bits, %d rounding, %d beyond rounding", x->totals[JUDGE_EQUAL],
+           x->totals[JUDGE_ROUNDING], x->totals[JUDGE_BEYOND]);
+    if (x->misfits)
+        printf("; %d not read or of another shape, not judged", x->misfits);
+    putchar('\n');
     return cli_flush(err);
 }
 

@@ -24,6 +24,7 @@ struct isolation {
     struct isolate_row *rows; /* in order of execution */
     int count;
     int totals[JUDGE_VERDICTS];
+    int misfits; /* values of the model that could not be read or have another shape: not judged */
 };
 
 /* Runs every value of the dump that the daemon knows through both numerics.  The hunt is borrowed.

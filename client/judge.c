@@ -75,6 +75,7 @@ static double row_error(const struct tensor *theirs, const struct tensor *ideal,
 
         out->differing += torch && p != t && !(isnan(p) && isnan(t));
         if (is_wrong(p, y)) {
+            out->nan += isnan(p);
             out->wrong++;
             continue;
         }
@@ -132,7 +133,7 @@ void judge_run(const struct tensor *theirs, const struct tensor *ideal, const st
 
         worst_row = row > worst_row ? row : worst_row;
     }
-    out->distance = share(s.error, s.ideal);
+    out->distance = out->nan ? (double)NAN : share(s.error, s.ideal);
     out->worst_row = share(worst_row * (double)rows, s.ideal);
     out->bias = s.ideal > 0 ? s.along / s.ideal : 0;
     out->scale = 1 + out->bias;

@@ -21,6 +21,7 @@ struct judge {
     double bias;              /* sum (theirs - ideal) ideal / sum ideal^2, which is scale - 1 */
     double scale;             /* the factor by which ideal comes nearest to theirs */
     double scaled;            /* distance between theirs and scale * ideal */
+    int64_t nan;   /* elements that are NaN in theirs and not in ideal: distance is NaN then */
     int64_t wrong; /* NaN where there is none, masked where it is seen, seen where it is masked */
     int64_t off;   /* of a bf16 program: elements that are not equal to ideal rounded to bf16 */
     int64_t worst; /* index of the element with the largest error, -1: none has any */

@@ -55,7 +55,7 @@ static int expand(const char *pattern, const char *path, const char *name, char 
     int fits;
 
     if (strcmp(pattern, name) == 0)
-        return snprintf(out, size, "%s", path) > 0;
+        return snprintf(out, size, "%s", path) >= 0;
     if (regcomp(&regex, pattern, REG_EXTENDED))
         return 0;
     fits = regexec(&regex, name, 10, at, 0) == 0 && at[0].rm_so == 0 && !name[at[0].rm_eo];
@@ -73,6 +73,52 @@ static int expand(const char *pattern, const char *path, const char *name, char 
         out[n] = '\0';
     regfree(&regex);
     return fits;
+}
+
+int understand_map_check(const json_t *map, const struct safetensors *dump, const char *file,
+                         struct error *err)
+{
+    const char *pattern;
+    json_t *path;
+
+    json_object_foreach ((json_t *)map, pattern, path) {
+        regex_t regex;
+        char why[160];
+        const int code = dump && safetensors_find(dump, pattern)
+                             ? 0
+                             : regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB);
+
+        if (code) {
+            regerror(code, &regex, why, sizeof(why));
+            return error_set(err, 400, "%s: \"%s\" is no regular expression: %s", file, pattern,
+                             why);
+        }
+        if (!dump || !safetensors_find(dump, pattern))
+            regfree(&regex);
+    }
+    return 0;
+}
+
+json_t *understand_map_unused(const json_t *map, const struct safetensors *dump)
+{
+    json_t *unused = json_array(), *path, *what, *left_out = side_left_out(dump->metadata);
+    const char *pattern, *name;
+    char out[2 * NAMES_SIZE];
+
+    json_object_foreach ((json_t *)map, pattern, path) {
+        int used = 0;
+
+        for (int i = 0; !used && i < dump->count; i++)
+            used = expand(pattern, "", dump->entries[i].name, out, sizeof(out));
+        json_object_foreach (left_out, name, what) {
+            (void)what;
+            used |= expand(pattern, "", name, out, sizeof(out));
+        }
+        if (!used)
+            json_array_append_new(unused, json_string(pattern));
+    }
+    json_decref(left_out);
+    return unused;
 }
 
 static int given_path(const json_t *map, const char *name, char *out, size_t size)
@@ -329,11 +375,47 @@ static int find_near(const struct job *j, const struct safetensors_entry *e, str
     return count;
 }
 
+/* Returns the value that the name means, where only its shape does not fit; else -1. */
+static int misfit_of(const struct job *j, const struct safetensors_entry *e)
+{
+    char path[2 * NAMES_SIZE];
+    int at;
+
+    if (e->tensor.dtype == DTYPE_I64 || !meaning(j->o, e->name, path, sizeof(path)))
+        return -1;
+    at = reference_of(j, path);
+    return at < 0 || j->claimed[at] || strcmp(path, "tokens") == 0 ? -1 : at;
+}
+
+/* Left as it is, under our name: a comparison says that the shapes differ. */
+static int leave_misfit(struct job *j, const struct safetensors_entry *e, int at, struct error *err)
+{
+    const struct alignment none = {.view = e->tensor, .value = e->tensor, .distance = INFINITY};
+    const struct safetensors_entry *r = &j->reference->entries[at];
+    json_t *row = row_of(e->name, NULL, NULL, &none);
+    char theirs[128], ours[128];
+
+    json_object_set_new(row, "misfit",
+                        json_sprintf("shape %s does not fit %s, which has %s",
+                                     tensor_shape_text(&e->tensor, theirs, sizeof(theirs)), r->name,
+                                     tensor_shape_text(&r->tensor, ours, sizeof(ours))));
+    json_object_set_new(row, "nearest", json_array());
+    json_array_append_new(j->out->rows, row);
+    j->out->unmatched++;
+    return add_piece(j, r->name, &none, at, err);
+}
+
 static int leave(struct job *j, const struct safetensors_entry *e, const struct near *near,
                  int count, struct error *err)
 {
     const struct alignment none = {.view = e->tensor, .value = e->tensor, .distance = INFINITY};
-    json_t *row = row_of(e->name, NULL, NULL, &none), *list = json_array();
+    json_t *row, *list;
+    const int misfit = misfit_of(j, e);
+
+    if (misfit >= 0)
+        return leave_misfit(j, e, misfit, err);
+    row = row_of(e->name, NULL, NULL, &none);
+    list = json_array();
 
     for (int k = 0; k < count; k++)
         json_array_append_new(list, json_pack("{s:s,s:o}", "value",
@@ -574,15 +656,27 @@ json_t *understood_map(const struct understood *u)
     return map;
 }
 
+/* "0.012"; "no number in common" where nothing is comparable.  Returns out. */
+static const char *distance_text(const json_t *row, char *out, size_t size)
+{
+    const json_t *d = json_object_get(row, "distance");
+
+    if (!json_is_number(d))
+        return "no number in common";
+    snprintf(out, size, "%.2g", json_number_value(d));
+    return out;
+}
+
 static void print_nearest(const json_t *row, FILE *stream)
 {
     json_t *near;
+    char text[32];
     size_t k;
 
     json_array_foreach (json_object_get(row, "nearest"), k, near)
-        fprintf(stream, "%s%s (%.2g)", k ? ", " : "; nearest ",
+        fprintf(stream, "%s%s (%s)", k ? ", " : "; nearest ",
                 json_string_value(json_object_get(near, "value")),
-                json_number_value(json_object_get(near, "distance")));
+                distance_text(near, text, sizeof(text)));
     fputc('\n', stream);
 }
 
@@ -596,7 +690,12 @@ void understood_print(const struct understood *u, FILE *stream)
         const char *value = json_string_value(json_object_get(row, "value"));
         const char *layout = json_string_value(json_object_get(row, "layout"));
         const char *how = json_string_value(json_object_get(row, "how"));
+        const char *misfit = json_string_value(json_object_get(row, "misfit"));
 
+        if (misfit) {
+            fprintf(stream, "note: %s: %s\n", name, misfit);
+            continue;
+        }
         if (!value) {
             fprintf(stream, "note: %s is none of the model's values", name);
             print_nearest(row, stream);

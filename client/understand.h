@@ -21,7 +21,8 @@ struct understood {
     /* Our values, cut to the rows that the dump has; NULL if nothing had to be cut. */
     struct safetensors *reference;
     /* A row for each of theirs, in their order: {"name", "value" (paths) or null, "how": "exact",
-     * "given", "name", "numbers" or "again", "layout", "distance", "nearest": [{"value", "distance"}]} */
+     * "given", "name", "numbers" or "again", "layout", "distance", "nearest": [{"value", "distance"}],
+     * "misfit": in words, where the name is known and the shape does not fit} */
     json_t *rows;
     int renamed, moved, unmatched; /* values renamed; values rearranged; values not understood */
 };
@@ -40,6 +41,13 @@ void understood_clear(struct understood *u);
  * to ask a daemon for: an array of strings.  unknown: an array; names that tell nothing are added. */
 json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
                          json_t *unknown);
+
+/* Returns 0 if every key of a map is a regular expression or a name of the dump (may be NULL), else a
+ * 400 that names the file and the key. */
+int understand_map_check(const json_t *map, const struct safetensors *dump, const char *file,
+                         struct error *err);
+/* Returns the keys of a map (may be NULL) that no name of the dump fits: an array of strings. */
+json_t *understand_map_unused(const json_t *map, const struct safetensors *dump);
 
 /* Returns {"their name": "our path"} for all values that were understood. */
 json_t *understood_map(const struct understood *u);

@@ -241,6 +241,60 @@ def test_a_map(trace, url, tmp_path):
         assert str(given) in samebit("compare", path, url, "--map", given, status=TROUBLE).said
 
 
+def test_a_maps_keys(trace, url, tmp_path):
+    path = dump(tmp_path / "d.npz", {"q(": trace[Q], "lm_head": trace["lm_head"]})
+    given = tmp_path / "map.json"
+    for key in ("(", "[a", "q(x"):
+        given.write_text(json.dumps({"q(": Q, key: Q}))
+        for command in ("compare", "isolate"):
+            said = samebit(command, path, url, "--map", given, status=TROUBLE).said
+            assert f'{given}: "{key}" is no regular expression' in said
+    given.write_text(json.dumps({"q(": Q, "layers.*": Q, "lm_.*": "lm_head"}))
+    text = samebit("compare", path, url, "--map", given, "--attention", "eager", status=SAME).text
+    assert text.count("of the map fits no name of the dump") == 1 and 'note: "layers.*" of the map' in text
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_token_ids_under_two_names(trace, url, tmp_path, kind):
+    path = tmp_path / f"d.{kind}"
+    for other, status in ((TOKENS, SAME), (TOKENS[:-1], TROUBLE), (TOKENS[:-1] + [6], TROUBLE)):
+        if kind == "npz":
+            dump(path, {"input_ids": numpy.array([other], numpy.int32), "lm_head": trace["lm_head"]})
+        else:
+            write(path, {"tokens": ("I64", numpy.array(TOKENS)), "input_ids": ("I32", numpy.array([other], numpy.int32)),
+                         "lm_head": ("F32", trace["lm_head"])})
+        done = samebit("compare", path, url, "--attention", "eager", status=status)
+        if status == TROUBLE:
+            assert str(path) in done.said and "`tokens`" in done.said and "`input_ids`" in done.said
+    assert verdicts(dump(tmp_path / "both.npz", {"input_ids": numpy.array([TOKENS]), "lm_head": trace["lm_head"]}), url)[0] == {
+        "tokens": "equal", "lm_head": "equal"}
+
+
+@pytest.mark.parametrize("names", [("lm_head", "model.norm"), ("logits", "final_norm")])
+def test_a_shape_that_does_not_fit(trace, url, tmp_path, names):
+    logits, norm = names
+    path = dump(tmp_path / "d.npz", {logits: trace["lm_head"][:2], norm: trace["model.norm"]})
+    found, _ = verdicts(path, url, status=DIFFERENT)
+    assert found == {"tokens": "equal", "model.norm": "equal", "lm_head": "shape"}
+    said = f"note: {logits}: shape [2, {trace['lm_head'].shape[1]}] does not fit lm_head"
+    for command in ("compare", "isolate"):
+        text = samebit(command, path, url, "--attention", "eager", status=DIFFERENT).text
+        assert said in text and "none of the model's values" not in text
+    assert "1 not read or of another shape, not judged" in text
+    path = dump(tmp_path / "d.npz", {logits: trace["lm_head"][:2]})
+    assert "has its shape" in samebit("isolate", path, url, status=TROUBLE).said
+
+
+def test_nan_is_no_distance_of_nothing(trace, url, tmp_path):
+    path = dump(tmp_path / "d.npz", {"foo": numpy.full_like(trace[Q], numpy.nan), "lm_head": trace["lm_head"]})
+    text = samebit("compare", path, url, "--attention", "eager").text
+    assert "(0)" not in text and "(no number in common)" in text
+    path = dump(tmp_path / "d.npz", {"lm_head": numpy.full_like(trace["lm_head"], numpy.nan)})
+    report = json.loads(samebit("isolate", path, url, "--json", "--attention", "eager", status=DIFFERENT).text)
+    assert report["values"][0]["distance"] is None and report["values"][0]["verdict"] == "beyond rounding"
+    assert "NaN in" in samebit("diagnose", path, url, "--attention", "eager", status=DIFFERENT).text
+
+
 @pytest.mark.parametrize("ids", [numpy.int32, numpy.uint32, numpy.int64, numpy.uint16])
 @pytest.mark.parametrize("name", ["tokens", "input_ids"])
 def test_token_ids(trace, url, tmp_path, ids, name):

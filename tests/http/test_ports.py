@@ -122,6 +122,19 @@ def test_a_sparse_dump_names_the_layer_and_often_the_step(model, url, tmp_path):
     assert "layer 1 self_attn.q_rope: the port rotates interleaved pairs" in samebit("diagnose", path, url, status=DIFFERENT).text
 
 
+def test_too_few_values_to_name_a_step(model, url, tmp_path):
+    """Nothing is tried where the mistake may be in any layer: the port that it would explain says so too."""
+    values = Port(model, "f32", ["act_gelu"], [1]).run(TOKENS)
+    path = dump(tmp_path / "d.npz", {n: values[n] for n in ("tokens", "lm_head")})
+    found = ask("diagnose", path, url, status=DIFFERENT)["diagnosis"]
+    assert [(d["value"], d["hypothesis"], d["nearest"]) for d in found] == [("lm_head", None, [])]
+    text = samebit("diagnose", path, url, status=DIFFERENT).text
+    assert "the dump holds only lm_head; dump layer outputs to name a step" in text
+    path = dump(tmp_path / "d.npz", {n: values[n] for n in ("tokens", "model.embed_tokens", "lm_head")})
+    text = samebit("diagnose", path, url, status=DIFFERENT).text
+    assert "steps before it; dump layer outputs" in text
+
+
 def test_an_unknown_mistake_is_called_unknown(model, url, tmp_path):
     values = Port(model, "f32").run(TOKENS)
     values["model.layers.1.mlp.act_fn"] = numpy.sin(values["model.layers.1.mlp.act_fn"] * 3).astype(numpy.float32)
