@@ -55,7 +55,7 @@ static int run_command(const struct cli_command *c, int argc, char **argv)
         return fflush(stdout) ? CLI_TROUBLE : CLI_OK;
     }
     rc = c->run(argc, argv, &err);
-    if (rc == CLI_TROUBLE) {
+    if (rc == CLI_TROUBLE && !cli_reader_gone()) {
         fflush(stdout);
         color_print(stderr, COLOR_BAD, "samebit:");
         fprintf(stderr, " %s\n", err.code ? err.text : "failed");

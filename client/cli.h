@@ -83,6 +83,8 @@ int cli_receive_isolate(struct client *c, const json_t *request, const struct cl
 
 /* Prints JSON with a newline.  -1 when standard output takes no more. */
 int cli_print_json(const json_t *value, struct error *err);
+/* Returns whether standard output is a pipe that nobody reads any more, as after `| head`. */
+int cli_reader_gone(void);
 /* Flushes standard output. */
 int cli_flush(struct error *err);
 /* Prints and frees the table. */

@@ -3,9 +3,11 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/receive.h"
 
@@ -361,6 +363,13 @@ int cli_receive_isolate(struct client *c, const json_t *request, const struct cl
 }
 
 /* ---- output ---- */
+
+int cli_reader_gone(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+
+    return ferror(stdout) && poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
 
 int cli_flush(struct error *err)
 {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum { ERROR_BODY = 65536, DEFAULT_PATIENCE = 600, CONNECT_SECONDS = 10 };
 
@@ -240,7 +241,11 @@ static void set_options(struct client *c, struct call *call, const char *url,
 static int fail_transfer(struct client *c, CURLcode code, struct error *err)
 {
     const char *what = c->curl_error[0] ? c->curl_error : curl_easy_strerror(code);
+    const char *path =
+        strncmp(c->url, local, sizeof(local) - 1) ? NULL : c->url + sizeof(local) - 1;
 
+    if (path && access(path, F_OK)) /* curl speaks of localhost */
+        what = "no such socket";
     switch (code) {
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -218,6 +218,8 @@ static int add_npz(struct arrays *all, const char *path, struct error *err)
         else if (n && name[n - 1] != '/')
             rc = add_member(all, z, (zip_uint64_t)i, err);
     }
+    if (rc == 0 && all->count == 0 && json_object_size(all->left_out) == 0)
+        rc = error_set(err, 400, "holds no array");
     zip_discard(z);
     return rc;
 }
@@ -457,6 +459,19 @@ static struct safetensors *open_safetensors(const char *path, struct error *err)
 
 enum form { FORM_SAFETENSORS, FORM_NPY, FORM_NPZ, FORM_FOLDER };
 
+/* One without members begins with its end. */
+static int is_zip(const unsigned char *head, size_t n)
+{
+    return n >= 4 && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0);
+}
+
+static int ends_in_npz(const char *path)
+{
+    const size_t n = strlen(path);
+
+    return n > 4 && strcmp(path + n - 4, ".npz") == 0;
+}
+
 static enum form form_of(const char *path)
 {
     unsigned char head[8] = {0};
@@ -472,7 +487,7 @@ static enum form form_of(const char *path)
         fclose(f);
     if (npy_is(head, n))
         return FORM_NPY;
-    return n >= 4 && memcmp(head, "PK\3\4", 4) == 0 ? FORM_NPZ : FORM_SAFETENSORS;
+    return is_zip(head, n) || ends_in_npz(path) ? FORM_NPZ : FORM_SAFETENSORS;
 }
 
 struct safetensors *dump_open(const char *path, struct error *err)

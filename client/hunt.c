@@ -285,7 +285,9 @@ json_t *hunt_read_map(const char *path, const struct safetensors *dump, struct e
     json_t *map = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *value;
     const char *name;
 
-    if (!map)
+    if (!map && why.line < 0) /* it could not be opened: the text names it */
+        error_set(err, 400, "%s", why.text);
+    else if (!map)
         error_set(err, 400, "%s: line %d: %s", path, why.line, why.text);
     else if (!json_is_object(map))
         error_set(err, 400, "%s: an object of names is expected", path);

@@ -4,12 +4,14 @@ Every dump is a trace of the daemon in another dress, so that all bits must be e
 """
 import io
 import json
+import os
+import subprocess
 import zipfile
 
 import ml_dtypes
 import numpy
 import pytest
-from client_tools import DIFFERENT, SAME, TROUBLE, compare, samebit, widen, write
+from client_tools import DIFFERENT, SAME, SAMEBIT, TROUBLE, compare, samebit, widen, write
 from conftest import BINARY
 
 TOKENS = [72, 101, 300, 900, 5]
@@ -365,6 +367,25 @@ def test_broken_files(tmp_path, url):
     assert "samebit convert" in samebit("compare", tmp_path / "x.pt", url, "--tokens", "1", status=TROUBLE).said
     (tmp_path / "none").mkdir()
     assert "no .npy" in samebit("compare", tmp_path / "none", url, "--tokens", "1", status=TROUBLE).said
+
+
+def test_what_is_no_npz_is_named(tmp_path, url):
+    (tmp_path / "rand.npz").write_bytes(bytes(range(200)))
+    zipfile.ZipFile(tmp_path / "empty.npz", "w").close()
+    for name, said in (("rand.npz", "cannot be read as .npz"), ("empty.npz", "holds no array"), ("none.npz", "No such file")):
+        got = samebit("compare", tmp_path / name, url, "--tokens", "1", status=TROUBLE).said
+        assert name in got and said in got
+    numpy.savez(tmp_path / "d.npz", lm_head=numpy.zeros(3))
+    got = samebit("compare", tmp_path / "d.npz", url, "--map", tmp_path / "nomap.json", status=TROUBLE).said
+    assert "nomap.json" in got and "line" not in got
+    assert "no such socket" in samebit("health", url=f"unix:{tmp_path}/nope", status=TROUBLE).said
+
+
+def test_a_reader_who_has_enough(url):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        assert subprocess.run([SAMEBIT, "values", "--url", url], stdout=stdout, stderr=subprocess.PIPE, timeout=60).stderr == b""
 
 
 @pytest.mark.parametrize("text", ["[72,101]", "[72, 101]", " 72, 101 ", "72,101"])
