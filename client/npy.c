@@ -91,9 +91,11 @@ int npy_read(const char *label, const void *bytes, size_t size, struct npy *out,
         length |= (size_t)p[MAGIC + 4] << 16 | (size_t)p[MAGIC + 5] << 24;
     if (length > HEADER_MOST || length > size - begin)
         return error_set(err, 400, "%s: cut off inside its header", label);
-    header = strndup((const char *)bytes + begin, length);
+    header = malloc(length + 1);
     if (!header)
         return error_set(err, 500, "out of memory");
+    memcpy(header, (const char *)bytes + begin, length);
+    header[length] = '\0';
     order = member(header, "'fortran_order'");
     out->fortran = order && strncmp(order, "True", 4) == 0;
     rc = read_descr(member(header, "'descr'"), out) || read_shape(member(header, "'shape'"), out)

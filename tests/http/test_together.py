@@ -79,7 +79,8 @@ def test_equal_requests_do_not_grow_the_memory(start):
     first = ask(300)
     before = d.rss()
     assert ask(1500) == first and len(first) == len(bodies)
-    assert d.rss() - before < 4 << 10
+    # a sanitizer keeps a stack for every place that has allocated, and what it knows of every thread
+    assert d.rss() - before < (64 << 10 if "address" in os.environ.get("SAMEBIT_BUILD", "") else 4 << 10)
 
 
 def test_a_stalled_reader_holds_nobody_up_and_no_memory(start):
