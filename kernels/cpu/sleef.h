@@ -131,7 +131,7 @@ BF16_INLINE struct sleef_two sleef_reciprocal(struct sleef_two d)
 {
     const float s = 1.0f / d.hi;
 
-    return (struct sleef_two){s, s * fmaf(-d.lo, s, fmaf(-d.hi, s, 1.0f))};
+    return (struct sleef_two){s, f32_product(s, fmaf(-d.lo, s, fmaf(-d.hi, s, 1.0f)))};
 }
 
 /* ---- log and pow ---- */
