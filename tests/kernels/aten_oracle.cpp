@@ -194,13 +194,19 @@ static void torch_mean(float *out, const float *in, int64_t rows, int64_t n)
     OffsetCalculator<1, uint32_t> inputs;
     OffsetCalculator<2, uint32_t> outputs;
 
+    /* Their constructors leave some of them as it was, which might look like a pointer of the host. */
+    memset((void *)&inputs, 0, sizeof(inputs));
+    memset((void *)&outputs, 0, sizeof(outputs));
+
     if (config.should_global_reduce() || config.output_vec_size != 1)
         std::abort(); /* no shape here is split over blocks */
     inputs.strides_[0][0] = inputs.step[0] = 4;
     outputs.step[0] = 4;
     outputs.step[1] = 4 * (uint32_t)n;
-    mean_reduction reduction(mean_operation{factor}, config, inputs, outputs, in, (char *)out,
-                             std::nullopt, nullptr, nullptr, nullptr, 0.f, 1, 0);
+    alignas(mean_reduction) static unsigned char room[sizeof(mean_reduction)];
+    mean_reduction &reduction = *new (memset(room, 0, sizeof(room))) mean_reduction(
+        mean_operation{factor}, config, inputs, outputs, in, (char *)out, std::nullopt, nullptr,
+        nullptr, nullptr, 0.f, 1, 0);
     reduction.accumulate = false;
     reduction.final_output = true;
     LAUNCH(mean_kernel, config.grid(), config.block(), (size_t)config.shared_memory_size(), stream,
