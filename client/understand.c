@@ -1,198 +1,18 @@
-/* understand.c - see understand.h. */
+/* understand.c - see understand.h: which value is which, by name and by numbers. */
 #include "client/understand.h"
 
 #include <math.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/compare_stats.h"
-#include "client/dump_write.h"
 #include "client/names.h"
 #include "client/side.h"
+#include "client/understand_job.h"
 
 enum { NEAREST = 3, PARTS = 3 };
 
 /* By numbers alone a value is recognised when it is this near, and the next one this much farther. */
 static const double NEAR = 0.1, FARTHER = 3;
-
-/* A value as it will stand in the file. */
-struct piece {
-    char *name;
-    struct tensor view, shape;
-    int reference;     /* position there; for what was not understood, behind all */
-    int64_t first_row; /* of the reference, as struct alignment has it */
-};
-
-struct job {
-    const struct safetensors *dump, *reference;
-    const struct understand_options *o;
-    struct understood *out;
-    struct piece *pieces;
-    int count;
-    char *claimed; /* by position in the reference */
-};
-
-/* ---- names ---- */
-
-/* The path of a name or an alias, with the call it stands before. */
-static int known_path(const json_t *known, const char *name, char *out, size_t size)
-{
-    const char *base = side_base_name(name);
-    const char *path = json_string_value(json_object_get(known, base));
-
-    if (path)
-        snprintf(out, size, "%.*s%s", (int)(base - name), name, path);
-    return path ? 1 : 0;
-}
-
-/* pattern matched, "\1" in path replaced. */
-static int expand(const char *pattern, const char *path, const char *name, char *out, size_t size)
-{
-    regmatch_t at[10];
-    regex_t regex;
-    size_t n = 0;
-    int fits;
-
-    if (strcmp(pattern, name) == 0)
-        return snprintf(out, size, "%s", path) >= 0;
-    if (regcomp(&regex, pattern, REG_EXTENDED))
-        return 0;
-    fits = regexec(&regex, name, 10, at, 0) == 0 && at[0].rm_so == 0 && !name[at[0].rm_eo];
-    for (; fits && *path && n + 1 < size; path++)
-        if (*path == '\\' && path[1] >= '1' && path[1] <= '9') {
-            const regmatch_t *m = &at[*++path - '0'];
-
-            if (m->rm_so >= 0)
-                n += (size_t)snprintf(out + n, size - n, "%.*s", (int)(m->rm_eo - m->rm_so),
-                                      name + m->rm_so);
-        } else {
-            out[n++] = *path;
-        }
-    if (fits && n < size)
-        out[n] = '\0';
-    regfree(&regex);
-    return fits;
-}
-
-int understand_map_check(const json_t *map, const struct safetensors *dump, const char *file,
-                         struct error *err)
-{
-    const char *pattern;
-    json_t *path;
-
-    json_object_foreach ((json_t *)map, pattern, path) {
-        regex_t regex;
-        char why[160];
-        const int code = dump && safetensors_find(dump, pattern)
-                             ? 0
-                             : regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB);
-
-        if (code) {
-            regerror(code, &regex, why, sizeof(why));
-            return error_set(err, 400, "%s: \"%s\" is no regular expression: %s", file, pattern,
-                             why);
-        }
-        if (!dump || !safetensors_find(dump, pattern))
-            regfree(&regex);
-    }
-    return 0;
-}
-
-json_t *understand_map_unused(const json_t *map, const struct safetensors *dump)
-{
-    json_t *unused = json_array(), *path, *what, *left_out = side_left_out(dump->metadata);
-    const char *pattern, *name;
-    char out[2 * NAMES_SIZE];
-
-    json_object_foreach ((json_t *)map, pattern, path) {
-        int used = 0;
-
-        for (int i = 0; !used && i < dump->count; i++)
-            used = expand(pattern, "", dump->entries[i].name, out, sizeof(out));
-        json_object_foreach (left_out, name, what) {
-            (void)what;
-            used |= expand(pattern, "", name, out, sizeof(out));
-        }
-        if (!used)
-            json_array_append_new(unused, json_string(pattern));
-    }
-    json_decref(left_out);
-    return unused;
-}
-
-static int given_path(const json_t *map, const char *name, char *out, size_t size)
-{
-    const char *pattern;
-    json_t *path;
-
-    json_object_foreach ((json_t *)map, pattern, path)
-        if (json_is_string(path) && expand(pattern, json_string_value(path), name, out, size))
-            return 1;
-    return 0;
-}
-
-/* How the name was understood, or NULL; out: paths joined by "+". */
-static const char *meaning(const struct understand_options *o, const char *name, char *out,
-                           size_t size)
-{
-    if (given_path(o->map, name, out, size))
-        return "given";
-    if (strcmp(name, "tokens") == 0)
-        return snprintf(out, size, "tokens") > 0 ? "exact" : NULL;
-    if (known_path(o->known, name, out, size))
-        return "exact";
-    return names_guess(name, o->layers, out, size) ? "name" : NULL;
-}
-
-/* The n-th path of those joined by "+". */
-static int path_at(const char *paths, int n, char *out, size_t size)
-{
-    while (n-- && (paths = strchr(paths, '+')) != NULL)
-        paths++;
-    if (!paths)
-        return 0;
-    snprintf(out, size, "%.*s", (int)strcspn(paths, "+"), paths);
-    return 1;
-}
-
-/* Adds the paths that a name means to `names`.  Returns whether the daemon knows them all. */
-static int add_names(const struct understand_options *o, const char *name, json_t *names,
-                     json_t *seen)
-{
-    char paths[2 * NAMES_SIZE], path[NAMES_SIZE];
-    int known = meaning(o, name, paths, sizeof(paths)) != NULL;
-
-    for (int k = 0; known && path_at(paths, k, path, sizeof(path)); k++) {
-        const char *base = side_base_name(path);
-
-        known = strcmp(path, "tokens") == 0 || json_object_get(o->known, base);
-        if (known && strcmp(path, "tokens") != 0 && !json_object_get(seen, base)) {
-            json_object_set_new(seen, base, json_true());
-            json_array_append_new(names, json_string(base));
-        }
-    }
-    return known;
-}
-
-json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
-                         json_t *unknown)
-{
-    json_t *names = json_array(), *seen = json_object(), *left_out = side_left_out(dump->metadata);
-    json_t *unused;
-    const char *name;
-
-    for (int i = 0; i < dump->count; i++)
-        if (!add_names(o, dump->entries[i].name, names, seen))
-            json_array_append_new(unknown, json_string(dump->entries[i].name));
-    json_object_foreach (left_out, name, unused) {
-        (void)unused;
-        add_names(o, name, names, seen);
-    }
-    json_decref(left_out);
-    json_decref(seen);
-    return names;
-}
 
 /* "1,2,3" and "2,3": what a comparison sees by itself. */
 static int same_but_batch(const char *a, const char *b)
@@ -218,19 +38,19 @@ int understand_needless(const struct safetensors *dump, const struct safetensors
 
 /* ---- pieces ---- */
 
-static int reference_of(const struct job *j, const char *path)
+static int reference_of(const struct understand_job *j, const char *path)
 {
     const struct safetensors_entry *e = safetensors_find(j->reference, path);
 
     return e ? (int)(e - j->reference->entries) : -1;
 }
 
-static int add_piece(struct job *j, const char *name, const struct alignment *a, int reference,
-                     struct error *err)
+static int add_piece(struct understand_job *j, const char *name, const struct alignment *a,
+                     int reference, struct error *err)
 {
-    struct piece *p = &j->pieces[j->count];
+    struct understand_piece *p = &j->pieces[j->count];
 
-    *p = (struct piece){strdup(name), a->view, a->value, reference, a->first_row};
+    *p = (struct understand_piece){strdup(name), a->view, a->value, reference, a->first_row};
     if (!p->name)
         return error_set(err, 500, "out of memory");
     j->count++;
@@ -239,7 +59,7 @@ static int add_piece(struct job *j, const char *name, const struct alignment *a,
     return 0;
 }
 
-static struct align_model model_of(const struct job *j, const char *path)
+static struct align_model model_of(const struct understand_job *j, const char *path)
 {
     struct align_model m = j->o->model;
 
@@ -261,8 +81,8 @@ static json_t *row_of(const char *name, const char *value, const char *how,
                      a->layout, "distance", number(a->distance));
 }
 
-static int take(struct job *j, const struct safetensors_entry *e, const char *path, const char *how,
-                const struct alignment *a, struct error *err)
+static int take(struct understand_job *j, const struct safetensors_entry *e, const char *path,
+                const char *how, const struct alignment *a, struct error *err)
 {
     json_array_append_new(j->out->rows, row_of(e->name, path, how, a));
     j->out->renamed += strcmp(e->name, path) != 0;
@@ -273,8 +93,8 @@ static int take(struct job *j, const struct safetensors_entry *e, const char *pa
 /* ---- by name ---- */
 
 /* [T, sum of columns]: the parts that matrices joined beside each other give.  1: taken. */
-static int take_fused(struct job *j, const struct safetensors_entry *e, const char *paths,
-                      const char *how, struct error *err)
+static int take_fused(struct understand_job *j, const struct safetensors_entry *e,
+                      const char *paths, const char *how, struct error *err)
 {
     const struct tensor *t = &e->tensor;
     int64_t rows = 0, columns = 0, first = 0;
@@ -282,7 +102,7 @@ static int take_fused(struct job *j, const struct safetensors_entry *e, const ch
     char path[NAMES_SIZE];
     int at[PARTS], count = 0;
 
-    for (; count < PARTS && path_at(paths, count, path, sizeof(path)); count++) {
+    for (; count < PARTS && understand_path_at(paths, count, path, sizeof(path)); count++) {
         const struct tensor *r;
 
         at[count] = reference_of(j, path);
@@ -309,7 +129,8 @@ static int take_fused(struct job *j, const struct safetensors_entry *e, const ch
 }
 
 /* Ids are taken as they are. */
-static int take_tokens(struct job *j, const struct safetensors_entry *e, struct error *err)
+static int take_tokens(struct understand_job *j, const struct safetensors_entry *e,
+                       struct error *err)
 {
     const struct alignment a = {.view = e->tensor, .value = e->tensor};
     const int at = reference_of(j, "tokens");
@@ -319,10 +140,11 @@ static int take_tokens(struct job *j, const struct safetensors_entry *e, struct 
 }
 
 /* 1: taken; 0: the name says nothing, or says what cannot be. */
-static int take_named(struct job *j, const struct safetensors_entry *e, struct error *err)
+static int take_named(struct understand_job *j, const struct safetensors_entry *e,
+                      struct error *err)
 {
     char paths[2 * NAMES_SIZE];
-    const char *how = meaning(j->o, e->name, paths, sizeof(paths));
+    const char *how = understand_meaning(j->o, e->name, paths, sizeof(paths));
     struct align_model m;
     struct alignment a;
     int at;
@@ -349,7 +171,8 @@ struct near {
 };
 
 /* The nearest of those that are free, in order. */
-static int find_near(const struct job *j, const struct safetensors_entry *e, struct near *near)
+static int find_near(const struct understand_job *j, const struct safetensors_entry *e,
+                     struct near *near)
 {
     int count = 0;
 
@@ -376,19 +199,20 @@ static int find_near(const struct job *j, const struct safetensors_entry *e, str
 }
 
 /* Returns the value that the name means, where only its shape does not fit; else -1. */
-static int misfit_of(const struct job *j, const struct safetensors_entry *e)
+static int misfit_of(const struct understand_job *j, const struct safetensors_entry *e)
 {
     char path[2 * NAMES_SIZE];
     int at;
 
-    if (e->tensor.dtype == DTYPE_I64 || !meaning(j->o, e->name, path, sizeof(path)))
+    if (e->tensor.dtype == DTYPE_I64 || !understand_meaning(j->o, e->name, path, sizeof(path)))
         return -1;
     at = reference_of(j, path);
     return at < 0 || j->claimed[at] || strcmp(path, "tokens") == 0 ? -1 : at;
 }
 
 /* Left as it is, under our name: a comparison says that the shapes differ. */
-static int leave_misfit(struct job *j, const struct safetensors_entry *e, int at, struct error *err)
+static int leave_misfit(struct understand_job *j, const struct safetensors_entry *e, int at,
+                        struct error *err)
 {
     const struct alignment none = {.view = e->tensor, .value = e->tensor, .distance = INFINITY};
     const struct safetensors_entry *r = &j->reference->entries[at];
@@ -405,8 +229,8 @@ static int leave_misfit(struct job *j, const struct safetensors_entry *e, int at
     return add_piece(j, r->name, &none, at, err);
 }
 
-static int leave(struct job *j, const struct safetensors_entry *e, const struct near *near,
-                 int count, struct error *err)
+static int leave(struct understand_job *j, const struct safetensors_entry *e,
+                 const struct near *near, int count, struct error *err)
 {
     const struct alignment none = {.view = e->tensor, .value = e->tensor, .distance = INFINITY};
     json_t *row, *list;
@@ -430,7 +254,7 @@ static int leave(struct job *j, const struct safetensors_entry *e, const struct 
     return add_piece(j, e->name, &none, j->reference->count, err);
 }
 
-static int take_near(struct job *j, const struct safetensors_entry *e, struct error *err)
+static int take_near(struct understand_job *j, const struct safetensors_entry *e, struct error *err)
 {
     struct near near[NEAREST];
     const int count = e->tensor.dtype == DTYPE_I64 ? 0 : find_near(j, e, near);
@@ -442,133 +266,14 @@ static int take_near(struct job *j, const struct safetensors_entry *e, struct er
     return leave(j, e, near, count, err);
 }
 
-/* ---- the file ---- */
-
-static int by_reference(const void *a, const void *b)
-{
-    const struct piece *x = a, *y = b;
-
-    return x->reference != y->reference ? x->reference - y->reference : strcmp(x->name, y->name);
-}
-
-static void copy_out(const struct tensor *v, void *to)
-{
-    const size_t size = dtype_size(v->dtype);
-    const int64_t piece = tensor_piece(v), count = tensor_count(v);
-
-    for (int64_t n = 0; n < count; n += piece)
-        memcpy((char *)to + (size_t)n * size,
-               (const char *)v->data + (size_t)tensor_offset(v, n) * size, (size_t)piece * size);
-}
-
-static int fill(void *user, int i, void *to, struct error *err)
-{
-    const struct job *j = user;
-
-    (void)err;
-    copy_out(&j->pieces[i].view, to);
-    return 0;
-}
-
-/* The reference's value i, from the first row on that its piece has. */
-static struct tensor cut(const struct job *j, int i)
-{
-    struct tensor t = j->reference->entries[i].tensor;
-
-    for (int k = 0; k < j->count; k++)
-        if (j->pieces[k].reference == i && j->pieces[k].first_row)
-            for (int axis = 0; axis < t.rank; axis++)
-                if (t.shape[axis] != j->pieces[k].shape.shape[axis])
-                    t = tensor_slice(&t, axis, j->pieces[k].first_row, 1);
-    return t;
-}
-
-static int fill_cut(void *user, int i, void *to, struct error *err)
-{
-    const struct tensor t = cut(user, i);
-
-    (void)err;
-    copy_out(&t, to);
-    return 0;
-}
-
-static int write_reference(struct job *j, struct error *err)
-{
-    const struct safetensors *r = j->reference;
-    struct safetensors_spec *specs = calloc((size_t)r->count + 1, sizeof(*specs));
-    int needed = 0;
-
-    if (!specs)
-        return error_set(err, 500, "out of memory");
-    for (int k = 0; k < j->count; k++)
-        needed |= j->pieces[k].first_row > 0;
-    for (int i = 0; needed && i < r->count; i++) {
-        const struct tensor t = cut(j, i);
-
-        specs[i] = (struct safetensors_spec){r->entries[i].name, t.dtype, t.rank, {0}};
-        memcpy(specs[i].shape, t.shape, sizeof(specs[i].shape));
-    }
-    if (needed)
-        j->out->reference = dump_write(r->path, specs, r->count, r->metadata, fill_cut, j, err);
-    free(specs);
-    return needed && !j->out->reference ? -1 : 0;
-}
-
-/* The dump's metadata, what is left out in it under our names. */
-static json_t *facts_of(const struct job *j)
-{
-    json_t *facts = json_copy(j->dump->metadata), *left_out = side_left_out(j->dump->metadata);
-    json_t *renamed = json_object(), *what;
-    char paths[2 * NAMES_SIZE], path[NAMES_SIZE], *text;
-    const char *name;
-
-    json_object_foreach (left_out, name, what) {
-        if (!meaning(j->o, name, paths, sizeof(paths)) || strcmp(paths, name) == 0) {
-            json_object_set(renamed, name, what);
-            continue;
-        }
-        for (int k = 0; path_at(paths, k, path, sizeof(path)); k++)
-            json_object_set_new(renamed, path,
-                                json_sprintf("%s, named %s", json_string_value(what), name));
-    }
-    text = json_dumps(renamed, JSON_COMPACT);
-    if (json_object_size(renamed) && text)
-        json_object_set_new(facts, "left_out", json_string(text));
-    free(text);
-    json_decref(renamed);
-    json_decref(left_out);
-    return facts;
-}
-
-static int write_file(struct job *j, struct error *err)
-{
-    struct safetensors_spec *specs = calloc((size_t)j->count + 1, sizeof(*specs));
-    json_t *facts;
-
-    if (!specs)
-        return error_set(err, 500, "out of memory");
-    qsort(j->pieces, (size_t)j->count, sizeof(*j->pieces), by_reference);
-    for (int i = 0; i < j->count; i++) {
-        const struct piece *p = &j->pieces[i];
-
-        specs[i] = (struct safetensors_spec){p->name, p->view.dtype, p->shape.rank, {0}};
-        memcpy(specs[i].shape, p->shape.shape, sizeof(specs[i].shape));
-    }
-    facts = facts_of(j);
-    j->out->file = dump_write(j->dump->path, specs, j->count, facts, fill, j, err);
-    json_decref(facts);
-    free(specs);
-    return j->out->file ? 0 : -1;
-}
-
 /* A value that the dump has under another name too: told, and not needed again.  1: it is one. */
-static int is_again(struct job *j, const struct safetensors_entry *e)
+static int is_again(struct understand_job *j, const struct safetensors_entry *e)
 {
     const struct alignment none = {.distance = INFINITY, .layout = "which the dump has twice"};
     char path[2 * NAMES_SIZE];
     int at;
 
-    if (!meaning(j->o, e->name, path, sizeof(path)))
+    if (!understand_meaning(j->o, e->name, path, sizeof(path)))
         return 0;
     at = reference_of(j, path);
     if (at < 0 || !j->claimed[at])
@@ -580,7 +285,8 @@ static int is_again(struct job *j, const struct safetensors_entry *e)
 /* Names that are paths of ours go first, then what other names say, then what numbers say. */
 enum { BY_PATH, BY_NAME, BY_NUMBERS, WAYS };
 
-static int take_one(struct job *j, const struct safetensors_entry *e, int way, struct error *err)
+static int take_one(struct understand_job *j, const struct safetensors_entry *e, int way,
+                    struct error *err)
 {
     if (way == BY_PATH && reference_of(j, e->name) < 0)
         return 0;
@@ -589,7 +295,7 @@ static int take_one(struct job *j, const struct safetensors_entry *e, int way, s
     return is_again(j, e) || take_near(j, e, err) == 0 ? 1 : -1;
 }
 
-static int take_all(struct job *j, struct error *err)
+static int take_all(struct understand_job *j, struct error *err)
 {
     char *taken = calloc((size_t)j->dump->count + 1, 1);
     int rc = taken ? 0 : error_set(err, 500, "out of memory");
@@ -610,7 +316,7 @@ static int take_all(struct job *j, struct error *err)
 int understand(const struct safetensors *dump, const struct safetensors *reference,
                const struct understand_options *o, struct understood *out, struct error *err)
 {
-    struct job j = {.dump = dump, .reference = reference, .o = o, .out = out};
+    struct understand_job j = {.dump = dump, .reference = reference, .o = o, .out = out};
     int rc = -1;
 
     *out = (struct understood){.rows = json_array()};
@@ -619,7 +325,7 @@ int understand(const struct safetensors *dump, const struct safetensors *referen
     if (!j.pieces || !j.claimed || !out->rows)
         error_set(err, 500, "out of memory");
     else if (take_all(&j, err) == 0)
-        rc = write_file(&j, err) || write_reference(&j, err) ? -1 : 0;
+        rc = understand_write(&j, err);
     for (int i = 0; i < j.count; i++)
         free(j.pieces[i].name);
     free(j.pieces);
@@ -635,80 +341,4 @@ void understood_clear(struct understood *u)
     safetensors_close(u->reference);
     json_decref(u->rows);
     *u = (struct understood){0};
-}
-
-/* ---- telling ---- */
-
-json_t *understood_map(const struct understood *u)
-{
-    json_t *map = json_object(), *row;
-    size_t i;
-
-    json_array_foreach (u->rows, i, row) {
-        const char *name = json_string_value(json_object_get(row, "name"));
-        const char *value = json_string_value(json_object_get(row, "value"));
-        const char *before = json_string_value(json_object_get(map, name));
-        json_t *text = before && value ? json_sprintf("%s+%s", before, value) : NULL;
-
-        if (value)
-            json_object_set_new(map, name, text ? text : json_string(value));
-    }
-    return map;
-}
-
-/* "0.012"; "no number in common" where nothing is comparable.  Returns out. */
-static const char *distance_text(const json_t *row, char *out, size_t size)
-{
-    const json_t *d = json_object_get(row, "distance");
-
-    if (!json_is_number(d))
-        return "no number in common";
-    snprintf(out, size, "%.2g", json_number_value(d));
-    return out;
-}
-
-static void print_nearest(const json_t *row, FILE *stream)
-{
-    json_t *near;
-    char text[32];
-    size_t k;
-
-    json_array_foreach (json_object_get(row, "nearest"), k, near)
-        fprintf(stream, "%s%s (%s)", k ? ", " : "; nearest ",
-                json_string_value(json_object_get(near, "value")),
-                distance_text(near, text, sizeof(text)));
-    fputc('\n', stream);
-}
-
-void understood_print(const struct understood *u, FILE *stream)
-{
-    json_t *row;
-    size_t i;
-
-    json_array_foreach (u->rows, i, row) {
-        const char *name = json_string_value(json_object_get(row, "name"));
-        const char *value = json_string_value(json_object_get(row, "value"));
-        const char *layout = json_string_value(json_object_get(row, "layout"));
-        const char *how = json_string_value(json_object_get(row, "how"));
-        const char *misfit = json_string_value(json_object_get(row, "misfit"));
-
-        if (misfit) {
-            fprintf(stream, "note: %s: %s\n", name, misfit);
-            continue;
-        }
-        if (!value) {
-            fprintf(stream, "note: %s is none of the model's values", name);
-            print_nearest(row, stream);
-            continue;
-        }
-        if ((strcmp(name, value) == 0 && !*layout) || strcmp(how, "again") == 0)
-            continue;
-        fprintf(stream, "note: %s", name);
-        if (strcmp(name, value) != 0)
-            fprintf(stream, " is %s", value);
-        if (strcmp(how, "numbers") == 0)
-            fprintf(stream, ", by its numbers (distance %.2g)",
-                    json_number_value(json_object_get(row, "distance")));
-        fprintf(stream, *layout ? ": %s\n" : "%s\n", layout);
-    }
 }
