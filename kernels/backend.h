@@ -50,7 +50,8 @@ struct backend {
                         ARM "neon", "plain"; of a GPU its architecture: "sm_90" */
     const char *hardware;    /* a GPU's name; NULL: the CPU of this machine */
     int threads;             /* of the CPU for one product; of a GPU 0 */
-    struct torch_host torch; /* where numerics->of_host; set before the first weight and op */
+    struct torch_host torch; /* where numerics->of_host, for calls that have none of their own in
+                                their scope; set before the first weight and op */
     op_fn *op[OP_COUNT];     /* NULL: this numerics has none (sdpa under torch-cuda) */
     int host_readable;       /* 1: the host may read and write the device's memory as its own */
     size_t alignment; /* bytes: values and caches that share memory begin at multiples of it */

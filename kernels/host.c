@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "kernels/torch_host.h"
+
 /* ---- what each of the three libraries would do ---- */
 
 /* What computes the matrix products, by oneDNN's instruction set. */
@@ -103,25 +105,38 @@ static enum isa isa_limit(const struct host_facts *f, struct host_numerics *out)
     return ISA_ALL;
 }
 
-/* The sizes that bits of AMX's products follow from, as far as they were studied. */
-static int amx_is_studied(const struct host_facts *f)
+static struct torch_host torch_host_of(const struct host_facts *f)
 {
-    const struct torch_host h = torch_host_studied();
+    struct torch_host torch = torch_host_studied();
 
-    return !f->amx_fp16 && f->l1 == h.l1 && f->l2 == h.l2 && f->l2_ways == h.l2_ways &&
-           f->l2_sets == h.l2_sets;
+    torch.threads = host_torch_threads(f);
+    torch.amx_fp16 = f->amx_fp16;
+    if (!f->l1 || !f->l2)
+        return torch;
+    torch.l1 = f->l1;
+    torch.l2 = f->l2;
+    torch.l2_ways = f->l2_ways;
+    torch.l2_sets = f->l2_sets;
+    return torch;
 }
 
+/* Bits follow from the caches; only those of torch_host_studied() were seen. */
 static void choose_amx(const struct host_facts *f, struct choice *c, struct host_numerics *out)
 {
+    const struct torch_host torch = torch_host_of(f);
+    char text[TORCH_HOST_TEXT];
+
     c->products = PRODUCTS_AMX;
-    c->products_known = amx_is_studied(f);
-    if (c->products_known)
-        say(out, "products: oneDNN's for AMX, with caches of 48 KiB and 2 MiB a core");
-    else
+    c->products_known = f->l1 && f->l2;
+    out->untried = c->products_known && !torch_host_is_studied(&torch);
+    torch_host_print(&torch, text);
+    if (!c->products_known)
         say(out,
-            "products: oneDNN's for AMX, but this CPU has %s: where it cuts sums is not mirrored",
-            f->amx_fp16 ? "AMX_FP16" : "other caches than 48 KiB and 2 MiB (16 ways) a core");
+            "products: oneDNN's for AMX, but CPUID names no caches: where it cuts sums then is "
+            "not mirrored");
+    else
+        say(out, "products: oneDNN's for AMX, with %s%s", text,
+            out->untried ? ", as its source has it: not seen on such a CPU" : "");
 }
 
 static void choose_avx512(const struct host_facts *f, struct choice *c, struct host_numerics *out)
@@ -279,11 +294,13 @@ void host_numerics(const struct host_facts *facts, const char *device, struct ho
         choose_portable(out, "what PyTorch computes on a CPU without AVX2 is not known");
     else
         choose_by_cpu(facts, out);
+    if (!out->nearest->of_caches)
+        out->untried = 0;
     if (!out->nearest->of_host)
         return;
-    out->threads = host_torch_threads(facts);
-    say(out, "bits depend on PyTorch's threads: by default it has %d here (%d cores)", out->threads,
-        facts->cores);
+    out->torch = torch_host_of(facts);
+    say(out, "bits depend on PyTorch's threads: by default it has %d here (%d cores)",
+        (int)out->torch.threads, facts->cores);
 }
 
 /* ---- threads ---- */
@@ -322,9 +339,14 @@ int host_torch_threads(const struct host_facts *f)
 
 static void print_options(const struct host_numerics *h, FILE *to)
 {
+    char text[TORCH_HOST_TEXT];
+
+    torch_host_print(&h->torch, text);
     fprintf(to, "  --numerics %s", h->nearest->name);
-    if (h->threads)
-        fprintf(to, " --torch-threads %d", h->threads);
+    if (h->torch.threads)
+        fprintf(to, " --torch-threads %d", (int)h->torch.threads);
+    if (h->nearest->of_caches && !torch_host_is_studied(&h->torch))
+        fprintf(to, " --torch-host %s", text);
     fprintf(to, "%s\n", h->row && !h->sdpa ? " --attention eager" : "");
 }
 

@@ -35,10 +35,12 @@ enum { HOST_REASONS = 8, HOST_REASON = 224 };
 struct host_numerics {
     const struct numerics *row; /* has PyTorch's bits under eager; NULL: none has */
     int sdpa;                   /* 1: under sdpa too */
-    int portable;               /* 1: nothing is known of PyTorch there; row is the default, which
-                                       is the same everywhere */
+    int portable;               /* 1: nothing is known of PyTorch there; row is the portable one,
+                                       which is the same everywhere */
     const struct numerics *nearest; /* row, or what differs least; never NULL */
-    int threads; /* torch.get_num_threads(), where bits of `nearest` depend on it; else 0 */
+    struct torch_host torch;        /* where bits of `nearest` depend on it: threads is
+                                torch.get_num_threads(); else all 0 */
+    int untried; /* 1: read in the libraries' sources, and not seen on such a CPU */
     int reasons;
     char reason[HOST_REASONS][HOST_REASON]; /* one line each */
 };

@@ -128,6 +128,7 @@ static const struct numerics table[] = {
         .sdpa = SDPA_MKL_AMX,
         .packs = 1,
         .of_host = 1,
+        .of_caches = 1,
     },
     {
         .name = "torch-cpu/avx512",

@@ -91,7 +91,8 @@ struct numerics {
     int rotary_block;        /* entries of inv_freq that ATen raises together, "inv_freq" below */
     int whole_calls; /* 1: a row's bits may depend on which other rows are computed with it, so that
                          all rows of PyTorch's call must be */
-    int of_host;     /* 1: bits depend on torch_host */
+    int of_host;     /* 1: bits depend on torch_host: on its threads, */
+    int of_caches;   /* 1: and on the rest of it */
     const char *host; /* whose bits are what the host computes for a device (lanes of log_softmax,
                          rotary_block), where they have a name of their own; NULL: this one's */
 };
@@ -101,7 +102,7 @@ struct torch_host torch_host_studied(void);
 
 /* The row of that name, or NULL. */
 const struct numerics *numerics_find(const char *name);
-/* Row i; NULL after the last.  Row 0 is the default. */
+/* Row i; NULL after the last.  Row 0 is the portable one: all devices have it. */
 const struct numerics *numerics_at(int i);
 /* "ideal": every operation in binary64, from the same bf16 weights.  Nobody's bits, so it is not in
  * the table and no daemon serves it as its own: others are measured by it. */

@@ -14,6 +14,8 @@
 extern "C" {
 #endif
 
+struct torch_host;
+
 enum op {
 #define OP(name, ...) OP_##name,
 #include "kernels/ops.def"
@@ -75,6 +77,7 @@ struct op_scope {
     int64_t padding; /* positions before this one are left padding: no token sees them as a key */
     int64_t shift;   /* token t has position max(0, past + t - shift) */
     int64_t batch;   /* rows of the batch that this one is of in PyTorch, 0 as 1 */
+    const struct torch_host *torch; /* whose bits, where numerics.of_host; NULL: the backend's */
 };
 
 /* The position of token t of a call. */

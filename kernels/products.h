@@ -11,6 +11,12 @@
 #include "kernels/backend.h"
 #include "kernels/base/bf16.h"
 
+/* Whose bits: the call's own where it has one. */
+static inline const struct torch_host *product_host(const struct op_call *call)
+{
+    return call->scope.torch ? call->scope.torch : &call->backend->torch;
+}
+
 static inline int64_t product_batch(const struct op_call *call)
 {
     return call->scope.batch > 1 ? call->scope.batch : 1;
@@ -21,7 +27,7 @@ static inline struct product_rule product_rule_of_linear(const struct op_call *c
 {
     const struct tensor *x = call->in[0], *w = &call->weight->plain;
     struct product_shape shape = {PRODUCT_OF_LINEAR, 1,           0,
-                                  w->shape[0],       w->shape[1], &call->backend->torch};
+                                  w->shape[0],       w->shape[1], product_host(call)};
 
     shape.M = product_batch(call) * call->scope.tokens;
     for (int i = 1; i < x->rank - 1; i++)
@@ -35,7 +41,7 @@ static inline struct product_rule product_rule_of_heads(const struct op_call *ca
 {
     const struct tensor *x = call->in[0];
     const struct product_shape shape = {
-        use, product_batch(call) * x->shape[0], x->shape[1], N, K, &call->backend->torch};
+        use, product_batch(call) * x->shape[0], x->shape[1], N, K, product_host(call)};
 
     return call->backend->numerics->rule(&shape);
 }

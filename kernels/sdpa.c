@@ -2,6 +2,7 @@
 #include "kernels/sdpa.h"
 
 #include "kernels/backend.h"
+#include "kernels/products.h"
 
 /* Whether PyTorch packs keys and values for oneDNN's kernel instead of calling MKL
  * (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp: cpu_flash_attention, need_pack). */
@@ -10,7 +11,7 @@ static int is_packed(const struct sdpa *s, int64_t H, int64_t G)
     const struct op_call *call = s->call;
     const int64_t B = call->scope.batch > 1 ? call->scope.batch : 1, T = s->tokens, L = s->keys;
     const int64_t split = min_i64(s->group, T), groups = (T + split - 1) / split;
-    const int64_t threads = call->backend->torch.threads;
+    const int64_t threads = product_host(call)->threads;
     const double keys = (double)(s->masked ? L : min_i64(T, L));
     double each; /* of a thread */
 

@@ -11,6 +11,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mapping.h"
 #include "kernels/base/version.h"
+#include "server/choose.h"
 #include "server/http/daemon.h"
 #include "server/http/listen.h"
 #include "server/loading.h"
@@ -216,24 +217,34 @@ static int run(struct options *o, struct error *err)
     return rc;
 }
 
+/* What needs no model.  Returns the exit status. */
+static int answer(const struct options *o, struct error *err)
+{
+    int status = 0;
+
+    if (o->help)
+        options_help(stdout);
+    else if (o->which_numerics)
+        status = choose_explain(o, stdout, err);
+    else
+        puts("samebitd " SAMEBIT_VERSION);
+    if (status > 1)
+        fprintf(stderr, "samebitd: %s\n", err->text);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     static struct options options;
     struct error err = {0};
 
-    if (options_parse(argc, argv, &options, &err)) {
+    if (options_parse(argc, argv, &options, &err) ||
+        (!options.which_numerics && options.engine.folder && choose_numerics(&options, &err))) {
         fprintf(stderr, "samebitd: %s\n", err.text);
         return 2;
     }
-    if (options.help || options.version || options.which_numerics) {
-        if (options.help)
-            options_help(stdout);
-        else if (options.which_numerics)
-            options_which_numerics(&options, stdout);
-        else
-            puts("samebitd " SAMEBIT_VERSION);
-        return 0;
-    }
+    if (options.help || options.version || options.which_numerics)
+        return answer(&options, &err);
     log_enable(options.verbose);
     mapping_survive();
     json_memory_watch(malloc);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/host.h"
+#include "kernels/torch_host.h"
 
 static const char help[] =
     "usage: samebitd --model FOLDER [option ...]\n"
@@ -29,10 +29,13 @@ static const char help[] =
     "  --insecure           anybody who reaches the address may ask\n"
     "  --config FILE        limits (configs/server.json)\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
-    "  --numerics NAME      whose bits (see below); host: those of PyTorch on this very machine\n"
-    "  --which-numerics     says which numerics that is, and why, and ends\n"
-    "  --attention NAME     sdpa (default) or eager (the one of torch-cuda): where a request names "
-    "none\n"
+    "  --numerics NAME      whose bits (see below); host (default): those of PyTorch on this very "
+    "machine\n"
+    "  --which-numerics     says which numerics that is, and why, and ends; with\n"
+    "  --python PATH        a Python that has torch, asks it too, and says whether they agree\n"
+    "  --attention NAME     sdpa (default) or eager (the default where PyTorch's sdpa is not "
+    "mirrored):\n"
+    "                       where a request names none\n"
     "  --tokenizer NAME     file (default): the ids of tokenizer.json; auto: of transformers' "
     "AutoTokenizer\n"
     "  --device NAME        cpu (default), or cuda:0, cuda:1, ... of a build with CUDA\n"
@@ -43,9 +46,11 @@ static const char help[] =
     "not\n"
     "                       given, else the best\n"
     "  --threads N          the cpu's threads of one product (default: one per core)\n"
-    "  --torch-threads N    torch.get_num_threads() of the machine whose bits these are: for "
-    "numerics whose\n"
-    "                       bits depend on it (amx_bf16, avx512)\n"
+    "  --torch-threads N    torch.get_num_threads() of the machine whose bits these are, where a "
+    "request\n"
+    "                       names none: for numerics whose bits depend on it (amx_bf16, avx512)\n"
+    "  --torch-host FACTS   and of amx_bf16 its caches (of a core): "
+    "l1=48K,l2=2M,l2_ways=16,amx_fp16=0\n"
     "  --verbose            one line per request on stderr\n"
     "  --help, --version\n";
 
@@ -56,7 +61,7 @@ void options_help(FILE *to)
     fputs(help, to);
     fputs("\nnumerics:\n", to);
     for (int i = 0; (n = numerics_at(i)); i++)
-        fprintf(to, "  %-31s  %s%s%s\n", n->name, n->about, i == 0 ? " (default)" : "",
+        fprintf(to, "  %-31s  %s%s%s\n", n->name, n->about, i == 0 ? " (portable)" : "",
                 n->devices == DEVICE_CUDA  ? "; --device cuda:N"
                 : n->devices == DEVICE_CPU ? "; --device cpu"
                                            : "");
@@ -70,6 +75,8 @@ enum {
     TORCH_THREADS,
     NUMERICS,
     ATTENTION,
+    PYTHON,
+    TORCH_HOST,
     TOKENIZER,
     DEVICE,
     ISA,
@@ -103,52 +110,6 @@ static int read_numerics(const char *text, const struct numerics **out, struct e
     }
     return error_param(err, 400, "numerics", "--numerics '%.100s' is not known; known are: %s",
                        text, names);
-}
-
-static void find_host(const struct options *o, struct host_numerics *found)
-{
-    struct host_facts facts;
-
-    host_read(&facts);
-    host_numerics(&facts, o->engine.device, found);
-}
-
-/* --numerics host: the row and PyTorch's threads.  No row is chosen that differs from PyTorch here
- * where a request asks for no more. */
-static int choose_host(struct options *o, struct error *err)
-{
-    struct host_numerics found;
-    const struct numerics *row;
-
-    find_host(o, &found);
-    row = found.row;
-    if (!row)
-        return error_param(
-            err, 400, "numerics",
-            "--numerics host: PyTorch's bits on this machine are those of no numerics "
-            "(--which-numerics says why); the nearest is --numerics %s",
-            found.nearest->name);
-    if (!found.sdpa && row->sdpa != SDPA_NONE && o->engine.attention != ATTENTION_EAGER)
-        return error_param(err, 400, "numerics",
-                           "--numerics host: PyTorch's sdpa on this machine is that of no numerics "
-                           "(--which-numerics says why); with --attention eager it is %s",
-                           row->name);
-    o->engine.numerics = row;
-    if (found.threads && !o->engine.torch_threads)
-        o->engine.torch_threads = found.threads;
-    fprintf(stderr, "samebitd: --numerics host is %s", row->name);
-    if (found.threads)
-        fprintf(stderr, " with --torch-threads %d", o->engine.torch_threads);
-    fprintf(stderr, "%s\n", found.portable ? ", the portable one" : "");
-    return 0;
-}
-
-void options_which_numerics(const struct options *o, FILE *to)
-{
-    struct host_numerics found;
-
-    find_host(o, &found);
-    host_print(&found, to);
 }
 
 static int read_tokenizer(const char *text, enum tokenizer_ids *out, struct error *err)
@@ -193,11 +154,19 @@ static int read_option(int which, const char *text, struct options *out, struct 
     case THREADS:
         return read_threads("threads", text, 4096, &out->engine.threads, err);
     case TORCH_THREADS:
-        return read_threads("torch-threads", text, 256, &out->engine.torch_threads, err);
+        return read_threads("torch-threads", text, TORCH_THREADS_MOST, &out->engine.torch_threads,
+                            err);
+    case TORCH_HOST:
+        out->engine.torch_host = &out->torch_host;
+        return torch_host_read(text, &out->torch_host, err);
+    case PYTHON:
+        out->python = text;
+        return 0;
     case TOKENIZER:
         return read_tokenizer(text, &out->engine.tokenizer, err);
     case NUMERICS:
         out->host_numerics = strcmp(text, "host") == 0;
+        out->engine.numerics = NULL;
         return out->host_numerics ? 0 : read_numerics(text, &out->engine.numerics, err);
     default:
         return attention_read(text, &out->engine.attention, err) ? error_prefix(err, "--") : 0;
@@ -247,6 +216,8 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
                                    {"insecure", no_argument, &out->insecure, 1},
                                    {"threads", required_argument, NULL, THREADS},
                                    {"torch-threads", required_argument, NULL, TORCH_THREADS},
+                                   {"torch-host", required_argument, NULL, TORCH_HOST},
+                                   {"python", required_argument, NULL, PYTHON},
                                    {"numerics", required_argument, NULL, NUMERICS},
                                    {"attention", required_argument, NULL, ATTENTION},
                                    {"tokenizer", required_argument, NULL, TOKENIZER},
@@ -261,7 +232,7 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
 
     memset(out, 0, sizeof(*out));
     out->engine.device = "cpu";
-    out->engine.numerics = numerics_at(0);
+    out->torch_host = torch_host_studied();
     out->engine.attention = ATTENTION_COUNT;
     opterr = 0;
     while ((which = getopt_long(argc, argv, ":", known, NULL)) != -1) {
@@ -274,6 +245,8 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
     }
     if (optind < argc)
         return error_set(err, 400, "'%.100s' is no option; see --help", argv[optind]);
+    if (out->python && !out->which_numerics)
+        return error_set(err, 400, "--python belongs to --which-numerics");
     if (out->help || out->version || out->which_numerics)
         return 0;
     if (!out->engine.folder)
@@ -281,5 +254,5 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
     if (!out->certificate != !out->key)
         return error_set(err, 400, "--tls-cert and --tls-key belong together");
     set_defaults(out);
-    return out->host_numerics ? choose_host(out, err) : 0;
+    return 0;
 }

@@ -16,18 +16,18 @@ struct options {
     int insecure;
     int verbose;
     int help, version;
-    int which_numerics; /* asks what PyTorch computes on this machine; needs no model */
-    int host_numerics;  /* --numerics host */
+    int which_numerics;           /* asks what PyTorch computes on this machine; needs no model */
+    const char *python;           /* whose torch is asked too; NULL: none */
+    int host_numerics;            /* --numerics host */
+    struct torch_host torch_host; /* what engine.torch_host points to */
+    char notice[256];             /* what engine.notice points to */
     char config_found[4096],
         families_found[4096]; /* what config and families point to by default */
 };
 
-/* Borrows from argv.  Errors name the option.  What is not given is looked up: configs/ in the
+/* Borrows from argv; engine.numerics is NULL where none is named (choose.h).  Errors name the option.  What is not given is looked up: configs/ in the
  * working directory, then beside the folders that the program lies in. */
 int options_parse(int argc, char **argv, struct options *out, struct error *err);
-
-/* What --which-numerics says. */
-void options_which_numerics(const struct options *o, FILE *to);
 
 /* What --help says. */
 void options_help(FILE *to);

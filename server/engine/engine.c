@@ -72,22 +72,45 @@ static int open_programs(struct engine *e, const struct engine_options *o, struc
     return choose_attention(e, o->attention, err);
 }
 
+static int refuse_threads(const struct numerics *numerics, int64_t threads, struct error *err)
+{
+    return error_param(err, 400, "torch_threads",
+                       "torch_threads %lld: the bits of numerics %s depend on no threads",
+                       (long long)threads, numerics->name);
+}
+
 /* torch's threads are stated where bits depend on them, and nowhere else. */
-static int set_torch(struct backend *b, int threads, struct error *err)
+static int set_torch(struct backend *b, const struct engine_options *o, struct error *err)
 {
     const struct numerics *numerics = b->numerics;
+    const int threads = o->torch_threads;
 
+    if (o->torch_host && !numerics->of_caches)
+        return error_param(err, 400, "torch_host",
+                           "--torch-host: the bits of numerics %s depend on no caches",
+                           numerics->name);
+    if (o->torch_host)
+        b->torch = *o->torch_host;
     if (numerics->of_host && !threads)
         return error_param(err, 400, "torch_threads",
                            "the bits of numerics %s depend on torch.get_num_threads() of the "
                            "machine whose they are: --torch-threads N",
                            numerics->name);
     if (!numerics->of_host && threads)
-        return error_param(err, 400, "torch_threads",
-                           "--torch-threads %d: the bits of numerics %s depend on no threads",
-                           threads, numerics->name);
+        return refuse_threads(numerics, threads, err) ? error_prefix(err, "--") : 0;
     if (threads)
         b->torch.threads = threads;
+    return 0;
+}
+
+int engine_torch(const struct engine *e, int64_t torch_threads, struct torch_host *out,
+                 struct error *err)
+{
+    *out = e->backend->torch;
+    if (torch_threads && !e->backend->numerics->of_host)
+        return refuse_threads(e->backend->numerics, torch_threads, err);
+    if (torch_threads)
+        out->threads = torch_threads;
     return 0;
 }
 
@@ -107,11 +130,20 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct e
         return -1;
     if (o->reuse_bytes && !(e->prefixes = prefixes_create(o->reuse_bytes)))
         return error_set(err, 500, "out of memory");
+    if (o->notice)
+        notices_add(&e->notices, "%s", o->notice);
     e->backend = backend_open(o->device, o->numerics, o->isa, o->threads, err);
-    if (!e->backend || set_torch(e->backend, o->torch_threads, err))
+    if (!e->backend || set_torch(e->backend, o, err))
         return -1;
     e->weights = weights_open(e->folder, err);
-    return e->weights ? 0 : -1;
+    if (!e->weights)
+        return -1;
+    if (e->backend->numerics->of_host && !e->backend->group[GROUP_LINEARS])
+        notices_add(&e->notices,
+                    "numerics %s has no vector kernels here: right, and slow; --numerics %s, the "
+                    "portable one, is fast",
+                    e->backend->numerics->name, numerics_at(0)->name);
+    return 0;
 }
 
 /* A model without a tokenizer that can be read serves ids.  Ids that only the tokenizer has (a pad

@@ -20,8 +20,11 @@ struct engine_options {
     enum tokenizer_ids tokenizer; /* whose ids */
     const char *isa;              /* NULL: the best of this CPU */
     int threads;                  /* 0: one per core */
-    int torch_threads;    /* torch.get_num_threads() of the machine whose bits are wanted: where
+    int torch_threads; /* torch.get_num_threads() of the machine whose bits are wanted: where
                           numerics->of_host, and only there; else 0 */
+    const struct torch_host *torch_host; /* the rest of it, where numerics->of_caches, and only
+                                            there; NULL: torch_host_studied() */
+    const char *notice;   /* of whoever opens it, first among engine.notices; NULL: none */
     uint64_t reuse_bytes; /* of caches kept for runs that begin alike; 0: none are */
     /* Told how far opening has come (may be NULL): a word for what is being done, and bytes. */
     progress_fn *progress;
@@ -58,6 +61,11 @@ void engine_close(struct engine *e);
  * with e, whose checkpoint it reads.  NULL: 503, no memory. */
 struct engine *engine_ideal(struct engine *e, struct error *err);
 void engine_ideal_close(struct engine *ideal); /* for engine_close */
+
+/* Sets the machine whose bits a request wants: torch_threads (0: it names none) instead of the
+ * engine's.  Errors: 400 of param "torch_threads", where the numerics depend on none. */
+int engine_torch(const struct engine *e, int64_t torch_threads, struct torch_host *out,
+                 struct error *err);
 
 /* The attention of that name, or a 400 of param "attention" that lists those served. */
 int engine_attention(const struct engine *e, const char *name, enum attention *out,

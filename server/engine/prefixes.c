@@ -11,7 +11,7 @@
  * next. */
 struct prefix {
     const struct program *program;
-    int64_t padding, shift, batch;
+    int64_t padding, shift, batch, threads;
     int64_t calls, tokens;
     int64_t *end;     /* [calls]: tokens of the call and of all calls before it */
     int64_t *chosen;  /* [calls]: the greedy choice after each call */
@@ -73,6 +73,7 @@ static struct prefix *prefix_make(const struct run *r, int64_t calls, const int6
                          .padding = scope->padding,
                          .shift = scope->shift,
                          .batch = scope->batch,
+                         .threads = scope->torch->threads,
                          .calls = calls,
                          .tokens = tokens,
                          .end = calloc((size_t)calls, sizeof(int64_t)),
@@ -100,7 +101,7 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
     int64_t call = 0;
 
     if (x->program != r->program || x->padding != scope->padding || x->shift != scope->shift ||
-        x->batch != scope->batch)
+        x->batch != scope->batch || x->threads != scope->torch->threads)
         return 0;
     for (; call < most && call < x->calls; call++) {
         const int64_t first = scope[call].past, n = scope[call].tokens;
@@ -116,7 +117,7 @@ static int64_t prefix_match(const struct prefix *x, const struct run *r, int64_t
 static int prefix_within(const struct prefix *a, const struct prefix *b)
 {
     return a->program == b->program && a->padding == b->padding && a->shift == b->shift &&
-           a->batch == b->batch && a->calls <= b->calls &&
+           a->batch == b->batch && a->threads == b->threads && a->calls <= b->calls &&
            memcmp(a->end, b->end, sizeof(*a->end) * (size_t)a->calls) == 0 &&
            memcmp(a->token, b->token, sizeof(*a->token) * (size_t)a->tokens) == 0;
 }

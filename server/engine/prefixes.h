@@ -2,7 +2,7 @@
  *
  * Bits depend on the calls of the model that a text is fed in (ops.h), so what is shared is whole
  * calls: a run may skip its first calls where an earlier run made the same ones, with equal tokens,
- * equal lengths, and the same attention, padding and batch.  It then has the bits that it would
+ * equal lengths, and the same attention, padding, batch and threads of torch's.  It then has the bits that it would
  * have had without. */
 #ifndef SAMEBIT_PREFIXES_H
 #define SAMEBIT_PREFIXES_H

@@ -103,6 +103,7 @@ static int copy_request(struct run *r, const struct run_request *request, struct
     const size_t n = (size_t)request->token_count, m = (size_t)request->position_count;
 
     r->steps = request->steps;
+    r->torch_threads = request->torch_threads;
     r->token_count = request->token_count;
     r->tokens = calloc(n + (size_t)request->steps, sizeof(*r->tokens));
     r->state = calloc(1, sizeof(*r->state));
@@ -132,11 +133,14 @@ static int make_calls(struct run *r, const struct run_request *request, struct e
     if (!scope)
         return error_set(err, 500, "out of memory");
     r->state->scope = scope;
+    if (engine_torch(r->engine, request->torch_threads, &r->state->torch, err))
+        return -1;
     for (int64_t i = 0; i < r->calls; i++) {
         scope[i].past = past;
         scope[i].padding = request->padding;
         scope[i].shift = request->ids_from_mask ? request->padding : 0;
         scope[i].batch = request->batch;
+        scope[i].torch = &r->state->torch;
         scope[i].tokens = i >= r->prompt_calls   ? 1
                           : request->chunk_count ? request->chunks[i]
                                                  : r->token_count;

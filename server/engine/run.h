@@ -37,6 +37,8 @@ struct run_request {
                           token, as model(input_ids, attention_mask) has them */
     int64_t batch;     /* rows of the batch that this is one of in PyTorch, 0 as 1: sums of products
                         are taken in the order that so many rows have */
+    int64_t torch_threads; /* torch.get_num_threads() of the machine whose bits are wanted, 0: the
+                              engine's; 400 where the numerics depend on none */
     const int64_t
         *chunks; /* lengths of the calls that the prompt is fed in; they sum to token_count */
     int64_t chunk_count; /* 0: the whole prompt in one call */
@@ -92,6 +94,7 @@ struct run {
     struct engine *engine;
     const struct program *program; /* of the request's attention */
     int64_t token_count, steps;
+    int64_t torch_threads;       /* the request's, or 0 */
     int64_t prompt_calls, calls; /* calls of the model: the prompt's (1, or its chunks); all */
     int64_t *tokens;     /* [token_count + steps]: prompt, then the tokens fed by the steps */
     int64_t next;        /* once it is complete: the greedy token after the last one fed */

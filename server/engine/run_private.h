@@ -17,6 +17,7 @@ struct run_state {
     struct run_put *puts;
     int64_t put_count;
     struct isolate *isolate; /* NULL: the replacements replace */
+    struct torch_host torch; /* whose bits; what all scopes point to */
     struct op_scope *scope;  /* [calls] */
     int32_t *entry_step;     /* [entry_count] in program.steps */
     int64_t *first_entry; /* [calls + 1]: call c has entries [first_entry[c], first_entry[c + 1]) */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/base/version.h"
+#include "kernels/torch_host.h"
 #include "server/http/json.h"
 
 static char host[256]; /* of the CPU */
@@ -58,8 +59,17 @@ static void collect(const struct engine *e, enum attention attention, struct fac
            sizeof(struct fact[FACTS]));
 }
 
-void facts_json(struct buffer *out, const struct engine *e, enum attention attention)
+/* The threads of torch's that a result depends on; 0: on none. */
+static int torch_threads(const struct engine *e, int64_t asked)
 {
+    if (!e->backend->numerics->of_host)
+        return 0;
+    return (int)(asked ? asked : e->backend->torch.threads);
+}
+
+void facts_json(struct buffer *out, const struct engine *e, enum attention attention, int64_t asked)
+{
+    char torch[TORCH_HOST_TEXT];
     struct facts facts;
 
     collect(e, attention, &facts);
@@ -69,8 +79,12 @@ void facts_json(struct buffer *out, const struct engine *e, enum attention atten
         buffer_text(out, ",");
     }
     buffer_format(out, "\"threads\":%d", e->backend->threads);
-    if (e->backend->numerics->of_host)
-        buffer_format(out, ",\"torch_threads\":%d", (int)e->backend->torch.threads);
+    if (torch_threads(e, asked))
+        buffer_format(out, ",\"torch_threads\":%d", torch_threads(e, asked));
+    if (!e->backend->numerics->of_caches)
+        return;
+    torch_host_print(&e->backend->torch, torch);
+    buffer_format(out, ",\"torch_host\":\"%s\"", torch);
 }
 
 /* Whether there is something to say. */
@@ -103,10 +117,10 @@ int facts_notice_metadata(json_t *object, const struct engine *e, int64_t positi
                                       : 0;
 }
 
-int facts_metadata(json_t *object, const struct engine *e, enum attention attention)
+int facts_metadata(json_t *object, const struct engine *e, enum attention attention, int64_t asked)
 {
     struct facts facts;
-    char threads[16];
+    char threads[16], torch[TORCH_HOST_TEXT];
     int rc = 0;
 
     collect(e, attention, &facts);
@@ -114,8 +128,11 @@ int facts_metadata(json_t *object, const struct engine *e, enum attention attent
         rc |= json_object_set_new(object, facts.at[i].key, json_string(facts.at[i].value));
     snprintf(threads, sizeof(threads), "%d", e->backend->threads);
     rc |= json_object_set_new(object, "threads", json_string(threads));
-    snprintf(threads, sizeof(threads), "%d", (int)e->backend->torch.threads);
-    if (e->backend->numerics->of_host)
+    snprintf(threads, sizeof(threads), "%d", torch_threads(e, asked));
+    if (torch_threads(e, asked))
         rc |= json_object_set_new(object, "torch_threads", json_string(threads));
+    torch_host_print(&e->backend->torch, torch);
+    if (e->backend->numerics->of_caches)
+        rc |= json_object_set_new(object, "torch_host", json_string(torch));
     return rc ? -1 : 0;
 }

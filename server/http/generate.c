@@ -107,7 +107,7 @@ static int on_close(struct work *w, struct error *err)
     json_put_ints(&w->out, w->run->tokens, w->run->token_count);
     buffer_text(&w->out, ",");
     put_applied(w);
-    facts_json(&w->out, w->engine, w->run->program->family->attention);
+    facts_json(&w->out, w->engine, w->run->program->family->attention, w->run->torch_threads);
     facts_notice_json(&w->out, w->engine, w->run->token_count + w->run->steps);
     buffer_text(&w->out, "}\n");
     return 0;

@@ -68,7 +68,7 @@ int model_get(const struct request *r, struct reply *reply, struct error *err)
     if (request_only(r, none, err) || request_takes_json(r, err))
         return -1;
     buffer_text(out, "{");
-    facts_json(out, e, e->attention);
+    facts_json(out, e, e->attention, 0);
     put_attentions(e, out);
     buffer_format(out, ",\"architecture\":\"%s\"", hf_config_architecture(e->config));
     buffer_format(out, ",\"vocab_size\":%" PRId64 ",\"max_positions\":%" PRId64, e->vocab_size,

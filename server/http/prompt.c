@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/torch_host.h"
 #include "server/http/json.h"
 #include "server/http/token_text.h"
 
@@ -26,11 +27,13 @@ int prompt_text(const struct settings *settings, const json_t *root, const char 
     return 0;
 }
 
-/* "numerics", which is the engine's, and "attention", which the request may choose. */
-static int read_arithmetic(const struct engine *e, const json_t *root, enum attention *attention,
+/* "numerics", which is the engine's, and "attention" and "torch_threads", which the request may
+ * choose. */
+static int read_arithmetic(const struct engine *e, const json_t *root, struct prompt *out,
                            struct error *err)
 {
     const char *numerics = e->backend->numerics->name, *wanted = numerics;
+    struct torch_host torch;
 
     if (json_read_name(root, "numerics", &wanted, err))
         return -1;
@@ -38,10 +41,12 @@ static int read_arithmetic(const struct engine *e, const json_t *root, enum atte
         return error_param(err, 400, "numerics", "numerics '%.100s' is not served here; %s is",
                            wanted, numerics);
     wanted = attention_name(e->attention);
-    return json_read_name(root, "attention", &wanted, err) ||
-                   engine_attention(e, wanted, attention, err)
-               ? -1
-               : 0;
+    if (json_read_name(root, "attention", &wanted, err) ||
+        engine_attention(e, wanted, &out->attention, err))
+        return -1;
+    if (json_read_int(root, "torch_threads", 1, TORCH_THREADS_MOST, &out->torch_threads, err))
+        return -1;
+    return engine_torch(e, out->torch_threads, &torch, err);
 }
 
 static int encode(const struct engine *e, const struct settings *settings, const json_t *root,
@@ -160,7 +165,7 @@ int prompt_read(const struct engine *e, const struct settings *settings, const j
                 struct prompt *out, struct error *err)
 {
     *out = (struct prompt){0};
-    if (read_arithmetic(e, root, &out->attention, err) ||
+    if (read_arithmetic(e, root, out, err) ||
         read_tokens(e, settings, root, &out->tokens, &out->count, err) ||
         check_count(settings, json_object_get(root, "prompt") ? "prompt" : "tokens", out->count,
                     err))
@@ -195,6 +200,7 @@ void prompt_apply(const struct prompt *p, struct run_request *run)
     run->padding = p->padding;
     run->ids_from_mask = p->ids_from_mask;
     run->batch = p->batch;
+    run->torch_threads = p->torch_threads;
     run->chunks = p->chunks;
     run->chunk_count = p->chunk_count;
 }

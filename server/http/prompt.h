@@ -1,5 +1,5 @@
 /* prompt.h - the fields that computing requests share: "prompt" (text) or "tokens" (ids),
- * "special", "numerics", "attention"; and those of a prompt that is fed in another way than at
+ * "special", "numerics", "attention", "torch_threads"; and those of a prompt that is fed in another way than at
  * once: "padding" (so many of its first tokens are left padding), "position_ids" (from where
  * positions are counted then), "batch" (it is one of so many rows of a call) and "chunks" (lengths of
  * the calls). */
@@ -12,7 +12,8 @@
 #include "server/http/settings.h"
 
 /* For the lists of known fields. */
-#define PROMPT_FIELDS "prompt", "tokens", "special", "add_special_tokens", "numerics", "attention"
+#define PROMPT_FIELDS                                                                              \
+    "prompt", "tokens", "special", "add_special_tokens", "numerics", "attention", "torch_threads"
 #define PROMPT_CALL_FIELDS "padding", "position_ids", "batch", "chunks"
 
 enum { PROMPT_BATCH_MOST = 1 << 20 };
@@ -22,8 +23,9 @@ struct prompt {
     int64_t *tokens, count; /* every id is one of the model's, and there is at least one */
     enum attention attention;
     int64_t padding;
-    int ids_from_mask; /* run_request.ids_from_mask */
-    int64_t batch;     /* 0 where it is not given */
+    int ids_from_mask;     /* run_request.ids_from_mask */
+    int64_t batch;         /* 0 where it is not given */
+    int64_t torch_threads; /* 0 where it is not given */
     int64_t *chunks, chunk_count;
 };
 

@@ -29,7 +29,7 @@ static void put_tokens(const struct request *r, struct buffer *out, const int64_
         json_put_name(out, piece ? piece : "");
     }
     buffer_text(out, "],");
-    facts_json(out, r->engine, r->engine->attention);
+    facts_json(out, r->engine, r->engine->attention, 0);
     buffer_text(out, "}\n");
 }
 
@@ -97,7 +97,7 @@ static int decode(const struct request *r, const json_t *root, struct reply *rep
     buffer_text(&reply->body, "{\"text\":");
     json_put_text(&reply->body, text.data ? text.data : "", text.size);
     buffer_text(&reply->body, ",");
-    facts_json(&reply->body, r->engine, r->engine->attention);
+    facts_json(&reply->body, r->engine, r->engine->attention, 0);
     buffer_text(&reply->body, "}\n");
     reply->body.failed |= text.failed;
     reply_json(reply);

@@ -163,7 +163,7 @@ int values_get(const struct request *r, struct reply *reply, struct error *err)
         return -1;
     p = r->engine->program[filter.attention];
     buffer_text(&reply->body, "{");
-    facts_json(&reply->body, r->engine, filter.attention);
+    facts_json(&reply->body, r->engine, filter.attention, 0);
     buffer_text(&reply->body, ",\"values\":[");
     for (int i = 0; i < p->count; i++) {
         const int fit = fits(&filter, p, i);

@@ -32,7 +32,8 @@ static json_t *metadata(const struct work *w, const struct write_spec *spec)
     json_t *object = json_object();
     struct buffer text = {0};
     int rc = object
-                 ? facts_metadata(object, w->engine, spec->prompt->attention) |
+                 ? facts_metadata(object, w->engine, spec->prompt->attention,
+                                  spec->prompt->torch_threads) |
                        facts_notice_metadata(object, w->engine, w->run->token_count + w->run->steps)
                  : -1;
 

@@ -175,7 +175,7 @@ void write_aliases(const struct run *run, struct buffer *out)
 void write_head(struct work *w, const struct write_spec *spec)
 {
     buffer_text(&w->out, "{");
-    facts_json(&w->out, w->engine, spec->prompt->attention);
+    facts_json(&w->out, w->engine, spec->prompt->attention, spec->prompt->torch_threads);
     facts_notice_json(&w->out, w->engine, w->run->token_count + w->run->steps);
     buffer_text(&w->out, ",\"prompt_tokens\":");
     json_put_ints(&w->out, w->run->tokens, w->run->token_count);

@@ -1,7 +1,8 @@
 """samebitd as a client sees it: started on a free port with a tiny model, spoken to over the socket.
 
 SAMEBITD: the program (build/samebitd).  SAMEBIT_TINY: folder of tiny models, made when it is not there.
-SAMEBIT_DEVICE: the device of daemons that a test gives none (the CPU, one thread).
+SAMEBIT_DEVICE: the device of daemons that a test gives none (the CPU, one thread).  Daemons have the portable
+numerics where a test names no other: the machine's own differ from one to the next.
 """
 import http.client
 import json
@@ -22,6 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SAMEBITD = os.path.join(ROOT, os.environ.get("SAMEBITD") or "build/samebitd")
 DEVICE = os.environ.get("SAMEBIT_DEVICE")
 TOKENS = [72, 101, 300, 900, 5, 17, 17, 600]
+PORTABLE = "torch-cpu/avx512_bf16"  # the same on every machine
 JSON, BINARY = "application/json", "application/octet-stream"
 
 
@@ -60,15 +62,18 @@ class Reply:
 class Daemon:
     """A running samebitd; stop() insists on a clean end."""
 
-    def __init__(self, folder, limits=None, arguments=(), environment=None):
+    def __init__(self, folder, limits=None, arguments=(), environment=None, numerics=PORTABLE):
+        """numerics: where the arguments name none; None leaves them to the machine."""
         self.config = tempfile.NamedTemporaryFile("w", suffix=".json")
         json.dump({"stop_seconds": 1} | (limits or {}), self.config)
         self.config.flush()
         self.log = tempfile.TemporaryFile()
+        named = "--numerics" in arguments or not numerics
+        whose = [] if named else ["--numerics", numerics]
         where = [] if "--device" in arguments else ["--device", DEVICE] if DEVICE else ["--threads", "1"]
         self.process = subprocess.Popen(
             [SAMEBITD, "--model", folder, "--config", self.config.name, "--listen", "127.0.0.1:0",
-             *where, "--verbose", *arguments],
+             *where, *whose, "--verbose", *arguments],
             cwd=ROOT, env=os.environ | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.line = self.process.stdout.readline().decode()
         found = re.fullmatch(r"samebitd: listening on (?:(https?)://(\S+):(\d+)|(unix:\S+)) \(model .*\)\n", self.line)

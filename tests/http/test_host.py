@@ -33,24 +33,65 @@ def test_a_gpu_gets_the_portable_one():
     assert which("--device", "cuda:0")[0] == PORTABLE
 
 
-def test_host_is_what_it_says(model):
+@pytest.mark.parametrize("named", [("--numerics", "host"), ()])
+def test_host_is_what_it_says_and_the_default(model, named):
     name = which()[0]
     if " " in name or name == "none":
         pytest.skip(f"PyTorch's bits under sdpa are those of no numerics here: {name}")
-    d = Daemon(model, None, ("--device", "cpu", "--numerics", "host"), environment=CLEAN)
+    d = Daemon(model, None, ("--device", "cpu", *named), environment=CLEAN, numerics=None)
     try:
         assert f"numerics {name}," in d.line
-        assert f"--numerics host is {name}" in d.said()
         assert d.get("/v1/model").json["numerics"] == name
     finally:
         d.stop()
 
 
+UNKNOWN = {"ATEN_CPU_CAPABILITY": "default"}
+
+
 def test_what_no_numerics_mirrors_is_refused(model):
-    lines = which(ATEN_CPU_CAPABILITY="default")
+    lines = which(**UNKNOWN)
     if lines[0] != "none":
         pytest.skip("this CPU gets the portable numerics")
-    done = ask("--model", model, "--listen", "127.0.0.1:0", "--numerics", "host", ATEN_CPU_CAPABILITY="default")
+    done = ask("--model", model, "--listen", "127.0.0.1:0", "--numerics", "host", **UNKNOWN)
     nearest = lines[-1].split()[1]
     assert done.returncode == 2
     assert f"of no numerics (--which-numerics says why); the nearest is --numerics {nearest}" in done.stderr
+
+
+def test_and_by_default_is_the_portable_one_with_a_notice(model):
+    d = Daemon(model, None, ("--device", "cpu"), environment=CLEAN | UNKNOWN, numerics=None)
+    try:
+        said = d.get("/v1/model").json
+        assert said["numerics"] == PORTABLE and "attention sdpa" in d.line
+        notice, = [n for n in said["notices"] if "portable" in n]
+        assert notice in d.said()
+        if which(**UNKNOWN)[0] == "none":
+            assert "no numerics has PyTorch's bits on this machine" in notice
+    finally:
+        d.stop()
+
+
+@pytest.mark.parametrize("asked, numerics, attention", [
+    ((), "as found", "eager"), (("--attention", "eager"), "as found", "eager"), (("--attention", "sdpa"), PORTABLE, "sdpa")])
+def test_where_only_eager_is_mirrored(model, asked, numerics, attention):
+    unknown = {"MKL_CBWR": "COMPATIBLE"}
+    name = which(**unknown)[0].split(" ")
+    if name[1:] != ["(eager", "attention", "only)"]:
+        pytest.skip(f"this CPU gets {' '.join(name)}")
+    d = Daemon(model, None, ("--device", "cpu", *asked), environment=CLEAN | unknown, numerics=None)
+    try:
+        said = d.get("/v1/model").json
+        assert said["numerics"] == (numerics if numerics == PORTABLE else name[0])
+        assert f"attention {attention}," in d.line
+        assert any("sdpa" in n for n in said["notices"]) == (asked != ("--attention", "eager"))
+    finally:
+        d.stop()
+
+
+def test_threads_are_refused_where_the_machines_bits_depend_on_none(model):
+    name = which()[0].split(" ")[0]
+    if name in ("torch-cpu/amx_bf16", "torch-cpu/avx512", "none"):
+        pytest.skip(f"this CPU gets {name}")
+    done = ask("--model", model, "--listen", "127.0.0.1:0", "--torch-threads", "2")
+    assert done.returncode == 1 and f"the bits of numerics {name} depend on no threads" in done.stderr

@@ -6,8 +6,10 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from conftest import BINARY, JSON, PLAIN, TOKENS, long_run, post_bytes, slow_run, wait_for
+import pytest
+from conftest import BINARY, JSON, PLAIN, TOKENS, Daemon, long_run, post_bytes, slow_run, wait_for
 
 # A reader who stalls holds no place, but memory: with this nothing else starts beside a run.
 ONE_BY_ONE = {"running": 1, "together": 0, "waiting": 1, "all_memory_bytes": 1}
@@ -221,7 +223,53 @@ def test_threads_of_torch_are_stated_where_bits_depend_on_them(start):
     reply = d.post("/v1/trace", {"tokens": [1, 2], "values": ["logits"], "format": "digest"})
     assert reply.json["numerics"] == "torch-cpu/amx_bf16" and reply.json["torch_threads"] == 3
     assert d.get("/v1/model").json["torch_threads"] == 3
-    assert "torch_threads" not in start({}, "--numerics", "torch-cpu/avx2").get("/v1/model").json
+    assert reply.json["torch_host"] == "l1=48K,l2=2M,l2_ways=16,amx_fp16=0"
+    model = start({}, "--numerics", "torch-cpu/avx2").get("/v1/model").json
+    assert not {"torch_threads", "torch_host"} & set(model)
+    model = start({}, "--numerics", "torch-cpu/avx512", "--torch-threads", "3").get("/v1/model").json
+    assert model["torch_threads"] == 3 and "torch_host" not in model
+
+
+def test_a_request_has_threads_of_torch_of_its_own(models):
+    """Bits as those of a daemon of so many; passes and prefixes are shared by no other."""
+    folder, amx = os.path.join(models, "tiny-wide"), ("--numerics", "torch-cpu/amx_bf16", "--torch-threads")
+    if not os.path.isdir(folder):
+        pytest.skip("skip: only tests/run.py makes tiny-wide")
+    body = {"tokens": [i * 7 % 256 for i in range(64)], "values": ["*"], "attention": "eager", "steps": 2, "format": "digest"}
+    alone = {}
+    for threads in (1, 2, 8):
+        d = Daemon(folder, None, (*amx, str(threads)))
+        alone[threads] = d.post("/v1/trace", body).json["values"]
+        d.stop()
+    assert len({json.dumps(values) for values in alone.values()}) == 2  # 1 and 8 are alike there, as PyTorch's goldens are
+    d = Daemon(folder, None, (*amx, "1"))
+    with ThreadPoolExecutor(6) as many:
+        asked = [1, 2, 8, None, 2, 1]
+        replies = list(many.map(lambda n: d.post("/v1/trace", body | ({"torch_threads": n} if n else {})).json, asked))
+    for n, reply in zip(asked, replies):
+        assert reply["torch_threads"] == (n or 1)
+        assert reply["values"] == alone[n or 1]
+    for n in (1, 2, 1):  # what was not asked for is taken from the cache of a run that began so
+        got = d.post("/v1/trace", body | {"values": ["step_2/*"], "torch_threads": n}).json["values"]
+        assert got == {name: value for name, value in alone[n].items() if name.startswith("step_2/")}
+    text = d.post("/v1/generate", {"tokens": body["tokens"], "max_tokens": 2, "torch_threads": 8}).json
+    assert text["torch_threads"] == 8
+    binary = d.post("/v1/trace", body | {"format": "binary", "values": ["logits"], "torch_threads": 2})
+    assert binary.metadata["torch_threads"] == "2" and binary.metadata["torch_host"].startswith("l1=48K")
+    d.stop()
+
+
+@pytest.mark.parametrize("value", [0, 257, "2", 1.5, [2]])
+def test_threads_of_torch_that_are_none(start, value):
+    d = start({}, "--numerics", "torch-cpu/amx_bf16", "--torch-threads", "3")
+    assert d.post("/v1/logits", {"tokens": [1], "torch_threads": value}).error[:2] == (400, "torch_threads")
+
+
+@pytest.mark.parametrize("route, more", [("trace", {"values": []}), ("logits", {}), ("generate", {}),
+                                         ("trace", {"values": [], "numerics": "ideal"})])
+def test_threads_of_torch_where_bits_depend_on_none(daemon, route, more):
+    status, param, message = daemon.post(f"/v1/{route}", {"tokens": [1], "torch_threads": 2} | more).error
+    assert (status, param) == (400, "torch_threads") and "depend on no threads" in message
 
 
 # ---- readers who do not read ----

@@ -140,6 +140,7 @@ static inline struct engine *open_tiny_on(const char *device, const struct numer
                                      .device = device,
                                      .numerics = numerics,
                                      .attention = ATTENTION_COUNT,
+                                     .torch_threads = numerics->of_host,
                                      .threads = threads};
     char folder[512];
 

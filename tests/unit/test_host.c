@@ -104,7 +104,7 @@ static const struct {
      0,
      "sdpa: what MKL computes"},
     {"Cooper Lake", {COOPER_LAKE}, BOTH, "torch-cpu/avx512_bf16,mkl=intel", 0, "no AMX"},
-    {"Sapphire Rapids", {SAPPHIRE_RAPIDS}, BOTH, "torch-cpu/amx_bf16", 8, "48 KiB"},
+    {"Sapphire Rapids", {SAPPHIRE_RAPIDS}, BOTH, "torch-cpu/amx_bf16", 8, "l1=48K,l2=2M"},
     {"Sapphire Rapids, BF16",
      {SAPPHIRE_RAPIDS, ONEDNN = "AVX512_CORE_BF16"},
      BOTH,
@@ -143,16 +143,17 @@ static const struct {
      "AVX512_FP16 without AMX"},
     {"other caches",
      {COOPER_LAKE, .amx = 1, .l1 = 32 << 10, .l2 = 2 << 20, .l2_ways = 16, .l2_sets = 2048},
-     NEITHER,
+     BOTH,
      "torch-cpu/amx_bf16",
      8,
-     "other caches"},
+     "l1=32K,l2=2M,l2_ways=16,amx_fp16=0, as its source has it"},
+    {"no caches", {COOPER_LAKE, .amx = 1}, NEITHER, "torch-cpu/amx_bf16", 8, "names no caches"},
     {"Granite Rapids",
      {SAPPHIRE_RAPIDS, .amx_fp16 = 1},
-     NEITHER,
+     EAGER,
      "torch-cpu/amx_bf16",
      8,
-     "AMX_FP16"},
+     "amx_fp16=1, as its source has it"},
     {"ARM", {.cpu = HOST_CPU_ARM}, BOTH, "torch-cpu/avx512_bf16", 0, "portable"},
     {"an old one", {INTEL}, BOTH, "torch-cpu/avx512_bf16", 0, "portable"},
     {"any", {.cpu = HOST_CPU_OTHER}, BOTH, "torch-cpu/avx512_bf16", 0, "portable"},
@@ -180,8 +181,8 @@ static void test_machines(void **state)
         assert_string_equal(h.nearest->name, machines[i].name);
         assert_int_equal(h.row ? !h.sdpa : NEITHER, mirrored);
         assert_true(!h.row || h.row == h.nearest);
-        assert_int_equal(h.threads, machines[i].threads);
-        assert_int_equal(h.threads != 0, h.nearest->of_host);
+        assert_int_equal(h.torch.threads, machines[i].threads);
+        assert_int_equal(h.torch.threads != 0, h.nearest->of_host);
         assert_true(has_reason(&h, machines[i].says));
     }
 }
@@ -226,7 +227,8 @@ static void test_threads(void **state)
 
 static void test_words(void **state)
 {
-    const struct host_facts facts = {SAPPHIRE_RAPIDS}, mixed = {ZEN4, ATEN = "avx2"};
+    const struct host_facts facts = {SAPPHIRE_RAPIDS}, mixed = {ZEN4, ATEN = "avx2"},
+                            other = {SAPPHIRE_RAPIDS, .amx_fp16 = 1};
     struct host_numerics h;
     char *text = NULL;
     size_t size;
@@ -238,11 +240,17 @@ static void test_words(void **state)
     host_print(&h, to);
     host_numerics(&mixed, "cpu", &h);
     host_print(&h, to);
+    host_numerics(&other, "cpu", &h);
+    assert_true(h.untried);
+    host_print(&h, to);
     fclose(to);
     assert_true(strncmp(text, "torch-cpu/amx_bf16\n", 19) == 0);
     assert_non_null(strstr(text, "  --numerics torch-cpu/amx_bf16 --torch-threads 8\n"));
     assert_non_null(strstr(text, "\nnone\n"));
     assert_non_null(strstr(text, "nearest is:\n  --numerics torch-cpu/avx512_bf16\n"));
+    assert_non_null(strstr(text,
+                           " --torch-threads 8 --torch-host l1=48K,l2=2M,l2_ways=16,amx_fp16=1 "
+                           "--attention eager\n"));
     free(text);
 }
 

@@ -123,6 +123,36 @@ static void calls_are_what_is_shared(void **state)
     expect_calls(&request, 3);
 }
 
+static struct engine *open_of_host(int threads)
+{
+    struct error err = {0};
+    struct engine *e = open_tiny_on("cpu", numerics_find("torch-cpu/amx_bf16"), threads, &err);
+
+    assert_non_null(e);
+    return e;
+}
+
+/* torch's, where bits depend on them. */
+static void calls_with_other_threads_are_others(void **state)
+{
+    struct engine *const engine_before = engine, *const single_before = single;
+    struct run_request request = request_of(NULL, 0, 1);
+
+    (void)state;
+    engine = open_of_host(2), single = open_of_host(1);
+    with_reuse(1 << 20);
+    expect_calls(&request, 2);
+    expect_calls(&request, 1);
+    request.torch_threads = 3;
+    expect_calls(&request, 2);
+    expect_calls(&request, 1);
+    request.torch_threads = 1; /* the engine's, named */
+    expect_calls(&request, 1);
+    engine_close(engine);
+    engine_close(single);
+    engine = engine_before, single = single_before;
+}
+
 static void another_end_of_the_prompt_reuses_the_chunks_before(void **state)
 {
     static const int64_t chunks[] = {6, 5};
@@ -231,6 +261,7 @@ int main(void)
         cmocka_unit_test(an_equal_run_makes_its_last_call_only),
         cmocka_unit_test(longer_and_shorter_ones_share_what_they_have),
         cmocka_unit_test(calls_are_what_is_shared),
+        cmocka_unit_test(calls_with_other_threads_are_others),
         cmocka_unit_test(another_end_of_the_prompt_reuses_the_chunks_before),
         cmocka_unit_test(a_step_fed_by_hand_is_no_greedy_one),
         cmocka_unit_test(what_is_looked_at_is_computed),

@@ -1,0 +1,120 @@
+/* choose.c - see choose.h. */
+#include "server/choose.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "kernels/host.h"
+#include "kernels/torch_host.h"
+
+static void find_host(const struct options *o, struct host_numerics *found)
+{
+    struct host_facts facts;
+
+    host_read(&facts);
+    host_numerics(&facts, o->engine.device, found);
+}
+
+/* Whether the row found has PyTorch's bits under the attention that will be the default. */
+static int has_attention(const struct options *o, const struct host_numerics *found)
+{
+    if (found->sdpa || o->engine.attention == ATTENTION_EAGER)
+        return 1;
+    return found->row->sdpa == SDPA_NONE && o->engine.attention == ATTENTION_COUNT;
+}
+
+/* ---- --numerics host ---- */
+
+/* No row is chosen that differs from PyTorch here where a request asks for no more. */
+static int refuse(const struct options *o, const struct host_numerics *found, struct error *err)
+{
+    if (!found->row)
+        return error_param(
+            err, 400, "numerics",
+            "--numerics host: PyTorch's bits on this machine are those of no numerics "
+            "(--which-numerics says why); the nearest is --numerics %s",
+            found->nearest->name);
+    if (!has_attention(o, found))
+        return error_param(err, 400, "numerics",
+                           "--numerics host: PyTorch's sdpa on this machine is that of no numerics "
+                           "(--which-numerics says why); with --attention eager it is %s",
+                           found->row->name);
+    return 0;
+}
+
+/* ---- no --numerics ---- */
+
+__attribute__((format(printf, 2, 3))) static void note(struct options *o, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(o->notice, sizeof(o->notice), format, args);
+    va_end(args);
+    o->engine.notice = o->notice;
+}
+
+static void take_portable(struct options *o, struct host_numerics *found, const char *what)
+{
+    *found = (struct host_numerics){.row = numerics_at(0), .nearest = numerics_at(0)};
+    note(o,
+         "numerics %s, the portable one: no numerics has PyTorch's %s on this machine (samebitd "
+         "--which-numerics says why)",
+         found->row->name, what);
+}
+
+/* Makes *found what a machine gets whose operator asks for nothing. */
+static void settle(struct options *o, struct host_numerics *found)
+{
+    if (found->portable)
+        note(o, "numerics %s, the portable one: PyTorch's own bits on this device are not mirrored",
+             found->row->name);
+    else if (!found->row)
+        take_portable(o, found, "bits");
+    else if (!has_attention(o, found) && o->engine.attention != ATTENTION_COUNT)
+        take_portable(o, found, "sdpa");
+    else if (!found->sdpa && o->engine.attention == ATTENTION_COUNT) {
+        o->engine.attention = ATTENTION_EAGER;
+        note(
+            o,
+            "attention eager where a request names none: PyTorch's sdpa on this machine is that of "
+            "no numerics, its eager that of %s (samebitd --which-numerics says why)",
+            found->row->name);
+    }
+}
+
+int choose_numerics(struct options *o, struct error *err)
+{
+    struct host_numerics found;
+
+    if (o->engine.numerics)
+        return 0;
+    find_host(o, &found);
+    if (o->host_numerics && refuse(o, &found, err))
+        return -1;
+    if (!o->host_numerics)
+        settle(o, &found);
+    o->engine.numerics = found.row;
+    if (found.untried)
+        note(o,
+             "numerics %s on a CPU with other caches, or more of AMX, than was seen: ask PyTorch "
+             "(samebitd --which-numerics --python PATH)",
+             found.row->name);
+    if (found.torch.threads && !o->engine.torch_threads)
+        o->engine.torch_threads = (int)found.torch.threads;
+    if (found.row->of_caches && !o->engine.torch_host) {
+        o->torch_host = found.torch;
+        o->engine.torch_host = &o->torch_host;
+    }
+    return 0;
+}
+
+int choose_explain(const struct options *o, FILE *to, struct error *err)
+{
+    struct host_numerics found;
+
+    (void)err;
+    find_host(o, &found);
+    host_print(&found, to);
+    return 0;
+}
