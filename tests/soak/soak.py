@@ -135,8 +135,10 @@ def main():
     p.add_argument("--model", required=True)
     p.add_argument("--minutes", type=float, default=60)
     p.add_argument("--out")
+    p.add_argument("--numerics", default="torch-cpu/avx512_bf16", help="default: those that are fast on any CPU")
     a = p.parse_args()
-    d = subprocess.Popen([os.path.abspath(a.samebitd), "--model", a.model, "--listen", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE)
+    d = subprocess.Popen([os.path.abspath(a.samebitd), "--model", a.model, "--listen", "127.0.0.1:0", "--numerics", a.numerics],
+                         cwd=ROOT, stdout=subprocess.PIPE)
     port = int(re.search(rb"127\.0\.0\.1:(\d+)", d.stdout.readline())[1])
     soak = Soak(port, d.pid, 1)
     idle = soak.sample(time.monotonic())[2]
