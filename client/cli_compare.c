@@ -1,175 +1,28 @@
 /* cli_compare.c - `samebit compare A B`: files, daemons, or one of each. */
-#include "client/cli.h"
+#include "client/cli_sides.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/dump.h"
-#include "client/hunt.h"
 #include "client/remote.h"
 #include "client/report.h"
+#include "client/report_profile.h"
 
 enum { DEFAULT_LIMIT = 60 };
 
 struct options {
     struct cli_ask ask;
+    struct cli_sides_options sides;
     struct report_options report;
     struct compare_options compare;
     int64_t limit; /* -1: not given */
     int64_t row;   /* of a batch; -1: every one */
-    const char *map, *save_map;
-    int json;
+    const char *save_map;
+    const char *preset, *rtol, *atol;
+    struct cli_list by;
+    int equal_nan, histogram, json;
 };
-
-/* What is opened: for each of A and B a file, or a client. */
-struct sides {
-    struct client *client[2];
-    struct safetensors *file[2];
-    struct side *side[2];
-    json_t *request; /* as asked of the daemons */
-    json_t *map;
-    struct hunt hunt;          /* where one is a file: how it was understood */
-    const struct side *theirs; /* the dump's, one of side; or NULL */
-};
-
-/* Both are daemons: digests of both. */
-static int open_daemons(struct sides *s, const struct options *o, struct error *err)
-{
-    s->request = cli_request(&o->ask, err);
-    if (!s->request)
-        return -1;
-    if (!json_object_get(s->request, "values"))
-        json_object_set_new(s->request, "values", json_pack("[s]", "*"));
-    for (int i = 0; i < 2; i++) {
-        s->side[i] = remote_digests(s->client[i], s->request, err);
-        if (!s->side[i])
-            return -1;
-    }
-    return 0;
-}
-
-/* Returns whether an option is given that needs a prompt. */
-static int about_prompt(const struct cli_ask *ask)
-{
-    return ask->positions || ask->steps >= 0 || ask->padding || ask->batch || ask->chunks;
-}
-
-/* Returns which of two files is somebody's dump: one that samebit has not written. */
-static int dump_of(const struct sides *s)
-{
-    if (s->file[0] && s->file[1])
-        return json_object_get(s->file[0]->metadata, "numerics") ? 1 : 0;
-    return s->file[0] ? 0 : 1;
-}
-
-static void take_hunt(struct sides *s, int dump)
-{
-    s->theirs = s->side[dump] = s->hunt.theirs;
-    s->side[1 - dump] = s->hunt.ours;
-    s->hunt.theirs = s->hunt.ours = NULL;
-}
-
-/* Returns the part of a dump that is row `row` of its batch, or the dump itself. */
-static struct safetensors *row_of(struct sides *s, int dump, int64_t row, struct error *err)
-{
-    struct safetensors *file = s->file[dump];
-
-    if (dump_rows(file) > 1)
-        return dump_row(file, row, err);
-    s->file[dump] = NULL;
-    return file;
-}
-
-/* One side is a file: asks the daemon for the values that it holds. */
-static int open_mixed(struct sides *s, char **from, const struct options *o, int64_t row,
-                      struct error *err)
-{
-    const int dump = dump_of(s);
-    const int64_t rows = dump_rows(s->file[dump]);
-    struct safetensors *file;
-    json_t *asked = NULL;
-    int rc = -1;
-
-    if (o->ask.prompt || o->ask.tokens)
-        asked = cli_request(&o->ask, err);
-    else if (about_prompt(&o->ask) && !safetensors_find(s->file[dump], "tokens"))
-        error_set(err, 400,
-                  "--steps, --positions, --padding, --batch and --chunks go with --prompt or "
-                  "--tokens, or with a file that holds its tokens");
-    else
-        asked = cli_said(&o->ask, err);
-    if (!asked)
-        goto out;
-    json_object_del(asked, "values"); /* they say what is compared, in our names */
-    if (rows > 1 && !json_object_get(asked, "batch"))
-        json_object_set_new(asked, "batch", json_integer(rows));
-    file = row_of(s, dump, row, err);
-    if (file)
-        rc = hunt_open(&s->hunt, s->client[1 - dump], from[dump], file, asked, s->map, err);
-    take_hunt(s, dump);
-out:
-    json_decref(asked);
-    return rc;
-}
-
-static int open_files(struct sides *s, char **from, struct error *err)
-{
-    const int dump = dump_of(s), rc = hunt_files(&s->hunt, from[dump], s->file[dump],
-                                                 from[1 - dump], s->file[1 - dump], s->map, err);
-
-    s->file[0] = s->file[1] = NULL;
-    take_hunt(s, dump);
-    return rc;
-}
-
-static int open_sides(struct sides *s, char **from, const struct options *o, struct error *err)
-{
-    for (int i = 0; i < 2; i++) {
-        if (remote_is_url(from[i]))
-            s->client[i] = cli_client(from[i], err);
-        else
-            s->file[i] = dump_open(from[i], err);
-        if (!s->client[i] && !s->file[i])
-            return -1;
-    }
-    if (o->map && !(s->map = hunt_read_map(o->map, s->file[dump_of(s)], err)))
-        return -1;
-    if (!s->client[0] && !s->client[1] &&
-        (o->ask.prompt || o->ask.tokens || o->ask.attention || about_prompt(&o->ask)))
-        return error_set(
-            err, 400,
-            "two files are compared as they are: --prompt, --tokens, --steps, "
-            "--positions, --attention, --padding, --batch and --chunks are for daemons");
-    return 0;
-}
-
-static int open_row(struct sides *s, char **from, const struct options *o, int64_t row,
-                    struct error *err)
-{
-    if (s->client[0] && s->client[1])
-        return open_daemons(s, o, err);
-    return s->file[0] && s->file[1] ? open_files(s, from, err) : open_mixed(s, from, o, row, err);
-}
-
-static void close_row(struct sides *s)
-{
-    hunt_close(&s->hunt);
-    s->theirs = NULL;
-    for (int i = 0; i < 2; i++) {
-        side_free(s->side[i]);
-        s->side[i] = NULL;
-    }
-}
-
-static void close_sides(struct sides *s)
-{
-    for (int i = 0; i < 2; i++) {
-        safetensors_close(s->file[i]);
-        client_close(s->client[i]);
-    }
-    json_decref(s->request);
-    json_decref(s->map);
-}
 
 /* ---- comparing ---- */
 
@@ -195,7 +48,7 @@ static int same_prompt(const struct compare *c)
     return stats.first < 0 || (c->prompt_length > 0 && stats.first >= c->prompt_length);
 }
 
-static int fetch_open(const struct sides *s, struct compare *c, struct error *err)
+static int fetch_open(const struct cli_sides *s, struct compare *c, struct error *err)
 {
     for (int i = 0; i < 2; i++)
         if (remote_complete(s->client[i], s->side[i], c, i == 0, s->request, err))
@@ -208,7 +61,7 @@ static int only_tokens(const struct compare *c)
     return c->paired == 1 && c->rows[0].a && c->rows[0].b && strcmp(c->rows[0].name, "tokens") == 0;
 }
 
-static int compare_sides(const struct sides *s, const struct options *o, struct compare **out,
+static int compare_sides(const struct cli_sides *s, const struct options *o, struct compare **out,
                          struct error *err)
 {
     struct progress progress;
@@ -233,17 +86,17 @@ static int compare_sides(const struct sides *s, const struct options *o, struct 
     progress_start(&progress);
     rc = compare_run(c, show, &progress, err);
     progress_end(&progress);
-    return rc;
+    return rc || compare_profile(c, &s->hunt.model, err) ? -1 : 0;
 }
 
 /* One comparison, told; CLI_OK, CLI_DIFFERENT or CLI_TROUBLE. */
-static int run_row(struct sides *s, char **from, const struct options *o, int64_t row,
+static int run_row(struct cli_sides *s, char **from, const struct options *o, int64_t row,
                    struct error *err)
 {
     struct compare *c = NULL;
     int rc = CLI_TROUBLE;
 
-    if (open_row(s, from, o, row, err) || compare_sides(s, o, &c, err))
+    if (cli_sides_open_row(s, from, &o->sides, row, err) || compare_sides(s, o, &c, err))
         goto out;
     if (o->save_map && hunt_save_map(&s->hunt, o->save_map, err))
         goto out;
@@ -255,25 +108,25 @@ static int run_row(struct sides *s, char **from, const struct options *o, int64_
     rc = compare_same(c) ? CLI_OK : CLI_DIFFERENT;
 out:
     compare_free(c);
-    close_row(s);
+    cli_sides_close_row(s);
     return rc;
 }
 
 /* Returns the rows of the file's batch, 1 if neither side is a file. */
-static int64_t rows_of(const struct sides *s)
+static int64_t rows_of(const struct cli_sides *s)
 {
     if ((s->client[0] != NULL) == (s->client[1] != NULL))
         return 1;
-    return dump_rows(s->file[dump_of(s)]);
+    return dump_rows(s->file[cli_sides_dump(s)]);
 }
 
 static int run(char **from, const struct options *o, struct error *err)
 {
-    struct sides s = {0};
+    struct cli_sides s = {0};
     int rc = CLI_TROUBLE;
     int64_t rows, first = o->row < 0 ? 0 : o->row;
 
-    if (open_sides(&s, from, o, err))
+    if (cli_sides_open(&s, from, &o->sides, err))
         goto out;
     rows = rows_of(&s);
     if (first >= rows) {
@@ -294,7 +147,7 @@ static int run(char **from, const struct options *o, struct error *err)
             break;
     }
 out:
-    close_sides(&s);
+    cli_sides_close(&s);
     return rc;
 }
 
@@ -317,9 +170,28 @@ static int split_globs(const struct cli_list *list, struct cli_list *out, char *
     return 0;
 }
 
+/* --by position, --by head, --by position,head; --histogram. */
+static int read_profiles(struct options *o, struct error *err)
+{
+    o->report.profiles = o->histogram ? REPORT_HISTOGRAM : 0;
+    for (int i = 0; i < o->by.count; i++)
+        for (const char *at = o->by.items[i]; *at;) {
+            const size_t n = strcspn(at, ",");
+
+            if (n == 8 && strncmp(at, "position", n) == 0)
+                o->report.profiles |= REPORT_POSITIONS;
+            else if (n == 4 && strncmp(at, "head", n) == 0)
+                o->report.profiles |= REPORT_HEADS;
+            else
+                return error_param(err, 400, "by", "--by %s: position or head", o->by.items[i]);
+            at += n + (at[n] == ',');
+        }
+    return 0;
+}
+
 static int compare_command(int argc, char **argv, struct error *err)
 {
-    struct options o = {.ask.steps = -1, .limit = -1, .row = -1};
+    struct options o = {.ask.steps = -1, .sides.ask = &o.ask, .limit = -1, .row = -1};
     struct cli_list globs = {0};
     char *text = NULL;
     int count, rc = CLI_TROUBLE;
@@ -339,9 +211,15 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"all", 0, CLI_FLAG, &o.report.all},
         {"only-different", 0, CLI_FLAG, &o.report.only_different},
         {"limit", 0, CLI_NUMBER, &o.limit},
-        {"map", 0, CLI_TEXT, &o.map},
+        {"map", 0, CLI_TEXT, &o.sides.map},
         {"save-map", 0, CLI_TEXT, &o.save_map},
         {"row", 0, CLI_NUMBER, &o.row},
+        {"preset", 0, CLI_TEXT, &o.preset},
+        {"rtol", 0, CLI_TEXT, &o.rtol},
+        {"atol", 0, CLI_TEXT, &o.atol},
+        {"equal-nan", 0, CLI_FLAG, &o.equal_nan},
+        {"by", 0, CLI_LIST, &o.by},
+        {"histogram", 0, CLI_FLAG, &o.histogram},
         {"json", 0, CLI_FLAG, &o.json},
         {NULL, 0, CLI_FLAG, NULL},
     };
@@ -352,6 +230,11 @@ static int compare_command(int argc, char **argv, struct error *err)
         error_set(err, 400, "two are compared: files or addresses of daemons");
         goto out;
     }
+    if (preset_parse(o.preset, o.rtol, o.atol, &o.compare.preset, err))
+        goto out;
+    o.compare.preset.equal_nan = o.equal_nan;
+    if (read_profiles(&o, err))
+        goto out;
     if (split_globs(&o.ask.values, &globs, &text, err))
         goto out;
     o.report.limit = o.limit >= 0 ? o.limit : o.json ? 0 : DEFAULT_LIMIT;
@@ -362,6 +245,7 @@ static int compare_command(int argc, char **argv, struct error *err)
     }
     rc = run(argv, &o, err);
 out:
+    cli_list_free(&o.by);
     free(globs.items);
     free(text);
     cli_ask_clear(&o.ask);
@@ -377,6 +261,12 @@ const struct cli_command cli_compare = {
     "  --values A,B        only these (names or globs)\n"
     "  --common            only what both sides have\n"
     "  --nan-bits          two NaNs are equal only with the same bits\n"
+    "  --preset NAME       bits, or close as assert_close (torch.testing) or allclose (numpy)\n"
+    "                      has it, A being what is held against B\n"
+    "  --rtol X --atol X   tolerances in place of the preset's own\n"
+    "  --equal-nan         under a preset of tolerances a NaN is close to a NaN\n"
+    "  --by position|head  of values that differ, a table of positions, of heads\n"
+    "  --histogram         of values that differ, how many ULP apart\n"
     "  --only-different    leaves out the equal ones\n"
     "  --limit N           so many rows (60; 0: all)\n"
     "  --all               every row, also long runs of equal ones\n"

@@ -10,9 +10,9 @@ const char *compare_verdict_name(enum compare_verdict verdict)
 {
     static const char *const names[COMPARE_VERDICTS] = {
         [COMPARE_OPEN] = "open",           [COMPARE_EQUAL] = "equal bits",
-        [COMPARE_DIFFERS] = "differs",     [COMPARE_SHAPE] = "shape",
-        [COMPARE_DTYPE] = "dtype",         [COMPARE_ONLY_A] = "missing in B",
-        [COMPARE_ONLY_B] = "missing in A",
+        [COMPARE_CLOSE] = "close",         [COMPARE_DIFFERS] = "differs",
+        [COMPARE_SHAPE] = "shape",         [COMPARE_DTYPE] = "dtype",
+        [COMPARE_ONLY_A] = "missing in B", [COMPARE_ONLY_B] = "missing in A",
     };
 
     return names[verdict];
@@ -76,8 +76,9 @@ static enum compare_verdict decide_bytes(const struct side_value *a, const struc
                : COMPARE_DIFFERS;
 }
 
+/* Without tolerances equal digests say all; under them two NaNs may not be close. */
 static enum compare_verdict decide(struct compare_row *r, const struct side *sa,
-                                   const struct side *sb)
+                                   const struct side *sb, const struct preset *preset)
 {
     const struct side_value *a = r->a, *b = r->b;
     enum dtype da, db;
@@ -91,7 +92,8 @@ static enum compare_verdict decide(struct compare_row *r, const struct side *sa,
     if (!same_shape(a, b, &r->batch))
         return COMPARE_SHAPE;
     r->widened = da != db;
-    if (!r->widened && *a->sha256 && strcmp(a->sha256, b->sha256) == 0)
+    if (preset->kind == PRESET_BITS && !r->widened && *a->sha256 &&
+        strcmp(a->sha256, b->sha256) == 0)
         return COMPARE_EQUAL;
     return COMPARE_OPEN;
 }
@@ -129,7 +131,7 @@ static void add_row(struct pairing *p, const struct side_value *lead,
     r->name = lead ? lead->canonical : follow->canonical;
     if (!wanted(p->options, r->name) || (p->options->common && (!lead || !follow)))
         return;
-    r->verdict = decide(r, a, b);
+    r->verdict = decide(r, a, b, &p->options->preset);
     p->out->paired += lead && follow;
     p->out->count++;
 }
@@ -245,6 +247,7 @@ struct compare *compare_create(const struct side *a, const struct side *b,
     c->first = -1;
     c->first_token = -1;
     c->nan_bits = options->nan_bits;
+    c->preset = options->preset;
     c->rows = calloc((size_t)a->count + (size_t)b->count + 1, sizeof(*c->rows));
     p.used = calloc((size_t)p.follow->count + 1, 1);
     if (!c->rows || !p.used)
@@ -270,13 +273,36 @@ void compare_free(struct compare *c)
 {
     if (!c)
         return;
+    for (int i = 0; i < c->count; i++)
+        if (c->rows[i].profile) {
+            profile_clear(c->rows[i].profile);
+            free(c->rows[i].profile);
+        }
     free(c->rows);
     free(c);
 }
 
 /* ---- numbers ---- */
 
-static int run_row(struct compare_row *r, int nan_bits, struct error *err)
+/* Token ids are names: one that is near is another one. */
+static int has_tolerance(const struct compare *c, const struct compare_row *r)
+{
+    return c->preset.kind != PRESET_BITS && !is_tokens(r->name);
+}
+
+static enum compare_verdict judge(const struct compare *c, struct compare_row *r)
+{
+    const enum compare_verdict bits = r->stats.differing ? COMPARE_DIFFERS : COMPARE_EQUAL;
+
+    r->first_failing = -1;
+    if (!has_tolerance(c, r))
+        return bits;
+    r->failing = preset_failing(&c->preset, &r->a->entry->tensor, &r->b->entry->tensor,
+                                &r->first_failing, NULL);
+    return r->failing ? COMPARE_DIFFERS : bits == COMPARE_EQUAL ? COMPARE_EQUAL : COMPARE_CLOSE;
+}
+
+static int run_row(const struct compare *c, struct compare_row *r, struct error *err)
 {
     const struct safetensors_entry *a = r->a->entry, *b = r->b->entry;
 
@@ -284,9 +310,9 @@ static int run_row(struct compare_row *r, int nan_bits, struct error *err)
         return error_set(err, 500, "%s: the numbers of %s were not sent", r->name, a ? "B" : "A");
     if (tensor_count(&a->tensor) != tensor_count(&b->tensor))
         return error_set(err, 500, "%s: the numbers are not of the shape announced", r->name);
-    compare_stats_run(&a->tensor, &b->tensor, nan_bits, &r->stats);
+    compare_stats_run(&a->tensor, &b->tensor, c->nan_bits, &r->stats);
     r->has_stats = 1;
-    r->verdict = r->stats.differing ? COMPARE_DIFFERS : COMPARE_EQUAL;
+    r->verdict = judge(c, r);
     return 0;
 }
 
@@ -336,15 +362,17 @@ int compare_run(struct compare *c,
 
         if (r->verdict == COMPARE_OPEN) {
             done += row_bytes(r);
-            if (run_row(r, c->nan_bits, err))
+            if (run_row(c, r, err))
                 return -1;
             if (progress && progress(user, r->name, done, all))
                 return error_set(err, 499, "stopped at %s", r->name);
         }
         c->totals[r->verdict]++;
-        if (r->verdict == COMPARE_EQUAL || r->verdict == COMPARE_DIFFERS)
+        if (r->verdict == COMPARE_EQUAL || r->verdict == COMPARE_CLOSE ||
+            r->verdict == COMPARE_DIFFERS)
             c->elements += row_elements(r->a);
         c->wrong += r->has_stats ? r->stats.differing : 0;
+        c->failing += r->failing;
         c->nan_other += r->has_stats ? r->stats.nan_other : 0;
     }
     find_first(c);
@@ -353,5 +381,5 @@ int compare_run(struct compare *c,
 
 int compare_same(const struct compare *c)
 {
-    return c->totals[COMPARE_EQUAL] == c->count;
+    return c->totals[COMPARE_EQUAL] + c->totals[COMPARE_CLOSE] == c->count;
 }

@@ -7,16 +7,19 @@
 #define SAMEBIT_COMPARE_H
 
 #include "client/compare_stats.h"
+#include "client/preset.h"
+#include "client/profile.h"
 #include "client/side.h"
 
 enum compare_verdict {
     COMPARE_OPEN, /* numbers needed */
     COMPARE_EQUAL,
-    COMPARE_DIFFERS,
-    COMPARE_SHAPE,  /* shapes differ by more than a batch of one */
-    COMPARE_DTYPE,  /* dtypes that cannot be compared: I64 with floats, or two of which
+    COMPARE_CLOSE,   /* under a preset of tolerances: bits differ, and every pair is close */
+    COMPARE_DIFFERS, /* in bits; under tolerances: some pair is not close, be it of two NaNs */
+    COMPARE_SHAPE,   /* shapes differ by more than a batch of one */
+    COMPARE_DTYPE,   /* dtypes that cannot be compared: I64 with floats, or two of which
                      * one is not supported (enum dtype) */
-    COMPARE_ONLY_A, /* missing in B */
+    COMPARE_ONLY_A,  /* missing in B */
     COMPARE_ONLY_B,
     COMPARE_VERDICTS
 };
@@ -29,6 +32,8 @@ struct compare_row {
     int batch;     /* one side has a leading 1 that the other has not */
     int has_stats; /* stats hold numbers (what was COMPARE_OPEN) */
     struct compare_stats stats;
+    int64_t failing, first_failing; /* under tolerances: elements that are not close; -1: none */
+    struct profile *profile;        /* of floats that differ, after compare_profile; else NULL */
 };
 
 struct compare {
@@ -43,13 +48,16 @@ struct compare {
     int64_t elements, wrong; /* compared and differing elements of all rows */
     int64_t nan_other;       /* of all rows: NaN on both sides, of other bits */
     int nan_bits;            /* from the options */
+    int64_t failing;         /* of all rows, under tolerances */
+    struct preset preset;    /* from the options */
 };
 
 struct compare_options {
     const char *const *globs; /* canonical names to compare (glob.h); count 0: everything */
     int glob_count;
-    int common;   /* leave out what only one side has */
-    int nan_bits; /* two NaNs of other bits differ; else any NaN is equal to any */
+    int common;           /* leave out what only one side has */
+    int nan_bits;         /* two NaNs of other bits differ; else any NaN is equal to any */
+    struct preset preset; /* what counts as close; token ids have to be equal under each */
 };
 
 /* Borrows both sides. */
@@ -63,7 +71,11 @@ int compare_run(struct compare *c,
                 int (*progress)(void *user, const char *name, uint64_t done, uint64_t all),
                 void *user, struct error *err);
 
-/* 1 when every row is equal. */
+/* Profiles each row of floats that differs in bits or is not close.  model: where the number and width of
+ * heads are known; what is 0 is taken from the shapes of q_rope, k_rope and keys, where a side has them. */
+int compare_profile(struct compare *c, const struct align_model *model, struct error *err);
+
+/* 1 when every row is equal, or close. */
 int compare_same(const struct compare *c);
 
 const char *compare_verdict_name(enum compare_verdict verdict);

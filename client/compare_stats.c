@@ -68,21 +68,46 @@ static int32_t ordered(uint32_t u)
     return ((int32_t)(u & 0x7fffffffu) ^ sign) - sign;
 }
 
-/* Sets out to each element's rank among all numbers of the dtype; for a NaN it may be anything. */
+/* Ranks of a number among all of its dtype; for a NaN they may be anything. */
+static int32_t place_f32(float f)
+{
+    return ordered(f32_bits(f));
+}
+
+static int32_t place_bf16(float f)
+{
+    return ordered(round_to_bf16(f32_bits(f))) >> 16; /* the low half is zero: a step is 65536 */
+}
+
+static int32_t place_f16(float f)
+{
+    const uint32_t h = half_from_f32(f);
+
+    return ordered((h & 0x8000u) << 16 | (h & 0x7fffu));
+}
+
+/* Sets out to each element's rank. */
 static void place(enum dtype dtype, const float *f, int32_t *out)
 {
     if (dtype == DTYPE_F32)
         for (int i = 0; i < BLOCK; i++)
-            out[i] = ordered(f32_bits(f[i]));
-    else if (dtype == DTYPE_BF16) /* the low half is zero: a step is 65536 */
+            out[i] = place_f32(f[i]);
+    else if (dtype == DTYPE_BF16)
         for (int i = 0; i < BLOCK; i++)
-            out[i] = ordered(round_to_bf16(f32_bits(f[i]))) >> 16;
+            out[i] = place_bf16(f[i]);
     else
-        for (int i = 0; i < BLOCK; i++) {
-            uint32_t h = half_from_f32(f[i]);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = place_f16(f[i]);
+}
 
-            out[i] = ordered((h & 0x8000u) << 16 | (h & 0x7fffu));
-        }
+uint64_t compare_stats_ulps(enum dtype dtype, double a, double b)
+{
+    int32_t (*const rank)(float) = dtype == DTYPE_F32    ? place_f32
+                                   : dtype == DTYPE_BF16 ? place_bf16
+                                                         : place_f16;
+    const int64_t d = (int64_t)rank((float)a) - rank((float)b);
+
+    return isnan(a) || isnan(b) ? 0 : (uint64_t)(d < 0 ? -d : d);
 }
 
 static void add_ulps(const float *a, const float *b, struct compare_stats *s)

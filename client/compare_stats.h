@@ -40,6 +40,9 @@ int compare_stats_possible(enum dtype a, enum dtype b);
 void compare_stats_run(const struct tensor *a, const struct tensor *b, int nan_bits,
                        struct compare_stats *out);
 
+/* Steps between two numbers in a dtype, as max_ulp has it; 0 where one is a NaN. */
+uint64_t compare_stats_ulps(enum dtype dtype, double a, double b);
+
 /* Element i of a tensor of floats; of one of I64. */
 double compare_stats_element(const struct tensor *t, int64_t i);
 int64_t compare_stats_integer(const struct tensor *t, int64_t i);

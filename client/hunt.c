@@ -187,6 +187,7 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
     if (!h->ours)
         goto out;
     o.model.tokens = prompt_length(h->ours);
+    h->model = o.model;
     if (h->theirs->ordered)
         rc = 0;
     else
@@ -241,6 +242,7 @@ int hunt_files(struct hunt *h, const char *label_a, struct safetensors *a, const
     }
     o.known = known;
     shape_of_model(h->ours, &o.model);
+    h->model = o.model;
     rc = understand(a, b, &o, &h->found, err) || settle(h, err) ? -1 : 0;
 out:
     json_decref(known);

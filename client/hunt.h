@@ -12,8 +12,9 @@ struct hunt {
     json_t *catalogue;     /* the daemon's values, in order; NULL for one of samebit's own files */
     json_t *understanding; /* rows as struct understood has them; NULL where nothing had to be */
     json_t *only_eager; /* a name of the dump for which eager is asked, not the default; or NULL */
-    json_t *unused;     /* keys of the map that no name of the dump fits; or NULL */
-    struct understood found; /* its files have gone into the sides */
+    struct align_model model; /* of the daemon, or as far as two files tell */
+    json_t *unused;           /* keys of the map that no name of the dump fits; or NULL */
+    struct understood found;  /* its files have gone into the sides */
 };
 
 /* label: of the dump.  dump is taken.  asked: what the user says of the run (prompt, attention,

@@ -8,6 +8,7 @@ struct report_options {
     int all;            /* every row: no folding of equal ones, no limit */
     int only_different; /* rows that are not equal */
     int64_t limit;      /* rows of the table, 0: no limit */
+    int profiles;       /* REPORT_POSITIONS and the like: what is shown of values that differ */
 };
 
 /* Prints to standard output.  -1 when it takes no more. */

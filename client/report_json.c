@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/cli.h"
+#include "client/report_profile.h"
 
 static json_t *real(double v)
 {
@@ -73,13 +74,27 @@ static void add_stats(json_t *row, const struct compare_row *r)
                                   element(r->a, s->first), "b", element(r->b, s->first)));
 }
 
-static json_t *row_json(const struct compare_row *r)
+/* first_failing where some are not close; the tolerances, which the dtypes may decide. */
+static void add_tolerances(json_t *row, const struct compare_row *r, const struct preset *p)
+{
+    double rtol, atol;
+
+    preset_tolerances(p, r->a->entry->tensor.dtype, r->b->entry->tensor.dtype, &rtol, &atol);
+    json_object_set_new(row, "rtol", json_real(rtol));
+    json_object_set_new(row, "atol", json_real(atol));
+    json_object_set_new(row, "failing", json_integer(r->failing));
+    if (r->first_failing >= 0)
+        json_object_set_new(row, "first_failing", first_index(r->a, r->first_failing));
+}
+
+/* tolerances: NULL where bits decide. */
+static json_t *row_json(const struct compare_row *r, const struct preset *tolerances, int profiles)
 {
     static const char *const words[COMPARE_VERDICTS] = {
         [COMPARE_OPEN] = "open",           [COMPARE_EQUAL] = "equal",
-        [COMPARE_DIFFERS] = "differs",     [COMPARE_SHAPE] = "shape",
-        [COMPARE_DTYPE] = "dtype",         [COMPARE_ONLY_A] = "missing_in_b",
-        [COMPARE_ONLY_B] = "missing_in_a",
+        [COMPARE_CLOSE] = "close",         [COMPARE_DIFFERS] = "differs",
+        [COMPARE_SHAPE] = "shape",         [COMPARE_DTYPE] = "dtype",
+        [COMPARE_ONLY_A] = "missing_in_b", [COMPARE_ONLY_B] = "missing_in_a",
     };
     json_t *row = json_pack("{s:s,s:s}", "value", r->name, "verdict", words[r->verdict]);
 
@@ -87,6 +102,10 @@ static json_t *row_json(const struct compare_row *r)
     add_side(row, "b", r->b);
     if (r->has_stats)
         add_stats(row, r);
+    if (tolerances && r->has_stats)
+        add_tolerances(row, r, tolerances);
+    if (r->profile)
+        report_profile_json(row, r->profile, profiles);
     return row;
 }
 
@@ -107,6 +126,7 @@ int report_json(const struct compare *c, const struct side *a, const struct side
                 struct error *err)
 {
     json_t *out = json_object(), *rows = json_array();
+    const struct preset *tolerances = c->preset.kind == PRESET_BITS ? NULL : &c->preset;
     int64_t limit = options->all ? 0 : options->limit;
     int rc;
 
@@ -117,13 +137,18 @@ int report_json(const struct compare *c, const struct side *a, const struct side
                         c->first < 0 ? json_null() : json_string(c->rows[c->first].name));
     json_object_set_new(out, "values", json_integer(c->count));
     json_object_set_new(out, "values_equal", json_integer(c->totals[COMPARE_EQUAL]));
+    json_object_set_new(out, "preset", json_string(preset_name(&c->preset)));
+    if (tolerances) {
+        json_object_set_new(out, "values_close", json_integer(c->totals[COMPARE_CLOSE]));
+        json_object_set_new(out, "elements_failing", json_integer(c->failing));
+    }
     json_object_set_new(out, "elements", json_integer(c->elements));
     json_object_set_new(out, "elements_differing", json_integer(c->wrong));
     json_object_set_new(out, "nan_of_other_bits", json_integer(c->nan_other));
     for (int i = 0; i < c->count; i++)
         if (!(options->only_different && c->rows[i].verdict == COMPARE_EQUAL) &&
             !(limit && (int64_t)json_array_size(rows) >= limit))
-            json_array_append_new(rows, row_json(&c->rows[i]));
+            json_array_append_new(rows, row_json(&c->rows[i], tolerances, options->profiles));
     json_object_set_new(out, "rows", rows);
     if (understanding)
         json_object_set(out, "understanding", (json_t *)understanding);
