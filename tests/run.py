@@ -22,6 +22,7 @@ import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECONDS = 1500  # of one runner
+SPREAD = "parity"  # the folder of tests/ whose tests, long, with no timing and each with a daemon of its own, run on all cores
 TAP = re.compile(r"(not ok|ok) (\d+) (?:- (.*)|# SKIP ?(.*))$")
 PLAN = re.compile(r"^1\.\.(\d+)$")
 
@@ -116,6 +117,7 @@ def run_pytest(folder, environment, arguments):
         status, text = run(
             [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", "-p", "no:cacheprovider", "--rootdir", ROOT,
              "-o", "markers=slow: takes minutes; not part of make test",
+             *(["-n", str(len(os.sched_getaffinity(0))), "--dist", "worksteal"] if SPREAD in folder.split(os.sep) else []),
              "--junitxml", report, *([] if arguments.slow else ["-m", "not slow"]), folder],
             environment)
         return status, text, junit_counts(status, report)
