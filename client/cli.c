@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_generate, &cli_logits,   &cli_values, &cli_trace, &cli_compare,
-    &cli_isolate,  &cli_diagnose, &cli_tokens, &cli_model, &cli_health,
+    &cli_generate, &cli_logits, &cli_values, &cli_trace,  &cli_compare,  &cli_isolate,
+    &cli_diagnose, &cli_tokens, &cli_model,  &cli_health, &cli_numerics,
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -95,6 +95,6 @@ void cli_put_text(FILE *stream, const char *text);
 char *cli_shape(const json_t *shape, char *out, size_t size);
 
 extern const struct cli_command cli_generate, cli_logits, cli_values, cli_trace, cli_tokens,
-    cli_compare, cli_isolate, cli_diagnose, cli_model, cli_health;
+    cli_compare, cli_isolate, cli_diagnose, cli_model, cli_health, cli_numerics;
 
 #endif

@@ -4,10 +4,9 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "kernels/host.h"
 #include "kernels/torch_host.h"
 
-static void find_host(const struct options *o, struct host_numerics *found)
+void choose_find(const struct options *o, struct host_numerics *found)
 {
     struct host_facts facts;
 
@@ -89,7 +88,7 @@ int choose_numerics(struct options *o, struct error *err)
 
     if (o->engine.numerics)
         return 0;
-    find_host(o, &found);
+    choose_find(o, &found);
     if (o->host_numerics && refuse(o, &found, err))
         return -1;
     if (!o->host_numerics)
@@ -106,15 +105,5 @@ int choose_numerics(struct options *o, struct error *err)
         o->torch_host = found.torch;
         o->engine.torch_host = &o->torch_host;
     }
-    return 0;
-}
-
-int choose_explain(const struct options *o, FILE *to, struct error *err)
-{
-    struct host_numerics found;
-
-    (void)err;
-    find_host(o, &found);
-    host_print(&found, to);
     return 0;
 }

@@ -2,8 +2,7 @@
 #ifndef SAMEBIT_CHOOSE_H
 #define SAMEBIT_CHOOSE_H
 
-#include <stdio.h>
-
+#include "kernels/host.h"
 #include "server/options.h"
 
 /* Sets numerics, torch_threads and torch_host of o->engine where --numerics is "host" or not given, and
@@ -12,8 +11,7 @@
  * then an error: 400 of param "numerics". */
 int choose_numerics(struct options *o, struct error *err);
 
-/* What --which-numerics says.  Returns the exit status: 0, or with --python 1 where PyTorch has other
- * bits than were said, and 2, with *err set, where it could not be asked. */
-int choose_explain(const struct options *o, FILE *to, struct error *err);
+/* What PyTorch computes here. */
+void choose_find(const struct options *o, struct host_numerics *found);
 
 #endif

@@ -12,6 +12,7 @@
 #include "kernels/base/mapping.h"
 #include "kernels/base/version.h"
 #include "server/choose.h"
+#include "server/explain.h"
 #include "server/http/daemon.h"
 #include "server/http/listen.h"
 #include "server/loading.h"
@@ -225,7 +226,7 @@ static int answer(const struct options *o, struct error *err)
     if (o->help)
         options_help(stdout);
     else if (o->which_numerics)
-        status = choose_explain(o, stdout, err);
+        status = explain_numerics(o, stdout, err);
     else
         puts("samebitd " SAMEBIT_VERSION);
     if (status > 1)

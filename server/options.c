@@ -195,6 +195,10 @@ static const char *look_up(const char *path, char *out, size_t size)
 
 static void set_defaults(struct options *o)
 {
+    if (o->python)
+        o->probe = look_up("configs/probe_torch.py", o->probe_found, sizeof(o->probe_found));
+    if (o->python && !o->probe)
+        o->probe = "configs/probe_torch.py"; /* so that the error names it */
     if (!o->config)
         o->config = look_up("configs/server.json", o->config_found, sizeof(o->config_found));
     if (!o->engine.families)
@@ -247,12 +251,12 @@ int options_parse(int argc, char **argv, struct options *out, struct error *err)
         return error_set(err, 400, "'%.100s' is no option; see --help", argv[optind]);
     if (out->python && !out->which_numerics)
         return error_set(err, 400, "--python belongs to --which-numerics");
+    set_defaults(out);
     if (out->help || out->version || out->which_numerics)
         return 0;
     if (!out->engine.folder)
         return error_set(err, 400, "--model FOLDER is missing; see --help");
     if (!out->certificate != !out->key)
         return error_set(err, 400, "--tls-cert and --tls-key belong together");
-    set_defaults(out);
     return 0;
 }

@@ -18,11 +18,12 @@ struct options {
     int help, version;
     int which_numerics;           /* asks what PyTorch computes on this machine; needs no model */
     const char *python;           /* whose torch is asked too; NULL: none */
+    const char *probe;            /* what it is asked with: configs/probe_torch.py */
     int host_numerics;            /* --numerics host */
     struct torch_host torch_host; /* what engine.torch_host points to */
     char notice[256];             /* what engine.notice points to */
-    char config_found[4096],
-        families_found[4096]; /* what config and families point to by default */
+    /* What config, families and probe point to by default. */
+    char config_found[4096], families_found[4096], probe_found[4096];
 };
 
 /* Borrows from argv; engine.numerics is NULL where none is named (choose.h).  Errors name the option.  What is not given is looked up: configs/ in the

@@ -95,3 +95,60 @@ def test_threads_are_refused_where_the_machines_bits_depend_on_none(model):
         pytest.skip(f"this CPU gets {name}")
     done = ask("--model", model, "--listen", "127.0.0.1:0", "--torch-threads", "2")
     assert done.returncode == 1 and f"the bits of numerics {name} depend on no threads" in done.stderr
+
+
+# ---- a live torch ----
+
+SAMEBIT = os.path.join(os.path.dirname(SAMEBITD), "samebit")
+SCRIPT = """#!/usr/bin/env python3
+import sys
+{body}
+"""
+
+
+def a_python(tmp_path, body):
+    path = tmp_path / "python"
+    path.write_text(SCRIPT.format(body=body))
+    path.chmod(0o755)
+    return str(path)
+
+
+HEAD = 'print(\'{"torch": "2.13.0", "threads": 1, "capability": "AVX2"}\', flush=True)\n'
+
+
+@pytest.mark.parametrize("body, says", [
+    ("sys.exit(3)", "ended with status 3"),
+    ("print('hello')", "does not answer as a Python with torch would"),
+    ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
+    ("import os; os.kill(os.getpid(), 4)", "instructions that this CPU lacks"),
+    ("print('{\"error\": \"it has no torch\"}')", "it has no torch"),
+    (HEAD + "sys.stdout.buffer.write(bytes(99))", "does not answer"),
+    (HEAD + "while True: sys.stdout.buffer.write(bytes(1 << 16))", "does not answer"),
+    ("print('{\"torch\": 2, \"threads\": 0}')", "does not answer"),
+])
+def test_a_python_that_is_none(tmp_path, body, says):
+    done = ask("--which-numerics", "--python", a_python(tmp_path, body))
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout.splitlines() == which()  # what is known without one is said
+
+
+def test_a_path_that_is_none(tmp_path):
+    for path in (str(tmp_path / "none"), str(tmp_path), "no-such-python"):
+        done = ask("--which-numerics", "--python", path)
+        assert done.returncode == 2 and done.stderr.startswith(f"samebitd: --python {path}: ")
+
+
+def test_a_torch_with_the_bits_of_none(tmp_path):
+    """It answers in form: not as said, and the exit status says so."""
+    sizes = "2*64 + 96 + 40*128 + 64*4096 + 2*64 + 33*2*64 + 150*2*64"
+    done = ask("--which-numerics", "--python", a_python(tmp_path, HEAD + f"sys.stdout.buffer.write(bytes(2 * ({sizes})))"))
+    assert "these are the bits of no numerics" in done.stdout
+    if which()[0] not in ("none", PORTABLE):
+        assert done.returncode == 1 and "not as said" in done.stdout
+
+
+def test_samebit_numerics_is_the_same():
+    done = subprocess.run([SAMEBIT, "numerics"], env=os.environ | CLEAN, text=True, capture_output=True, timeout=20)
+    assert done.returncode == 0 and done.stdout.splitlines() == which()
+    done = subprocess.run([SAMEBIT, "numerics", "--python", "/nonexistent"], text=True, capture_output=True, timeout=20)
+    assert done.returncode == 2 and "/nonexistent: No such file" in done.stderr
