@@ -58,6 +58,7 @@ struct cli_ask {
     const char *positions, *attention;
     const char *chunks;            /* "3,5" */
     int64_t padding, batch;        /* 0: none */
+    int64_t torch_threads;         /* 0: not given */
     int64_t steps;                 /* -1: not given */
     struct cli_list values, value; /* --values a,b   -v a */
 };

@@ -282,6 +282,8 @@ json_t *cli_said(const struct cli_ask *ask, struct error *err)
         json_object_set_new(request, "padding", json_integer(ask->padding));
     if (ask->batch)
         json_object_set_new(request, "batch", json_integer(ask->batch));
+    if (ask->torch_threads)
+        json_object_set_new(request, "torch_threads", json_integer(ask->torch_threads));
     if (!add_chunks(request, ask->chunks, err) && !add_positions(request, ask->positions, err))
         return request;
     error_set(err, 500, "out of memory");

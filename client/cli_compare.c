@@ -203,6 +203,7 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
         {"batch", 0, CLI_NUMBER, &o.ask.batch},
+        {"torch-threads", 0, CLI_NUMBER, &o.ask.torch_threads},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"values", 0, CLI_LIST, &o.ask.values},
         {"value", 'v', CLI_LIST, &o.ask.values},
@@ -283,6 +284,9 @@ const struct cli_command cli_compare = {
     "  --attention NAME    eager or sdpa; else the file's, or each daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
     "  --batch N           it is one of so many rows of PyTorch's call\n"
+    "  --torch-threads N   torch.get_num_threads() of the PyTorch whose bits are wanted (of "
+    "numerics\n"
+    "                      whose bits depend on it)\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n\n"
     "  Equal means equal bits: -0 and +0 differ; any NaN is equal to any, but for --nan-bits.\n"
     "  Max ULP counts representable steps, of two signs through zero.\n"

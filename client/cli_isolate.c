@@ -157,6 +157,7 @@ static int command(int argc, char **argv, int with_diagnosis, struct error *err)
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
         {"batch", 0, CLI_NUMBER, &o.ask.batch},
+        {"torch-threads", 0, CLI_NUMBER, &o.ask.torch_threads},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"map", 0, CLI_TEXT, &o.map},
         {"save-map", 0, CLI_TEXT, &o.save_map},
@@ -193,7 +194,9 @@ static int diagnose_run(int argc, char **argv, struct error *err)
     "  URL                 a daemon that serves the same checkpoint\n"                             \
     "  -p, --prompt TEXT   what it was asked, where the dump has no tokens\n"                      \
     "  --tokens 1,2,3      ids in place of a text\n"                                               \
-    "  --attention NAME, --padding N, --batch N, --chunks 3,5   as of `samebit trace`\n"           \
+    "  --attention NAME, --padding N, --batch N, --chunks 3,5, --torch-threads N   as of "         \
+    "`samebit\n"                                                                                   \
+    "                      trace`\n"                                                               \
     "  --map FILE, --save-map FILE, --row N                     as of `samebit compare`\n"         \
     "  --all               every value, also those that rounding explains\n"                       \
     "  --json              for machines\n"

@@ -108,11 +108,12 @@ int cli_sides_open(struct cli_sides *s, char **from, const struct cli_sides_opti
     if (o->map && !(s->map = hunt_read_map(o->map, s->file[cli_sides_dump(s)], err)))
         return -1;
     if (!s->client[0] && !s->client[1] &&
-        (o->ask->prompt || o->ask->tokens || o->ask->attention || about_prompt(o->ask)))
-        return error_set(
-            err, 400,
-            "two files are compared as they are: --prompt, --tokens, --steps, "
-            "--positions, --attention, --padding, --batch and --chunks are for daemons");
+        (o->ask->prompt || o->ask->tokens || o->ask->attention || o->ask->torch_threads ||
+         about_prompt(o->ask)))
+        return error_set(err, 400,
+                         "two files are compared as they are: --prompt, --tokens, --steps, "
+                         "--positions, --attention, --padding, --batch, --chunks and "
+                         "--torch-threads are for daemons");
     return 0;
 }
 

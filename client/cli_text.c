@@ -81,6 +81,7 @@ static int generate_run(int argc, char **argv, struct error *err)
         {"number", 'n', CLI_NUMBER, &most},
         {"no-stop", 0, CLI_FLAG, &no_stop},
         {"attention", 0, CLI_TEXT, &ask.attention},
+        {"torch-threads", 0, CLI_NUMBER, &ask.torch_threads},
         {"json", 0, CLI_FLAG, &json},
         {NULL, 0, CLI_FLAG, NULL},
     };
@@ -100,6 +101,9 @@ const struct cli_command cli_generate = {
     "  -n, --number N      at most so many tokens (32)\n"
     "  --no-stop           goes on where the model says that it has finished\n"
     "  --attention NAME    eager or sdpa; else the daemon's default\n"
+    "  --torch-threads N   torch.get_num_threads() of the PyTorch whose bits are wanted (of "
+    "numerics\n"
+    "                      whose bits depend on it)\n"
     "  --json              the lines as the daemon sends them\n",
     generate_run,
     0};
@@ -211,6 +215,7 @@ static int logits_run(int argc, char **argv, struct error *err)
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
         {"batch", 0, CLI_NUMBER, &o.ask.batch},
+        {"torch-threads", 0, CLI_NUMBER, &o.ask.torch_threads},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"top-k", 'k', CLI_NUMBER, &o.top_k},
         {"full", 0, CLI_FLAG, &o.full},
@@ -235,6 +240,9 @@ const struct cli_command cli_logits = {
     "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
     "  --batch N           it is one of so many rows of PyTorch's call\n"
+    "  --torch-threads N   torch.get_num_threads() of the PyTorch whose bits are wanted (of "
+    "numerics\n"
+    "                      whose bits depend on it)\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --full -o FILE      all logits to a safetensors file\n"
     "  --json              for machines\n",

@@ -252,6 +252,7 @@ static int trace_run(int argc, char **argv, struct error *err)
         {"attention", 0, CLI_TEXT, &o.ask.attention},
         {"padding", 0, CLI_NUMBER, &o.ask.padding},
         {"batch", 0, CLI_NUMBER, &o.ask.batch},
+        {"torch-threads", 0, CLI_NUMBER, &o.ask.torch_threads},
         {"chunks", 0, CLI_TEXT, &o.ask.chunks},
         {"replace", 0, CLI_LIST, &o.replace},
         {"output", 'o', CLI_TEXT, &o.output},
@@ -285,6 +286,9 @@ const struct cli_command cli_trace = {
     "  --attention NAME    eager or sdpa; else the daemon's default\n"
     "  --padding N         so many first tokens are left padding\n"
     "  --batch N           it is one of so many rows of PyTorch's call\n"
+    "  --torch-threads N   torch.get_num_threads() of the PyTorch whose bits are wanted (of "
+    "numerics\n"
+    "                      whose bits depend on it)\n"
     "  --chunks 3,5        feeds the prompt in calls of these lengths\n"
     "  --replace NAME=FILE[:TENSOR]  puts a tensor in place of a computed value\n"
     "  -o, --output FILE   where to, .safetensors or .npz; - is standard output\n"

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "client/arithmetic.h"
 #include "client/cli.h"
 #include "client/report_profile.h"
 #include "client/report_table.h"
@@ -12,6 +13,15 @@ enum { PROFILES = 3 }; /* of so many values positions and heads are shown */
 static const char *plural(int64_t n)
 {
     return n == 1 ? "" : "s";
+}
+
+static void print_threads(const struct side *s)
+{
+    json_t *threads = side_fact(s, "torch_threads");
+
+    if (json_is_integer(threads))
+        printf("  torch's threads %lld", (long long)json_integer_value(threads));
+    json_decref(threads);
 }
 
 static void print_side(const char *name, const struct side *s, int width)
@@ -26,6 +36,7 @@ static void print_side(const char *name, const struct side *s, int width)
             fputs("  ", stdout);
             cli_put_text(stdout, text);
         }
+    print_threads(s);
     if (weights) {
         fputs("  weights ", stdout);
         printf("%.12s", weights);
@@ -207,6 +218,7 @@ int report_print(const struct compare *c, const struct side *a, const struct sid
     print_side("A", a, width);
     print_side("B", b, width);
     putchar('\n');
+    arithmetic_print(c, a, b);
     if (report_table(c, options, err))
         return -1;
     putchar('\n');

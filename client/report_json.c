@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "client/arithmetic.h"
 #include "client/cli.h"
 #include "client/report_profile.h"
 
@@ -115,8 +116,8 @@ static json_t *side_json(const struct side *s)
     const char *key;
 
     json_object_foreach (s->metadata, key, value)
-        if (json_is_string(value) && strcmp(key, "aliases") != 0 &&
-            strcmp(key, "prompt_tokens") != 0)
+        if ((json_is_string(value) || strcmp(key, "torch_threads") == 0) &&
+            strcmp(key, "aliases") != 0 && strcmp(key, "prompt_tokens") != 0)
             json_object_set(about, key, value);
     return about;
 }
@@ -127,12 +128,15 @@ int report_json(const struct compare *c, const struct side *a, const struct side
 {
     json_t *out = json_object(), *rows = json_array();
     const struct preset *tolerances = c->preset.kind == PRESET_BITS ? NULL : &c->preset;
+    json_t *arithmetic = arithmetic_json(a, b);
     int64_t limit = options->all ? 0 : options->limit;
     int rc;
 
     json_object_set_new(out, "same", json_boolean(compare_same(c)));
     json_object_set_new(out, "a", side_json(a));
     json_object_set_new(out, "b", side_json(b));
+    if (arithmetic)
+        json_object_set_new(out, "another_arithmetic", arithmetic);
     json_object_set_new(out, "first_divergence",
                         c->first < 0 ? json_null() : json_string(c->rows[c->first].name));
     json_object_set_new(out, "values", json_integer(c->count));

@@ -60,6 +60,58 @@ def test_differences(tmp_path):
     samebit("compare", a, b, "--values", "*weights", status=DIFFERENT)
 
 
+AMX = META | {"numerics": "torch-cpu/amx_bf16", "torch_threads": "8", "torch_host": "l1=48K,l2=2M,l2_ways=16,amx_fp16=0"}
+PORTABLE = META | {"numerics": "torch-cpu/avx512_bf16"}
+
+
+def rounded(tensors):
+    """The same, as another arithmetic would have it: 3 of 192 elements of a value, an ulp off."""
+    changed = tensors["model.layers.1.mlp.down_proj"][1].copy()
+    changed[0, :3] ^= 1
+    return dict(tensors) | {"model.layers.1.mlp.down_proj": ("BF16", changed)}
+
+
+def first_lines(text):
+    """What stands before the rows."""
+    return text.split("\nvalue ")[0]
+
+
+def test_another_arithmetic_is_said_before_all_rows(tmp_path):
+    a, b = (write(tmp_path / n, t, m) for n, t, m in (("a", trace_of(), AMX), ("b", rounded(trace_of()), PORTABLE)))
+    said = first_lines(samebit("compare", a, b, status=DIFFERENT).text)
+    assert re.search(r"another arithmetic: A is torch-cpu/amx_bf16 with 8 threads, B torch-cpu/avx512_bf16: "
+                     r"0\.\d+ % of elements differ, by rounding alone\n", said), said
+    assert "to make them agree: trace both under one numerics" in said
+    report, _ = compare(a, b)
+    assert report["another_arithmetic"]["a"] == "torch-cpu/amx_bf16 with 8 threads"
+    assert report["another_arithmetic"]["b"] == "torch-cpu/avx512_bf16"
+    other = write(tmp_path / "other", trace_of(), PORTABLE | {"weights": "cd" * 32})
+    said = samebit("compare", a, other).text
+    assert "another arithmetic" in said and "rounding alone" not in said
+    for meta in (AMX, PORTABLE):
+        same = write(tmp_path / "same", rounded(trace_of()), meta)
+        assert "another arithmetic" not in samebit("compare", same, write(tmp_path / "s", trace_of(), meta)).text
+        assert "another_arithmetic" not in compare(same, tmp_path / "s")[0]
+
+
+@pytest.mark.parametrize("one, two, says", [
+    (AMX, PORTABLE, "start B with samebitd --numerics torch-cpu/amx_bf16 --torch-threads 8 "
+                    "--torch-host l1=48K,l2=2M,l2_ways=16,amx_fp16=0"),
+    (PORTABLE, AMX, "start B with samebitd --numerics torch-cpu/avx512_bf16"),
+    (PORTABLE, AMX | {"device": "cuda:0"}, "start A with samebitd --numerics torch-cpu/amx_bf16"),
+    (AMX, AMX | {"torch_threads": "2"}, "samebit compare --torch-threads 8, or samebitd --torch-threads 8 as B"),
+    (AMX, AMX | {"torch_host": "l1=32K,l2=2M,l2_ways=16,amx_fp16=0"}, "start B with samebitd --numerics torch-cpu/amx_bf16 "
+     "--torch-threads 8 --torch-host l1=48K,l2=2M,l2_ways=16,amx_fp16=0"),
+])
+def test_how_two_daemons_come_to_agree(tmp_path, one, two, says):
+    with stub_of(tmp_path, "a", trace_of(), one) as a, stub_of(tmp_path, "b", rounded(trace_of()), two) as b:
+        said = first_lines(samebit("compare", a.url, b.url, "--tokens", "5,6,7", status=DIFFERENT).text)
+        assert f"to make them agree: {says}" in said, said
+        file = write(tmp_path / "file", trace_of(), one)
+        said = first_lines(samebit("compare", b.url, file, status=DIFFERENT).text)
+        assert f"to make them agree: {says.replace(' B ', ' A ').replace('as B', 'as A')}" in said or "cuda" in str(two), said
+
+
 @pytest.mark.parametrize("x, y, expected", [
     (0x80000000, 0x00000000, {"differing": 1, "max_abs": 0, "max_ulp": 0}),
     (0x7fc00000, 0x7fc00000, None),
