@@ -131,6 +131,9 @@ $(B)/obj/%.o: %.c Makefile | $(B)/.deps
 	@mkdir -p $(@D)
 	$(call say,cc $<)$(CC) $(CFLAGS_) $(FLAGS_$(notdir $*)) -MMD -MP -c $< -o $@
 
+# The page is in its object.
+$(B)/obj/client/page.o: client/page.html
+
 # C++ only where the standard C++ library has what C has not: the shortest text of a float.
 $(B)/obj/server/%.cpp.o: server/%.cpp Makefile | $(B)/.deps
 	@mkdir -p $(@D)

@@ -25,7 +25,7 @@ double align_distance(const struct tensor *a, const struct tensor *b)
     const int64_t count = tensor_count(a), step = 1 + count / SAMPLE;
     struct tensor one = {.shape = {1}};
     double apart = 0, all = 0;
-    int64_t compared = 0;
+    int64_t compared = 0, odd = 0, looked_at = 0;
 
     if (count != tensor_count(b))
         return INFINITY;
@@ -35,6 +35,8 @@ double align_distance(const struct tensor *a, const struct tensor *b)
         one = *a;
         x = compare_stats_element(&one, tensor_offset(a, i));
         y = compare_stats_element(b, tensor_offset(b, i));
+        looked_at++;
+        odd += (fabs(x) >= 1e30) != (fabs(y) >= 1e30);
         if (!(fabs(x) < 1e30) || !(fabs(y) < 1e30))
             continue;
         apart += (x - y) * (x - y);
@@ -43,7 +45,9 @@ double align_distance(const struct tensor *a, const struct tensor *b)
     }
     if (compared == 0)
         return INFINITY;
-    return all > 0 ? sqrt(apart / all) : apart > 0 ? INFINITY : 0;
+    if (!(all > 0))
+        return apart > 0 || odd ? INFINITY : 0;
+    return sqrt(apart / all + (double)odd / (double)looked_at);
 }
 
 /* ---- candidates ---- */

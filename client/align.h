@@ -21,8 +21,9 @@ struct alignment {
     char layout[96];     /* what was done, in words; "" for nothing */
 };
 
-/* Returns sqrt(sum (a - b)^2 / sum b^2) over the elements that are numbers below 1e30 in both (masked
- * scores and NaN are not); infinity where there is none.  a and b have equal counts and any strides. */
+/* Returns sqrt(sum (a - b)^2 / sum b^2 + m) over the elements that are numbers below 1e30 in both; m is the
+ * share of all elements that are masked (1e30 or more) in one alone, since where the mask stands belongs to the
+ * layout.  Infinity where there is nothing to compare.  a and b have equal counts and any strides. */
 double align_distance(const struct tensor *a, const struct tensor *b);
 
 /* Finds the layout in which other is nearest to reference (contiguous).  One other than the plain

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/dump.h"
+#include "client/page.h"
 #include "client/remote.h"
 #include "client/report.h"
 #include "client/report_profile.h"
@@ -18,7 +19,7 @@ struct options {
     struct compare_options compare;
     int64_t limit; /* -1: not given */
     int64_t row;   /* of a batch; -1: every one */
-    const char *save_map;
+    const char *save_map, *html;
     const char *preset, *rtol, *atol;
     struct cli_list by;
     int equal_nan, histogram, json;
@@ -89,6 +90,16 @@ static int compare_sides(const struct cli_sides *s, const struct options *o, str
     return rc || compare_profile(c, &s->hunt.model, err) ? -1 : 0;
 }
 
+static int write_page(const struct cli_sides *s, const struct compare *c, const struct options *o,
+                      struct error *err)
+{
+    json_t *page = page_of_compare(c, s->side[0], s->side[1], &s->hunt, s->theirs);
+    const int rc = page ? page_write(o->html, page, err) : error_set(err, 500, "out of memory");
+
+    json_decref(page);
+    return rc;
+}
+
 /* One comparison, told; CLI_OK, CLI_DIFFERENT or CLI_TROUBLE. */
 static int run_row(struct cli_sides *s, char **from, const struct options *o, int64_t row,
                    struct error *err)
@@ -99,6 +110,8 @@ static int run_row(struct cli_sides *s, char **from, const struct options *o, in
     if (cli_sides_open_row(s, from, &o->sides, row, err) || compare_sides(s, o, &c, err))
         goto out;
     if (o->save_map && hunt_save_map(&s->hunt, o->save_map, err))
+        goto out;
+    if (o->html && write_page(s, c, o, err))
         goto out;
     if (o->json ? report_json(c, s->side[0], s->side[1], s->hunt.understanding, &o->report, err)
                 : report_print(c, s->side[0], s->side[1], &o->report, err))
@@ -132,6 +145,10 @@ static int run(char **from, const struct options *o, struct error *err)
     if (first >= rows) {
         error_param(err, 400, "row", "--row %lld: the dump has %lld", (long long)first,
                     (long long)rows);
+        goto out;
+    }
+    if (rows > 1 && o->row < 0 && o->html) {
+        error_param(err, 400, "html", "--html of a batch of %lld takes --row", (long long)rows);
         goto out;
     }
     rc = CLI_OK;
@@ -221,6 +238,7 @@ static int compare_command(int argc, char **argv, struct error *err)
         {"equal-nan", 0, CLI_FLAG, &o.equal_nan},
         {"by", 0, CLI_LIST, &o.by},
         {"histogram", 0, CLI_FLAG, &o.histogram},
+        {"html", 0, CLI_TEXT, &o.html},
         {"json", 0, CLI_FLAG, &o.json},
         {NULL, 0, CLI_FLAG, NULL},
     };
@@ -271,6 +289,7 @@ const struct cli_command cli_compare = {
     "  --only-different    leaves out the equal ones\n"
     "  --limit N           so many rows (60; 0: all)\n"
     "  --all               every row, also long runs of equal ones\n"
+    "  --html FILE         a page to look at, in one file: layers by operations\n"
     "  --json              for machines\n"
     " of a dump in names and layouts of its own:\n"
     "  --map FILE          JSON: {\"its name, or a regular expression\": \"ours\"}\n"

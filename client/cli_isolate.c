@@ -7,11 +7,12 @@
 #include "client/diagnose.h"
 #include "client/dump.h"
 #include "client/isolate.h"
+#include "client/page.h"
 #include "client/remote.h"
 
 struct options {
     struct cli_ask ask;
-    const char *map, *save_map, *hypotheses;
+    const char *map, *save_map, *hypotheses, *html;
     int64_t row; /* of a batch */
     int all, json;
     int diagnose;
@@ -88,13 +89,23 @@ static int tell(const struct isolation *x, const json_t *found, const struct opt
     return cli_flush(err);
 }
 
+static int write_page(const struct isolation *x, const json_t *found, const struct options *o,
+                      struct error *err)
+{
+    json_t *page = page_of_isolation(x, found);
+    const int rc = page ? page_write(o->html, page, err) : error_set(err, 500, "out of memory");
+
+    json_decref(page);
+    return rc;
+}
+
 static int judge(struct client *c, const struct hunt *h, const struct options *o, struct error *err)
 {
     struct isolation x;
     json_t *hypotheses = NULL, *found = NULL;
     int rc = CLI_TROUBLE;
 
-    if (isolate_open(&x, c, h, err))
+    if (isolate_open(&x, c, h, o->html != NULL, err))
         goto out;
     if (o->diagnose) {
         hypotheses = all_hypotheses(c, o, err);
@@ -102,7 +113,7 @@ static int judge(struct client *c, const struct hunt *h, const struct options *o
         if (!found)
             goto out;
     }
-    if (tell(&x, found, o, err))
+    if ((o->html && write_page(&x, found, o, err)) || tell(&x, found, o, err))
         goto out;
     rc = x.totals[JUDGE_BEYOND] || x.misfits || json_array_size(found) ? CLI_DIFFERENT : CLI_OK;
 out:
@@ -163,6 +174,7 @@ static int command(int argc, char **argv, int with_diagnosis, struct error *err)
         {"save-map", 0, CLI_TEXT, &o.save_map},
         {"row", 0, CLI_NUMBER, &o.row},
         {"all", 0, CLI_FLAG, &o.all},
+        {"html", 0, CLI_TEXT, &o.html},
         {"json", 0, CLI_FLAG, &o.json},
         {with_diagnosis ? "hypotheses" : NULL, 0, CLI_TEXT, &o.hypotheses},
         {NULL, 0, CLI_FLAG, NULL},
@@ -199,6 +211,7 @@ static int diagnose_run(int argc, char **argv, struct error *err)
     "                      trace`\n"                                                               \
     "  --map FILE, --save-map FILE, --row N                     as of `samebit compare`\n"         \
     "  --all               every value, also those that rounding explains\n"                       \
+    "  --html FILE         a page to look at, in one file: layers by operations\n"                 \
     "  --json              for machines\n"
 
 const struct cli_command cli_isolate = {"isolate",

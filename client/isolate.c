@@ -187,6 +187,29 @@ struct tensor isolate_part(const struct tensor *ours, const struct tensor *their
 
 /* ---- judging ---- */
 
+/* Where in the value the dump and PyTorch are apart. */
+static int profile_row(const struct isolation *x, struct isolate_row *r, const struct tensor *torch,
+                       struct error *err)
+{
+    const struct tensor *t = &r->theirs->tensor;
+    const struct profile_axes axes = profile_axes_of(r->name, t->shape, t->rank, &x->hunt->model);
+    const struct preset bits = {.kind = PRESET_BITS};
+    struct profile *p;
+
+    if (!x->profiles || r->judge.differing == 0)
+        return 0;
+    p = r->profile = calloc(1, sizeof(*p));
+    if (!p)
+        return error_set(err, 500, "out of memory");
+    if (profile_make(t, torch, &axes, &bits, p, err))
+        return -1;
+    if (p->worst >= 0) {
+        r->worst[0] = compare_stats_element(t, p->worst);
+        r->worst[1] = compare_stats_element(torch, p->worst);
+    }
+    return 0;
+}
+
 static int judge_rows(struct isolation *x, int first, int end, struct error *err)
 {
     json_t *values = json_array();
@@ -211,6 +234,8 @@ static int judge_rows(struct isolation *x, int first, int end, struct error *err
         py = isolate_part(&y->tensor, &r->theirs->tensor);
         judge_run(&r->theirs->tensor, &py, &pt, r->unit, r->op, 0, &r->judge);
         x->totals[r->judge.verdict]++;
+        if (profile_row(x, r, &pt, err))
+            goto out;
     }
     rc = ideal ? 0 : -1;
 out:
@@ -343,9 +368,14 @@ static int make_request(struct isolation *x, struct error *err)
     return 0;
 }
 
-int isolate_open(struct isolation *x, struct client *c, const struct hunt *h, struct error *err)
+int isolate_open(struct isolation *x, struct client *c, const struct hunt *h, int profiles,
+                 struct error *err)
 {
-    *x = (struct isolation){.client = c, .hunt = h, .steps = json_object(), .held = json_object()};
+    *x = (struct isolation){.client = c,
+                            .hunt = h,
+                            .profiles = profiles,
+                            .steps = json_object(),
+                            .held = json_object()};
     x->catalogue = h->catalogue ? json_incref(h->catalogue)
                                 : client_values(c, side_text(h->ours, "attention"), NULL, -1, err);
     if (!x->catalogue)
@@ -363,6 +393,11 @@ void isolate_close(struct isolation *x)
     json_decref(x->catalogue);
     json_decref(x->held);
     json_decref(x->request);
+    for (int i = 0; i < x->count; i++)
+        if (x->rows[i].profile) {
+            profile_clear(x->rows[i].profile);
+            free(x->rows[i].profile);
+        }
     free(x->rows);
     *x = (struct isolation){0};
 }

@@ -4,6 +4,7 @@
 
 #include "client/hunt.h"
 #include "client/judge.h"
+#include "client/profile.h"
 
 struct isolate_row {
     const char *name; /* "step_1/model.layers.0.self_attn.q_rope"; the side's */
@@ -12,6 +13,9 @@ struct isolate_row {
     double unit;
     int direct; /* all that the step reads is the dump's own */
     struct judge judge;
+    struct profile
+        *profile;    /* of what differs from PyTorch's, where profiles are asked for; or NULL */
+    double worst[2]; /* the dump's and PyTorch's element that are farthest apart */
 };
 
 struct isolation {
@@ -21,6 +25,7 @@ struct isolation {
     json_t *steps;     /* name -> the catalogue's row */
     json_t *held;      /* name without its call -> array of positions in theirs */
     json_t *request;
+    int profiles;             /* whether rows get a profile */
     struct isolate_row *rows; /* in order of execution */
     int count;
     int totals[JUDGE_VERDICTS];
@@ -28,8 +33,10 @@ struct isolation {
 };
 
 /* Runs every value of the dump that the daemon knows through both numerics.  The hunt is borrowed.
+ * profiles: whether rows get a profile.
  * Errors: those of the daemon; 400 where the dump holds nothing to judge. */
-int isolate_open(struct isolation *x, struct client *c, const struct hunt *h, struct error *err);
+int isolate_open(struct isolation *x, struct client *c, const struct hunt *h, int profiles,
+                 struct error *err);
 void isolate_close(struct isolation *x);
 
 /* What a value is computed from where the dump lacks it, nearest first: an array of names, the value
