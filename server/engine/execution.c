@@ -134,7 +134,7 @@ static int compute(void *user, int step, const struct op_call *call, struct erro
 {
     const struct execution *x = user;
 
-    return isolate_compute(x->run->state->isolate, x->call, step, call, err);
+    return isolate_compute(x->run->state->isolate, &x->sink, x->call, step, call, err);
 }
 
 /* Returns the first row of logits that anything reads: the choice reads the last one. */

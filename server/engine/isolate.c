@@ -13,6 +13,7 @@ enum { COMPUTED = 1, GIVEN = 2 };
 
 struct isolate {
     const struct run *run;
+    uint64_t bytes;               /* that a formula may take */
     unsigned char *does;          /* [calls * steps] */
     char **formula;               /* [steps]: NULL where there is none */
     const struct run_put **given; /* [calls * steps] */
@@ -94,7 +95,7 @@ static int take_formulas(struct isolate *x, const struct run_request *request, s
 }
 
 struct isolate *isolate_create(const struct run *r, const struct run_request *request,
-                               struct error *err)
+                               const struct run_limits *limits, struct error *err)
 {
     struct isolate *x = calloc(1, sizeof(*x));
     const size_t all = (size_t)(r->calls * r->program->count);
@@ -104,6 +105,7 @@ struct isolate *isolate_create(const struct run *r, const struct run_request *re
         return NULL;
     }
     x->run = r;
+    x->bytes = limits->memory - r->memory;
     x->does = calloc(all, sizeof(*x->does));
     x->given = calloc(all, sizeof(*x->given));
     x->formula = calloc((size_t)r->program->count, sizeof(*x->formula));
@@ -127,6 +129,12 @@ void isolate_free(struct isolate *x)
     free(x);
 }
 
+uint64_t isolate_bytes(const struct isolate *x)
+{
+    return sizeof(*x) + (uint64_t)(x->run->calls * x->run->program->count) *
+                            (sizeof(*x->does) + sizeof(*x->given));
+}
+
 void isolate_taps(const struct isolate *x, int64_t call, struct tap *taps)
 {
     for (int i = 0; i < x->run->program->count; i++) {
@@ -146,6 +154,7 @@ enum { NUMBERS = 16 };
 
 struct names {
     const struct isolate *x;
+    const struct run_sink *sink;
     int64_t call;
     const struct step *step;
     const struct op_call *op;
@@ -284,12 +293,24 @@ static int lookup(void *user, const char *name, struct tensor *out, struct error
     return 0;
 }
 
-int isolate_compute(const struct isolate *x, int64_t call, int step, const struct op_call *op,
-                    struct error *err)
+static int poll_sink(void *user, struct error *err)
 {
-    struct names n = {.x = x, .call = call, .step = &x->run->program->steps[step], .op = op};
-    const int rc = formula_eval(x->formula[step], lookup, &n, op->out, err);
+    const struct run_sink *sink = ((struct names *)user)->sink;
+
+    return sink->poll ? sink->poll(sink->user, err) : 0;
+}
+
+int isolate_compute(const struct isolate *x, const struct run_sink *sink, int64_t call, int step,
+                    const struct op_call *op, struct error *err)
+{
+    struct names n = {
+        .x = x, .sink = sink, .call = call, .step = &x->run->program->steps[step], .op = op};
+    const struct formula_means means = {
+        .lookup = lookup, .poll = poll_sink, .user = &n, .bytes = x->bytes};
+    const int rc = formula_eval(x->formula[step], &means, op->out, err);
 
     free(n.positions);
+    if (rc && err->code == 400)
+        snprintf(err->param, sizeof(err->param), "formulas.%.80s", n.step->name);
     return rc ? error_prefix(err, "%s: ", n.step->name) : 0;
 }

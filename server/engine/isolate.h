@@ -14,13 +14,15 @@ struct isolate; /* opaque; read-only once made */
 /* r's names and replacements are resolved; formulas: as the request has them.  Errors: 400 with param
  * "formulas.NAME". */
 struct isolate *isolate_create(const struct run *r, const struct run_request *request,
-                               struct error *err);
+                               const struct run_limits *limits, struct error *err);
 void isolate_free(struct isolate *x);
+/* Bytes that it takes. */
+uint64_t isolate_bytes(const struct isolate *x);
 
 /* Sets what a call of the model does at each step beyond what it shows. */
 void isolate_taps(const struct isolate *x, int64_t call, struct tap *taps);
-/* Computes a step by its formula.  Errors: 400, naming the step. */
-int isolate_compute(const struct isolate *x, int64_t call, int step, const struct op_call *op,
-                    struct error *err);
+/* Computes a step by its formula; sink: whose poll may end it.  Errors, which name the step: 400 with param "formulas.NAME", or the sink's. */
+int isolate_compute(const struct isolate *x, const struct run_sink *sink, int64_t call, int step,
+                    const struct op_call *op, struct error *err);
 
 #endif

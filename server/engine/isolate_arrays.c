@@ -25,15 +25,31 @@ double *array_data(const struct tensor *t)
     return t->data;
 }
 
+/* Counts the bytes of an array to be made; -1: they would be more than there may be. */
+static int take_bytes(struct formula *f, int rank, const int64_t *shape, uint64_t *bytes)
+{
+    *bytes = sizeof(double);
+    for (int i = 0; i < rank; i++)
+        if (shape[i] < 0 || __builtin_mul_overflow(*bytes, (uint64_t)shape[i], bytes))
+            return -1;
+    if (f->bytes > f->means->bytes || *bytes > f->means->bytes - f->bytes)
+        return -1;
+    f->bytes += *bytes;
+    return 0;
+}
+
 struct tensor array_make(struct formula *f, int rank, const int64_t *shape)
 {
     struct tensor t = tensor_make(DTYPE_F64, rank, shape, NULL);
+    uint64_t bytes;
 
-    if (array_failed(f))
+    if (array_failed(f) || (f->means->poll && f->means->poll(f->means->user, f->err)))
         return array_none;
     if (f->count == FORMULA_ARRAYS)
         return array_fail(f, "too long");
-    t.data = malloc((size_t)tensor_count(&t) * sizeof(double) + 1);
+    if (take_bytes(f, rank, shape, &bytes))
+        return array_fail(f, "more memory than \"memory_bytes\" leaves");
+    t.data = malloc(bytes + 1);
     if (!t.data)
         return array_fail(f, "out of memory");
     f->owned[f->count++] = t.data;

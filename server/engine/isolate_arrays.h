@@ -15,9 +15,9 @@ enum { FORMULA_ARRAYS = 256 }; /* of one evaluation, with all that is computed o
 /* One evaluation: how far it has read, and what it owns. */
 struct formula {
     const char *text, *at;
-    formula_lookup *lookup;
-    void *user;
+    const struct formula_means *means;
     struct error *err;
+    uint64_t bytes; /* of all that it owns */
     double *owned[FORMULA_ARRAYS];
     int count, depth;
 };
@@ -36,6 +36,7 @@ struct tensor array_fail(struct formula *f, const char *what);
 int array_failed(const struct formula *f);
 double *array_data(const struct tensor *t);
 
+/* Fails too where means->poll says so, and beyond means->bytes. */
 struct tensor array_make(struct formula *f, int rank, const int64_t *shape);
 struct tensor array_number(struct formula *f, double d);
 /* A copy of a tensor of any type and strides. */

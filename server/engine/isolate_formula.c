@@ -86,7 +86,7 @@ static struct tensor read_name(struct formula *f)
     name[n] = '\0';
     if (takes(f, '('))
         return call(f, name);
-    if (f->lookup(f->user, name, &found, f->err)) {
+    if (f->means->lookup(f->means->user, name, &found, f->err)) {
         error_set(f->err, 400, "no value '%s'", name);
         return array_none;
     }
@@ -169,11 +169,11 @@ static int give(struct formula *f, const struct tensor *x, const struct tensor *
     return 0;
 }
 
-int formula_eval(const char *text, formula_lookup *lookup, void *user, const struct tensor *out,
+int formula_eval(const char *text, const struct formula_means *means, const struct tensor *out,
                  struct error *err)
 {
     struct error own = {0};
-    struct formula f = {.text = text, .at = text, .lookup = lookup, .user = user, .err = &own};
+    struct formula f = {.text = text, .at = text, .means = means, .err = &own};
     const struct tensor x = strlen(text) > FORMULA_MOST ? array_fail(&f, "too long") : read_sum(&f);
 
     if (!array_failed(&f) && next(&f))

@@ -35,10 +35,16 @@ struct tensor array_transpose(struct formula *f, const struct tensor *a)
     return swapped(f, a, a->rank - 2, a->rank - 1);
 }
 
+/* The nearest whole number, of a number that is not far beyond any count of elements. */
+static int64_t whole(double x)
+{
+    return fabs(x) < 0x1p53 ? (int64_t)rint(x) : -1;
+}
+
 /* A whole number from an array of one. */
 static int64_t count_of(const struct tensor *a)
 {
-    return a->rank >= 0 && tensor_count(a) == 1 ? (int64_t)rint(*array_data(a)) : -1;
+    return a->rank >= 0 && tensor_count(a) == 1 ? whole(*array_data(a)) : -1;
 }
 
 struct tensor array_heads(struct formula *f, const struct tensor *a)
@@ -73,9 +79,8 @@ static struct tensor choose_heads(struct formula *f, const struct tensor *a, int
 
     if (array_failed(f))
         return array_none;
-    if (n < 1 || size == 0)
+    if (n < 1 || size == 0 || __builtin_mul_overflow(t.shape[0], n, &t.shape[0]))
         return array_fail(f, "an array and how often are expected");
-    t.shape[0] *= n;
     t = array_make(f, t.rank, t.shape);
     for (int64_t h = 0; !array_failed(f) && h < t.shape[0]; h++)
         memcpy(array_data(&t) + h * size,
@@ -97,17 +102,17 @@ struct tensor array_tile(struct formula *f, const struct tensor *a)
 struct tensor array_shift(struct formula *f, const struct tensor *a)
 {
     const int axis = a[0].rank - 2;
-    const double k = a[1].rank >= 0 ? *array_data(&a[1]) : 0;
+    const int64_t k = a[1].rank >= 0 ? whole(*array_data(&a[1])) : 0;
     struct tensor t;
     int64_t rows, n;
 
-    if (array_failed(f) || axis < 0)
-        return array_failed(f) ? array_none : array_fail(f, "shift: rows are expected");
+    if (array_failed(f) || axis < 0 || a[1].rank < 0 || !(fabs(*array_data(&a[1])) < 0x1p53))
+        return array_failed(f) ? array_none : array_fail(f, "shift: rows and how far are expected");
     t = array_make(f, a[0].rank, a[0].shape);
     rows = a[0].shape[axis];
     n = a[0].shape[axis + 1];
     for (int64_t i = 0; !array_failed(f) && i < tensor_count(&t) / n; i++) {
-        int64_t from = i % rows - (int64_t)k;
+        int64_t from = i % rows - k;
 
         from = from < 0 ? 0 : from >= rows ? rows - 1 : from;
         memcpy(array_data(&t) + i * n, array_data(&a[0]) + (i / rows * rows + from) * n,

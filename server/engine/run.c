@@ -199,7 +199,17 @@ static void count_held(struct run *r, const struct run_request *request)
         sizeof(int64_t) * (uint64_t)(r->token_count + r->steps + s->position_count + r->calls) +
         sizeof(*s->entry_step) * (uint64_t)r->entry_count + sizeof(*s->scope) * (uint64_t)r->calls +
         sizeof(*s->puts) * (uint64_t)request->replace_count +
-        (sizeof(*r->aliases) + 64) * (uint64_t)request->value_count;
+        (sizeof(*r->aliases) + 64) * (uint64_t)request->value_count +
+        (s->isolate ? isolate_bytes(s->isolate) : 0);
+}
+
+/* The tokens of its decode steps are the last of those that are given. */
+static int check_isolated(const struct run_request *given, struct error *err)
+{
+    if (!given->isolate || (given->steps >= 0 && given->steps < given->token_count))
+        return 0;
+    return error_param(err, 400, "steps", "%lld steps of %lld tokens: the prompt has none",
+                       (long long)given->steps, (long long)given->token_count);
 }
 
 struct run *run_create(struct engine *e, const struct run_request *given,
@@ -208,7 +218,9 @@ struct run *run_create(struct engine *e, const struct run_request *given,
     struct run_request prompt = *given, *const request = &prompt;
     struct run *r;
 
-    if (given->isolate && given->steps >= 0 && given->steps <= given->token_count)
+    if (check_isolated(given, err))
+        return NULL;
+    if (given->isolate)
         prompt.token_count -= given->steps; /* their tokens follow the prompt's */
     if (check_tokens(e, request, limits, err) || check_chunks(request, err) ||
         check_positions(request, err) || run_check_names(request, err))
@@ -223,11 +235,13 @@ struct run *run_create(struct engine *e, const struct run_request *given,
     if (copy_request(r, request, err) || make_calls(r, request, err) ||
         count_memory(r, limits, err) || run_name_values(r, request, limits, err) ||
         run_name_replacements(r, request, err) ||
-        (request->isolate && !(r->state->isolate = isolate_create(r, request, err)))) {
+        (request->isolate && !(r->state->isolate = isolate_create(r, request, limits, err)))) {
         run_free(r);
         return NULL;
     }
     count_held(r, request);
+    if (request->formula_count) /* they may take what is left */
+        r->memory = limits->memory;
     return r;
 }
 

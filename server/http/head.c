@@ -46,8 +46,8 @@ static int read_length(struct head *h, const char *value, size_t n, struct error
                                "Content-Length '%.*s' is no whole number", (int)(n > 40 ? 40 : n),
                                value);
         if (length > (INT64_MAX - 9) / 10)
-            return error_param(err, 413, "Content-Length", "Content-Length %.40s is too large",
-                               value);
+            return error_param(err, 413, "Content-Length", "Content-Length %.*s is too large",
+                               (int)(n > 40 ? 40 : n), value);
         length = 10 * length + (value[i] - '0');
     }
     if (h->length >= 0 && h->length != length)

@@ -39,6 +39,20 @@ def test_slow_senders_take_no_place(start, start_with):
     wait_for(lambda: descriptors(d) < 60)
 
 
+def test_what_another_sent_is_not_told(daemon):
+    """Heads are read into the same memory, one after the other: an error quotes its own request alone."""
+    def ask(head):
+        with daemon.socket() as s:
+            s.sendall(head)
+            return s.recv(1 << 16)
+
+    other = b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"Authorization: Bearer 0123456789abcdef\r\n" * 20 + b"\r\n"
+    assert b" 200 " in ask(other)
+    for pad in range(0, 39, 13):
+        text = ask(b"GET /health HTTP/1.1\r\nHost: x\r\nX: %s\r\nContent-Length: 99999999999999999999\r\n" % (b"." * pad))
+        assert b"Content-Length 99999999999999999999 is too large" in text, text
+
+
 def test_who_waited_longest_makes_room(start):
     d = start({"arriving": 20})
     slow = [d.socket() for _ in range(60)]

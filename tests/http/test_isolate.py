@@ -163,14 +163,30 @@ def test_formulas(daemon, model):
     ("sqrt", "no value"), ("foo(x)", "no such function"), ("linear(x, x) ", "gives"), ("mean(x)", "gives"), ("x y", "the end"),
     ("matmul(x, x)", "product"), ("1", "gives"), ("(" * 40 + "x" + ")" * 40, "too deep"), ("x" * 1200, "too long"),
     ("x" * 200, "name"), ("heads(x, 7)", "gives"), ("flat(x)", "three axes"), ("heads(T, 1)", "axes"), ("next.mlp.up_proj.weight + x", "fit"), ("1e999 * x * T %", "the end"),
-    ("-" * 3000 + "x", "too long"), ("masked(1, 1, 1)", "expected"), ("softmax(T)", "row"), ("mlp.gate_proj", "no value"),
+    ("-" * 3000 + "x", "too long"), ("repeat(x, 1e300)", "how often"), ("shift(x, 1e300)", "how far"), ("shift(x, 0 / 0)", "how far"), ("masked(1, 1, 1)", "expected"), ("softmax(T)", "row"), ("mlp.gate_proj", "no value"),
 ])
 def test_bad_formulas(daemon, model, text, said):
     given = {"model.embed_tokens": Port(model, "f32").run(TOKENS)["model.embed_tokens"]}
     name = "model.layers.0.input_layernorm"
     reply = isolate(daemon, given, [name], numerics="ideal", formulas={name: text})
-    assert reply.status == 400 and said in reply.error[2], reply.body
+    assert reply.error[:2] == (400, "formulas." + name) and said in reply.error[2], reply.body
     assert daemon.alive()
+
+
+@pytest.mark.parametrize("text", ["frequencies(1, 4611686018427387904)", "repeat(x, 1152921504606846976)", "repeat(x, 1e15)",
+                                  "mean(repeat(x, 4611686018427387904))", "x + repeat(transpose(x), 4000000)"])
+def test_formulas_without_bound_are_refused(start, model, text):
+    name = "model.layers.0.input_layernorm"
+    d = start({"memory_bytes": 1 << 28})
+    reply = isolate(d, {}, [name], numerics="ideal", formulas={name: text})
+    assert reply.status == 400 and reply.error[2].startswith(name), reply.body
+    assert d.alive()
+
+
+def test_the_tokens_of_steps_are_among_those_given(daemon):
+    for steps in (len(TOKENS), len(TOKENS) + 1, 3000):
+        reply = isolate(daemon, {}, ["model.layers.0.input_layernorm"], steps=steps)
+        assert reply.error[:2] == (400, "steps"), reply.body
 
 
 def test_bad_requests(daemon):
