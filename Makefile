@@ -19,13 +19,17 @@
 # make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
 # make fuzz MINUTES=30  libFuzzer on what reads strangers' bytes, in build/fuzz
+# make chaos           every allocation, mapping and thread refused in turn: at start, in each route, in the tool
+# make kills            kill -9 at 100 random moments of fetching, converting and writing: nothing half-made is believed
+# make analyze          gcc's -fanalyzer and clang's analyzer over server, client and kernels/base
+# make memcheck         the unit tests and every route under valgrind
 # make soak MINUTES=60  mixed load on one daemon: every reply as it is alone, nothing grows
 # make format lint compdb clean help
 #
 # TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
 # tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME, --rounds N,
 # --quick, --update) to tests/bench/bench.py, CHECKFLAGS (--only SECTION, --seconds N) to tests/check_gpu/check_gpu.py;
-# SAMEBIT_CACHE is the folder of models and Python venvs.
+# CHAOSFLAGS (--only TEXT, --seconds N) to tests/chaos/chaos.py; SAMEBIT_CACHE is the folder of models and Python venvs.
 
 CC     ?= cc
 PYTHON ?= python3
@@ -279,7 +283,24 @@ build/fuzz/tests/fuzz/%: tests/fuzz/fuzz.c $(call obj,$(FUZZ_C)) $(ALL_OBJ)
 	@mkdir -p $(@D)
 	$(call say,link $@)$(CC) $(CFLAGS_) -DTARGET=fuzz_$* -fsanitize=fuzzer $^ -lcurl -lzip $(SERVER_LIBS) $(LDFLAGS) -o $@
 
-.PHONY: fuzz soak
+# Preloaded into the programs; a sanitizer has the allocator for itself.
+FAILING := $(if $(SAN),,$(B)/tests/chaos/failing.so)
+$(B)/tests/chaos/failing.so: tests/chaos/failing.c Makefile
+	@mkdir -p $(@D)
+	$(call say,link $@)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -fPIC -fno-optimize-sibling-calls $(WARN) -shared $< -ldl -lpthread -o $@
+ALL_C += tests/chaos/failing.c
+test chaos: $(FAILING)
+chaos: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null
+	@$(VENV)/bin/python tests/chaos/chaos.py --build $(B) --model $(CACHE)/tiny/tiny-qwen2 $(if $(CUDA),--device cuda:0) $(CHAOSFLAGS)
+
+kills: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null
+	@$(VENV)/bin/python tests/models/kills.py --build $(B) --model $(CACHE)/tiny/tiny-qwen2 $(KILLSFLAGS)
+
+.PHONY: fuzz soak chaos kills
 soak: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
 	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null

@@ -1,5 +1,6 @@
 /* calls.c - the daemon's routes, one function each, on top of client_stream().  See client.h. */
 #include "client/client.h"
+#include "kernels/base/json_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,7 +122,7 @@ static int take_line(struct lines *l, struct error *err)
 
     if (l->text.size == 0)
         return 0;
-    line = json_loadb(l->text.data, l->text.size, JSON_ALLOW_NUL, &where);
+    line = json_memory_read(l->text.data, l->text.size, JSON_ALLOW_NUL, &where);
     if (!line)
         return error_set(err, 502, "%s/v1/generate: a line is not JSON: %s", client_url(l->client),
                          where.text);
@@ -285,7 +286,7 @@ json_t *client_digests(struct client *c, const json_t *request,
         reply = client_post(c, "/v1/trace", asked, err);
     } else if (ask_replacing(c, "/v1/trace", asked, replace, replace_count, "application/json",
                              client_into_buffer, &body, err) == 0) {
-        reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, NULL);
+        reply = json_memory_read(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, NULL);
         if (!reply)
             error_set(err, 502, "%s/v1/trace did not answer with JSON", client_url(c));
     }

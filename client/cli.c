@@ -1,5 +1,6 @@
 /* cli.c - the program `samebit`: finds the command and reports what went wrong. */
 #include "client/cli.h"
+#include "kernels/base/json_memory.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -72,6 +73,7 @@ static void set_locale(void)
 
 int main(int argc, char **argv)
 {
+    json_memory_watch(malloc);
     set_locale();
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

@@ -9,6 +9,7 @@
 #include "client/isolate.h"
 #include "client/page.h"
 #include "client/remote.h"
+#include "kernels/base/json_file.h"
 
 struct options {
     struct cli_ask ask;
@@ -45,17 +46,15 @@ static json_t *all_hypotheses(struct client *c, const struct options *o, struct 
 {
     json_t *reply = client_get(c, "/v1/hypotheses", err), *own = NULL;
     json_t *all = json_incref(json_object_get(reply, "hypotheses"));
-    json_error_t why;
 
     json_decref(reply);
     if (!all && !err->code)
         error_set(err, 502, "%s: no hypotheses", client_url(c));
     if (all && o->hypotheses) {
-        own = json_load_file(o->hypotheses, 0, &why);
-        if (!json_is_array(own))
-            error_set(err, 400, "%s: a list of hypotheses is expected: %s", o->hypotheses,
-                      own ? "it is none" : why.text);
-        else
+        own = json_file_read(NULL, o->hypotheses, JSON_FILE_ANY, err);
+        if (own && !json_is_array(own))
+            error_set(err, 400, "%s: a list of hypotheses is expected", o->hypotheses);
+        else if (own)
             json_array_extend(all, own);
     }
     json_decref(own);

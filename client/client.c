@@ -7,6 +7,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "kernels/base/json_memory.h"
+
 enum { ERROR_BODY = 65536, DEFAULT_PATIENCE = 600, CONNECT_SECONDS = 10 };
 
 struct client {
@@ -268,7 +270,7 @@ static int fail_transfer(struct client *c, CURLcode code, struct error *err)
 static int fail_status(struct client *c, const char *path, long status, struct buffer *body,
                        struct error *err)
 {
-    json_t *reply = json_loadb(body->data ? body->data : "", body->size, 0, NULL);
+    json_t *reply = json_memory_read(body->data ? body->data : "", body->size, 0, NULL);
     json_t *error = json_object_get(reply, "error");
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *param = json_string_value(json_object_get(error, "param"));
@@ -372,7 +374,7 @@ static json_t *call_json(struct client *c, const char *path, const json_t *reque
     }
     if (client_stream(c, path, "application/json", text ? &piece : NULL, text ? 1 : 0,
                       "application/json", client_into_buffer, &body, err) == 0) {
-        reply = json_loadb(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, &where);
+        reply = json_memory_read(body.data ? body.data : "", body.size, JSON_ALLOW_NUL, &where);
         if (!reply)
             error_set(err, 502, "%s%s did not answer with JSON: %s", c->url, path, where.text);
     }

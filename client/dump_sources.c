@@ -8,6 +8,7 @@
 #include <zip.h>
 
 #include "client/dump_arrays.h"
+#include "kernels/base/json_memory.h"
 
 static size_t stem(const char *name)
 {
@@ -69,7 +70,7 @@ static int add_npy(struct dump_arrays *all, const char *name, void *bytes, size_
 static int add_metadata(struct dump_arrays *all, char *bytes, size_t size)
 {
     json_decref(all->metadata);
-    all->metadata = json_loadb(bytes, size, 0, NULL);
+    all->metadata = json_memory_read(bytes, size, 0, NULL);
     free(bytes);
     return 0;
 }

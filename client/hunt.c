@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/remote.h"
+#include "kernels/base/json_file.h"
 
 /* Returns {name or alias: path} for the daemon's values. */
 static json_t *names_known(const json_t *values)
@@ -283,16 +284,9 @@ void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
 
 json_t *hunt_read_map(const char *path, const struct safetensors *dump, struct error *err)
 {
-    json_error_t why;
-    json_t *map = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *value;
+    json_t *map = json_file_read(NULL, path, JSON_FILE_NO_DUPLICATES, err), *value;
     const char *name;
 
-    if (!map && why.line < 0) /* it could not be opened: the text names it */
-        error_set(err, 400, "%s", why.text);
-    else if (!map)
-        error_set(err, 400, "%s: line %d: %s", path, why.line, why.text);
-    else if (!json_is_object(map))
-        error_set(err, 400, "%s: an object of names is expected", path);
     json_object_foreach (map, name, value)
         if (!json_is_string(value))
             error_set(err, 400, "%s: %s: the name of a value is expected", path, name);

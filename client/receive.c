@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernels/base/json_memory.h"
+
 struct value_end {
     const char *name; /* of the header's object */
     uint64_t end;     /* in the file */
@@ -143,7 +145,7 @@ static int read_header(struct receive *r, uint64_t length, struct error *err)
     const char *name;
     json_t *entry;
 
-    r->header = json_loadb(r->head.data + 8, length, JSON_ALLOW_NUL, NULL);
+    r->header = json_memory_read(r->head.data + 8, length, JSON_ALLOW_NUL, NULL);
     r->ends = calloc(json_object_size(r->header) + 1, sizeof(*r->ends));
     if (!json_is_object(r->header) || !r->ends)
         return error_set(err, 502, "what came is not a safetensors file: no JSON header");

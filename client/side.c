@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/json_memory.h"
+
 /* Returns the number i of a name "<kind>i/...", 0 for a name that begins in another way. */
 static int call_of(const char *name, const char *kind)
 {
@@ -44,7 +46,8 @@ json_t *side_fact(const struct side *s, const char *key)
 
     if (!json_is_string(value))
         return json_incref(value);
-    parsed = json_loads(json_string_value(value), JSON_DECODE_ANY, NULL);
+    parsed = json_memory_read(json_string_value(value), json_string_length(value), JSON_DECODE_ANY,
+                              NULL);
     return parsed ? parsed : json_incref(value);
 }
 
@@ -53,7 +56,7 @@ json_t *side_left_out(const json_t *metadata)
     json_t *value = json_object_get(metadata, "left_out");
 
     if (json_is_string(value))
-        return json_loads(json_string_value(value), 0, NULL);
+        return json_memory_read(json_string_value(value), json_string_length(value), 0, NULL);
     return json_incref(value);
 }
 
@@ -67,7 +70,7 @@ json_t *side_prompt_tokens(const struct side *s)
         return json_incref(value);
     if (!text || !*text)
         return NULL;
-    ids = json_loads(text, 0, NULL);
+    ids = json_memory_read(text, strlen(text), 0, NULL);
     if (ids && json_is_array(ids))
         return ids;
     json_decref(ids);
@@ -93,7 +96,8 @@ static json_t *read_aliases(json_t *metadata)
     const char *alias;
 
     if (json_is_string(value))
-        value = parsed = json_loads(json_string_value(value), 0, NULL);
+        value = parsed =
+            json_memory_read(json_string_value(value), json_string_length(value), 0, NULL);
     json_object_foreach (value, alias, path) {
         if (json_array_size(path) == 1)
             path = json_array_get(path, 0);

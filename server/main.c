@@ -64,23 +64,42 @@ static int catch_signals(struct error *err)
     return 0;
 }
 
-static void reload(struct daemon *d)
+static struct scheduler_limits scheduler_limits_of(const struct settings *s)
 {
-    struct error err = {0};
-
-    if (daemon_reload(d, &err))
-        fprintf(stderr, "samebitd: %s (what was read before stays)\n", err.text);
-    else
-        fprintf(stderr, "samebitd: tokens and certificate were read again\n");
+    return (struct scheduler_limits){
+        .places = {[JOB_ALONE] = (int)s->running, [JOB_SHARED] = (int)s->together},
+        .waiting = (int)s->waiting,
+        .memory = (uint64_t)s->all_memory_bytes};
 }
 
-static char next_event(struct daemon *d)
+/* What may change while it serves.  A file with a fault changes nothing of what stands in it. */
+static void reload(struct server *server, struct daemon *d, const char *config)
+{
+    static struct settings fresh;
+    struct scheduler_limits limits;
+    struct error err = {0};
+    char kept[512] = "";
+    int rc = settings_read(config, &fresh, &err);
+
+    limits = scheduler_limits_of(&fresh);
+    if (!rc && !(rc = scheduler_change(server->scheduler, &limits, &err)))
+        settings_change(&server->settings, &fresh, kept);
+    rc |= daemon_reload(d, rc ? NULL : &fresh, &err);
+    if (*kept)
+        fprintf(stderr, "samebitd: %s: only a new start changes that\n", kept);
+    if (rc)
+        fprintf(stderr, "samebitd: %s (what was read before stays)\n", err.text);
+    else
+        fprintf(stderr, "samebitd: settings, tokens and certificate were read again\n");
+}
+
+static char next_event(struct server *server, struct daemon *d, const char *config)
 {
     char event = 0;
 
     while (read(events[0], &event, 1) != 1 || event == 'H')
         if (event == 'H') {
-            reload(d);
+            reload(server, d, config);
             event = 0;
         }
     return event;
@@ -162,7 +181,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
     o->engine.reuse_bytes = (uint64_t)server->settings.reuse_bytes;
     if (loading_start(&loading, server, &o->engine, events[1], err))
         return -1;
-    if (next_event(d) == 'S') {
+    if (next_event(server, d, o->config) == 'S') {
         /* Loading cannot be broken off; nothing of it needs to be kept. */
         daemon_stop(d);
         _exit(0);
@@ -170,7 +189,7 @@ static int serve(struct server *server, struct daemon *d, struct options *o, str
     if (loading_join(&loading, err))
         return -1;
     say_ready(d, atomic_load(&server->engine));
-    while (next_event(d) != 'S')
+    while (next_event(server, d, o->config) != 'S')
         ;
     finish_runs(server);
     return 0;
@@ -180,6 +199,7 @@ static int run(struct options *o, struct error *err)
 {
     static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER, .loading = "starting"};
     static struct daemon_options options;
+    struct scheduler_limits limits;
     struct daemon *d = NULL;
     const char *address;
     int rc = -1;
@@ -197,12 +217,8 @@ static int run(struct options *o, struct error *err)
     memcpy(options.guard.hosts, server.settings.hosts, sizeof(options.guard.hosts));
     memcpy(options.guard.origins, server.settings.origins, sizeof(options.guard.origins));
     raise_descriptors(&server.settings);
-    server.scheduler = scheduler_create(
-        &(struct scheduler_limits){.places = {[JOB_ALONE] = (int)server.settings.running,
-                                              [JOB_SHARED] = (int)server.settings.together},
-                                   .waiting = (int)server.settings.waiting,
-                                   .memory = (uint64_t)server.settings.all_memory_bytes},
-        err);
+    limits = scheduler_limits_of(&server.settings);
+    server.scheduler = scheduler_create(&limits, err);
     if (server.scheduler)
         server.drivers = drivers_start(server.scheduler, err);
     if (server.drivers)

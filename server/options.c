@@ -27,7 +27,7 @@ static const char help[] =
     "  --tls-cert FILE      HTTPS with this certificate and\n"
     "  --tls-key FILE       its key, in PEM; SIGHUP reads them again\n"
     "  --insecure           anybody who reaches the address may ask\n"
-    "  --config FILE        limits (configs/server.json)\n"
+    "  --config FILE        limits (configs/server.json); SIGHUP reads it again\n"
     "  --families FOLDER    the architectures it knows (configs/families)\n"
     "  --numerics NAME      whose bits (see below); host (default): those of PyTorch on this very "
     "machine\n"

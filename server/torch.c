@@ -14,6 +14,7 @@
 
 #include "kernels/base/buffer.h"
 #include "kernels/base/clock.h"
+#include "kernels/base/json_memory.h"
 
 extern char **environ;
 
@@ -163,7 +164,7 @@ static int read_answer(const char *python, const struct buffer *b, struct torch 
 {
     const char *line =
         b->size ? memchr(b->data, '\n', b->size < HEAD_MOST ? b->size : HEAD_MOST) : NULL;
-    json_t *head = line ? json_loadb(b->data, (size_t)(line - b->data), 0, NULL) : NULL;
+    json_t *head = line ? json_memory_read(b->data, (size_t)(line - b->data), 0, NULL) : NULL;
     int rc;
 
     if (!head)

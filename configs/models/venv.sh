@@ -25,11 +25,19 @@ for path in sys.argv[1:]:
 END
 }
 
+# pip writes a package's RECORD last: what has none was being installed when pip was killed.
+half_installed() {
+    for record in "$folder"/lib/python*/site-packages/*.dist-info; do
+        [ ! -d "$record" ] || [ -e "$record/RECORD" ] || return 0
+    done
+    return 1
+}
+
 mkdir -p "$(dirname "$folder")"
 exec 9>"$folder.lock"
 flock 9
-if ! satisfied "$@"; then
-    if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+if half_installed || ! satisfied "$@"; then
+    if half_installed || ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
         echo "making a Python venv: $folder" >&2
         "$python" -m venv --clear "$folder"
     fi

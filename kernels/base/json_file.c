@@ -11,38 +11,37 @@
 
 #include "kernels/base/buffer.h"
 #include "kernels/base/file_kind.h"
+#include "kernels/base/json_memory.h"
 #include "kernels/base/json_python.h"
 
 enum { LARGEST = 100000000 };
 
-/* The file's JSON, through json_python. */
-static json_t *load_python(FILE *file, size_t size, size_t flags, json_error_t *trouble)
-{
-    struct buffer raw = {0}, text = {0};
-    char *room = buffer_room(&raw, size);
-    json_t *root = NULL;
+static const char no_memory[] = "no memory to read it";
 
-    if (room) {
-        raw.size = fread(room, 1, size, file);
-        raw.data[raw.size] = '\0';
-        json_python(raw.data, raw.size, &text);
-    }
-    if (!room || text.failed)
-        snprintf(trouble->text, sizeof(trouble->text), "no memory");
-    else
-        root = json_loadb(text.size ? text.data : "", text.size, flags, trouble);
-    buffer_clear(&raw);
-    buffer_clear(&text);
-    return root;
-}
-
+/* The file's JSON, where it is Python's through json_python. */
 static json_t *load(FILE *file, size_t size, unsigned flags, json_error_t *trouble)
 {
     const size_t json_flags = flags & JSON_FILE_NO_DUPLICATES ? JSON_REJECT_DUPLICATES : 0;
+    struct buffer raw = {0}, text = {0}, *of = flags & JSON_FILE_PYTHON ? &text : &raw;
+    char *room = buffer_room(&raw, size);
+    json_t *root = NULL;
 
     trouble->line = 0;
-    return flags & JSON_FILE_PYTHON ? load_python(file, size, json_flags, trouble)
-                                    : json_loadf(file, json_flags, trouble);
+    if (room) {
+        raw.size = fread(room, 1, size, file);
+        raw.data[raw.size] = '\0';
+        if (of == &text)
+            json_python(raw.data, raw.size, &text);
+    }
+    if (!room || of->failed)
+        strcpy(trouble->text, no_memory);
+    else
+        root = json_memory_read(of->size ? of->data : "", of->size, json_flags, trouble);
+    if (!root && json_memory_failed())
+        strcpy(trouble->text, no_memory);
+    buffer_clear(&raw);
+    buffer_clear(&text);
+    return root;
 }
 
 static void say_trouble(const char *path, FILE *file, const json_error_t *trouble,
@@ -51,6 +50,10 @@ static void say_trouble(const char *path, FILE *file, const json_error_t *troubl
     char first[64];
     const char *kind;
 
+    if (strcmp(trouble->text, no_memory) == 0) {
+        error_set(err, 500, "%s: %s", path, no_memory);
+        return;
+    }
     rewind(file);
     kind = file_kind(first, fread(first, 1, sizeof(first), file));
     if (kind)
@@ -76,7 +79,7 @@ static json_t *parse(const char *path, FILE *file, unsigned flags, struct error 
         if (!root)
             say_trouble(path, file, &trouble, err);
     }
-    if (root && !json_is_object(root)) {
+    if (root && !json_is_object(root) && !(flags & JSON_FILE_ANY)) {
         error_set(err, 400, "%s: not a JSON object", path);
         json_decref(root);
         root = NULL;

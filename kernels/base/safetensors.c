@@ -265,8 +265,7 @@ static json_t *parse_header(const char *label, const unsigned char *bytes, size_
         error_set(err, 400, "%s: header does not begin with '{'", label);
         return NULL;
     }
-    json_memory_failed();
-    header = json_loadb((const char *)bytes + 8, n, JSON_REJECT_DUPLICATES, &trouble);
+    header = json_memory_read((const char *)bytes + 8, n, JSON_REJECT_DUPLICATES, &trouble);
     if (!header && json_memory_failed())
         error_set(err, 503, "%s: no memory for the header", label);
     else if (!header)

@@ -125,9 +125,11 @@ static void seat_open(struct driver *d, struct seat *seat)
 /* Takes one job, waiting for it until the time `until`; as scheduler_take. */
 static int take_job(struct driver *d, int64_t until)
 {
+    static const struct timespec nap = {.tv_nsec = CLOCK_SECOND / 50};
     struct seat *seat = calloc(1, sizeof(*seat)), none;
     struct scheduler *s = d->drivers->scheduler;
-    const int rc = scheduler_take(s, d->kind, until, seat ? &seat->job : &none.job);
+    /* Without a seat it does not wait: when a job comes there may be memory again. */
+    const int rc = scheduler_take(s, d->kind, seat ? until : 0, seat ? &seat->job : &none.job);
     struct error err = {0};
 
     if (rc > 0 && seat) {
@@ -139,6 +141,8 @@ static int take_job(struct driver *d, int64_t until)
         error_set(&err, 503, "out of memory");
         none.job.over(none.job.user, &err);
         scheduler_finish(s, &none.job);
+    } else if (!rc && !seat && until) {
+        nanosleep(&nap, NULL);
     }
     return rc;
 }

@@ -36,16 +36,39 @@ struct scheduler *scheduler_create(const struct scheduler_limits *limits, struct
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->change, &attr);
     pthread_condattr_destroy(&attr);
-    s->limits = *limits;
-    s->size = limits->waiting;
-    for (int kind = 0; kind < JOB_KINDS; kind++)
-        s->size += limits->places[kind];
-    s->queue = calloc((size_t)s->size + 1, sizeof(*s->queue));
-    if (s->queue)
+    if (!scheduler_change(s, limits, err))
         return s;
-    error_set(err, 500, "out of memory");
     scheduler_free(s);
     return NULL;
+}
+
+/* Jobs that the queue may hold, those that are about to start among them. */
+static int queue_size(const struct scheduler_limits *limits)
+{
+    int size = limits->waiting;
+
+    for (int kind = 0; kind < JOB_KINDS; kind++)
+        size += limits->places[kind];
+    return size;
+}
+
+int scheduler_change(struct scheduler *s, const struct scheduler_limits *limits, struct error *err)
+{
+    const int wanted = queue_size(limits);
+    struct job *queue;
+
+    pthread_mutex_lock(&s->lock);
+    /* It never shrinks: more jobs may be in it. */
+    queue = wanted > s->size || !s->queue ? realloc(s->queue, ((size_t)wanted + 1) * sizeof(*queue))
+                                          : s->queue;
+    if (queue) {
+        s->queue = queue;
+        s->size = wanted > s->size ? wanted : s->size;
+        s->limits = *limits;
+        pthread_cond_broadcast(&s->change);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return queue ? 0 : error_set(err, 500, "out of memory");
 }
 
 void scheduler_stop(struct scheduler *s)

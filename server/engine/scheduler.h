@@ -61,6 +61,9 @@ struct job {
 };
 
 struct scheduler *scheduler_create(const struct scheduler_limits *limits, struct error *err);
+/* Other limits from now on; jobs that were accepted go on, and start as these allow.  -1: no memory, and
+ * they stay as they were. */
+int scheduler_change(struct scheduler *s, const struct scheduler_limits *limits, struct error *err);
 /* Refuses new jobs from now on; those that were accepted go on.  Returns when all of them have
  * finished or are stalled, or at `until` (clock_ns()): 0, or how many are left. */
 int scheduler_drain(struct scheduler *s, int64_t until);

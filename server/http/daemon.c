@@ -104,8 +104,8 @@ static int open_door(struct daemon *d, struct error *err)
                                      .places = (int)s->connections,
                                      .outside = (int)s->arriving,
                                      .each = (int)s->connections_each,
-                                     .nanoseconds = s->receive_seconds * CLOCK_SECOND,
-                                     .body = s->body_bytes,
+                                     .seconds = &s->receive_seconds,
+                                     .body = &s->body_bytes,
                                      .let_in = let_in,
                                      .user = d};
 
@@ -173,10 +173,12 @@ const char *daemon_address(const struct daemon *d)
     return d->address;
 }
 
-int daemon_reload(struct daemon *d, struct error *err)
+int daemon_reload(struct daemon *d, struct settings *fresh, struct error *err)
 {
     const int tokens = guard_reload(d->all.guard, err);
 
+    if (fresh)
+        guard_names(d->all.guard, fresh->hosts, fresh->origins);
     return load_certificate(d, err) || tokens ? -1 : 0;
 }
 

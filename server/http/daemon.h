@@ -20,8 +20,9 @@ struct daemon_options {
 struct daemon *daemon_start(struct server *server, const struct daemon_options *options,
                             struct error *err);
 
-/* Reads tokens and certificate again.  -1: one has a fault, and the old one stays. */
-int daemon_reload(struct daemon *d, struct error *err);
+/* Reads tokens and certificate again, and takes names from the settings (NULL: they have a fault).  -1:
+ * one has a fault, and the old one stays. */
+int daemon_reload(struct daemon *d, struct settings *fresh, struct error *err);
 
 /* The address it listens on, "http://127.0.0.1:8642", "unix:/run/samebit.sock". */
 const char *daemon_address(const struct daemon *d);

@@ -206,7 +206,7 @@ static int has_body(const struct door *d, const struct head *h, const char *byte
     const size_t body = size - h->bytes;
 
     /* One that will be refused for its size is not waited for. */
-    if (h->expects || body >= BODY || h->length > d->rules.body)
+    if (h->expects || body >= BODY || h->length > *d->rules.body)
         return 1;
     if (h->chunked)
         return head_chunks(bytes + h->bytes, body, err);
@@ -292,7 +292,7 @@ static void add_visitor(struct door *d, int fd, const union address *address, so
     v->fd = fd;
     v->address = *address;
     v->address_size = size;
-    v->until = clock_ns() + d->rules.nanoseconds;
+    v->until = clock_ns() + *d->rules.seconds * CLOCK_SECOND;
     v->before = d->last;
     *(d->last ? &d->last->after : &d->first) = v;
     d->last = v;

@@ -25,8 +25,9 @@ struct door_rules {
     int places;  /* seats */
     int outside; /* connections that may wait outside; beyond, the one that waited longest goes */
     int each;    /* seats of one address that is not this machine; 0: no limit */
-    int64_t nanoseconds; /* that a request may take to arrive: 408 */
-    int64_t body;        /* most bytes of a body */
+    /* Of the settings: they may change. */
+    const _Atomic int64_t *seconds; /* that a request may take to arrive: 408 */
+    const _Atomic int64_t *body;    /* most bytes of a body */
     /* Takes over the socket: door_enter is called for it, on any thread, and door_leave at its end.
      * -1: it has closed it. */
     int (*let_in)(void *user, int fd, const struct sockaddr *address, socklen_t size);

@@ -182,12 +182,24 @@ static int check_token(struct guard *g, const char *authorization, char who[64],
 
 /* ---- names ---- */
 
-static int is_listed(const char names[GUARD_NAMES][256], const char *name, size_t n)
+void guard_names(struct guard *g, char hosts[GUARD_NAMES][256], char origins[GUARD_NAMES][256])
 {
+    pthread_rwlock_wrlock(&g->lock);
+    memcpy(g->rules.hosts, hosts, sizeof(g->rules.hosts));
+    memcpy(g->rules.origins, origins, sizeof(g->rules.origins));
+    pthread_rwlock_unlock(&g->lock);
+}
+
+/* names: of g's rules. */
+static int is_listed(struct guard *g, char names[GUARD_NAMES][256], const char *name, size_t n)
+{
+    int found = 0;
+
+    pthread_rwlock_rdlock(&g->lock);
     for (int i = 0; i < GUARD_NAMES && *names[i]; i++)
-        if (strlen(names[i]) == n && strncasecmp(names[i], name, n) == 0)
-            return 1;
-    return 0;
+        found |= strlen(names[i]) == n && strncasecmp(names[i], name, n) == 0;
+    pthread_rwlock_unlock(&g->lock);
+    return found;
 }
 
 static int is_address(const char *name, size_t n)
@@ -218,21 +230,20 @@ static int ends_with(const char *name, size_t n, const char *end)
 }
 
 /* Nobody else can make a name without a dot, or an address, lead here. */
-static int check_host(const struct guard *g, const char *host, struct error *err)
+static int check_host(struct guard *g, const char *host, struct error *err)
 {
     const char *name = host;
     const size_t n = without_port(&name);
 
     if (!memchr(name, '.', n) || is_address(name, n) || ends_with(name, n, ".localhost") ||
-        is_listed(g->rules.hosts, name, n))
+        is_listed(g, g->rules.hosts, name, n))
         return 0;
     return error_param(
         err, 403, "Host",
         "Host '%.100s' is not a name of this machine (\"hosts\" of the configuration)", host);
 }
 
-static int check_origin(const struct guard *g, const char *origin, const char *host,
-                        struct error *err)
+static int check_origin(struct guard *g, const char *origin, const char *host, struct error *err)
 {
     const char *rest = strstr(origin, "://");
 
@@ -243,9 +254,9 @@ static int check_origin(const struct guard *g, const char *origin, const char *h
                        origin);
 }
 
-int guard_shares(const struct guard *g, const char *origin)
+int guard_shares(struct guard *g, const char *origin)
 {
-    return *origin && is_listed(g->rules.origins, origin, strlen(origin));
+    return *origin && is_listed(g, g->rules.origins, origin, strlen(origin));
 }
 
 int guard_check(struct guard *g, const struct head *h, const char *path, const char *authorization,

@@ -26,6 +26,8 @@ struct guard *guard_create(const struct guard_rules *rules, struct error *err);
 void guard_free(struct guard *g);
 /* Reads the file of tokens again.  -1: it has a fault, and the old ones go on being taken. */
 int guard_reload(struct guard *g, struct error *err);
+/* Other names of this machine, other pages. */
+void guard_names(struct guard *g, char hosts[GUARD_NAMES][256], char origins[GUARD_NAMES][256]);
 
 /* Whether any request needs a token. */
 int guard_has_tokens(const struct guard *g);
@@ -34,6 +36,6 @@ int guard_has_tokens(const struct guard *g);
 int guard_check(struct guard *g, const struct head *h, const char *path, const char *authorization,
                 char who[64], struct error *err);
 /* Whether pages of the origin may read replies. */
-int guard_shares(const struct guard *g, const char *origin);
+int guard_shares(struct guard *g, const char *origin);
 
 #endif

@@ -44,9 +44,8 @@ json_t *json_object_read(const char *label, const char *text, size_t size, struc
         error_param(err, 400, label, "%s is empty; a JSON object is expected", label);
         return NULL;
     }
-    json_memory_failed();
-    root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
-    if (!root && (json_memory_failed() || !*fault.text)) {
+    root = json_memory_read(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+    if (!root && json_memory_failed()) {
         error_param(err, 503, label, "no memory for %s", label);
     } else if (!root) {
         error_param(err, 400, label, "%s is no valid JSON: %s (line %d, column %d)", label,

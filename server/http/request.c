@@ -26,6 +26,10 @@ void reply_error(struct reply *r, const struct error *error)
     else
         buffer_text(&r->body, "null");
     buffer_format(&r->body, ",\"code\":%d}}\n", status);
+    if (r->body.failed) { /* response_send has words of its own for that */
+        buffer_clear(&r->body);
+        r->status = 503;
+    }
 }
 
 void reply_json(struct reply *r)

@@ -61,9 +61,14 @@ static struct MHD_Response *stream_response(struct MHD_Connection *c, struct rep
 
 static struct MHD_Response *body_response(struct reply *r)
 {
+    static char none[] = "", short_of_memory[] =
+                                 "{\"error\":{\"message\":\"no memory for the reply\","
+                                 "\"param\":null,\"code\":503}}\n";
     struct buffer *b = &r->body;
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        b->size, b->data ? b->data : "", b->data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    char *words = r->status == 503 ? short_of_memory : none;
+    struct MHD_Response *response =
+        b->data ? MHD_create_response_from_buffer(b->size, b->data, MHD_RESPMEM_MUST_FREE)
+                : MHD_create_response_from_buffer(strlen(words), words, MHD_RESPMEM_PERSISTENT);
 
     if (response)
         memset(b, 0, sizeof(*b)); /* it is the response's now */

@@ -7,22 +7,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/base/json_file.h"
+
 static const struct {
     const char *key;
     size_t offset;
     int64_t otherwise, least, most;
+    enum { LIVE, START } when;
 } numbers[] = {
-#define SETTING(key, otherwise, least, most, bounds)                                               \
-    {#key, offsetof(struct settings, key), otherwise, least, most},
+#define SETTING(key, otherwise, least, most, when, bounds)                                         \
+    {#key, offsetof(struct settings, key), otherwise, least, most, when},
 #include "server/http/settings.def"
 #undef SETTING
 };
 
 enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
 
-static int64_t *number_at(struct settings *s, int i)
+static _Atomic int64_t *number_at(const struct settings *s, int i)
 {
-    return (int64_t *)(void *)((char *)s + numbers[i].offset);
+    return (_Atomic int64_t *)(uintptr_t)((const char *)s + numbers[i].offset);
 }
 
 static int set_address(struct settings *s, const json_t *value, struct error *err)
@@ -96,9 +99,8 @@ static int set_all(struct settings *s, json_t *root, struct error *err)
 
 int settings_read(const char *path, struct settings *out, struct error *err)
 {
-    json_error_t fault;
     json_t *root;
-    int rc = -1;
+    int rc;
 
     memset(out, 0, sizeof(*out));
     strcpy(out->address, "127.0.0.1:8642");
@@ -106,11 +108,10 @@ int settings_read(const char *path, struct settings *out, struct error *err)
         *number_at(out, i) = numbers[i].otherwise;
     if (!path)
         return 0;
-    root = json_load_file(path, JSON_REJECT_DUPLICATES, &fault);
+    root = json_file_read(NULL, path, JSON_FILE_NO_DUPLICATES, err);
     if (!root)
-        error_set(err, 400, "%s (line %d)", fault.text, fault.line);
-    else
-        rc = set_all(out, root, err);
+        return -1;
+    rc = set_all(out, root, err);
     json_decref(root);
     return rc ? error_prefix(err, "%s: ", path) : 0;
 }
@@ -119,6 +120,28 @@ const char *settings_number(const struct settings *s, int i, int64_t *value)
 {
     if (i < 0 || i >= NUMBERS)
         return NULL;
-    memcpy(value, (const char *)s + numbers[i].offset, sizeof(*value));
+    *value = *number_at(s, i);
     return numbers[i].key;
+}
+
+static void keep(char kept[512], const char *key)
+{
+    const size_t n = strlen(kept);
+
+    snprintf(kept + n, 512 - n, "%s%s", n ? ", " : "", key);
+}
+
+void settings_change(struct settings *s, const struct settings *fresh, char kept[512])
+{
+    *kept = '\0';
+    if (strcmp(s->address, fresh->address) != 0)
+        keep(kept, "address");
+    for (int i = 0; i < NUMBERS; i++) {
+        const int64_t value = *number_at(fresh, i);
+
+        if (numbers[i].when == LIVE)
+            *number_at(s, i) = value;
+        else if (*number_at(s, i) != value)
+            keep(kept, numbers[i].key);
+    }
 }

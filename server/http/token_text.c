@@ -19,6 +19,7 @@ void token_put(struct buffer *out, const struct tokenizer *t, int64_t id)
 {
     const char *token = t ? tokenizer_token(t, id) : NULL;
     struct buffer text = {0}, bytes = {0};
+    struct error err = {0};
     size_t at;
 
     if (!t) {
@@ -26,13 +27,13 @@ void token_put(struct buffer *out, const struct tokenizer *t, int64_t id)
         return;
     }
     /* An id that the model has and the tokenizer has not decodes to nothing. */
-    if (token && tokenizer_decode(t, &id, 1, 0, &text, NULL) == 0)
+    if (token && tokenizer_decode(t, &id, 1, 0, &text, &err) == 0)
         byte_level_decode(token, strlen(token), &bytes);
     buffer_text(out, "\"token\":");
     json_put_text(out, text.data ? text.data : "", text.size);
     if (bytes.size && utf8_check(bytes.data, bytes.size, &at))
         put_bytes(out, &bytes);
-    out->failed |= text.failed | bytes.failed;
+    out->failed |= text.failed | bytes.failed | (err.code >= 500);
     buffer_clear(&text);
     buffer_clear(&bytes);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/base/json_memory.h"
+
 /* ---- the classes ---- */
 
 #define REPLACE_SPACE "{'type':'Replace','pattern':{'String':'\u2581'},'content':' '}"
@@ -270,7 +272,7 @@ static json_t *quoted(const char *text)
     for (c = copy; c && *c; c++)
         if (*c == '\'')
             *c = '"';
-    json = copy ? json_loads(copy, 0, NULL) : json_null();
+    json = copy ? json_memory_read(copy, strlen(copy), 0, NULL) : json_null();
     free(copy);
     return json;
 }

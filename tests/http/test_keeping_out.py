@@ -2,6 +2,7 @@
 import http.client
 import json
 import os
+import pathlib
 import signal
 import socket
 import ssl
@@ -68,6 +69,33 @@ def test_tokens_are_read_again(start, tokens, tmp_path):
     wait_for(lambda: "what was read before stays" in d.said())
     assert d.get("/v1/model", Authorization=f"Bearer {BOB}").status == 200
     assert "carol-0123456789abcdef" not in d.said()
+
+
+def test_settings_are_read_again(start):
+    d = start({"tokens": 100, "hosts": ["one.example"], "connections": 64})
+    asked = {"tokens": [1] * 20, "values": ["logits"], "format": "digest"}
+
+    def change(limits, said):
+        write(pathlib.Path(d.config.name), limits if isinstance(limits, str) else json.dumps(limits))
+        before = d.said().count(said)
+        d.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: d.said().count(said) > before)
+
+    assert d.post("/v1/trace", asked).status == 200 and d.get("/v1/model", Host="one.example").status == 200
+    change({"tokens": 10, "running": 1, "together": 2, "waiting": 200, "hosts": ["two.example"], "origins": ["http://a.example"]}, "were read again")
+    assert d.post("/v1/trace", asked).error[:2] == (400, "tokens")
+    assert d.get("/v1/model", Host="one.example").status == 403 and d.get("/v1/model", Host="two.example").status == 200
+    assert d.get("/v1/model", Origin="http://a.example").status == 200
+    limits = d.get("/v1/model").json["limits"]
+    assert (limits["tokens"], limits["running"], limits["waiting"], limits["connections"]) == (10, 1, 200, 64)
+    # what only a new start changes is said; the rest is taken
+    change({"tokens": 50, "connections": 8, "reuse_bytes": 0, "address": "127.0.0.1:1"}, "address, connections, reuse_bytes: only a new start")
+    assert d.post("/v1/trace", asked).status == 200 and d.get("/v1/model").json["limits"]["connections"] == 64
+    # what has a fault changes nothing
+    for text, said in (("{", "line 1"), ('{"tokens": 5, "nothing": 1}', "nothing"), ('{"tokens": -1}', "whole number")):
+        change(text.replace("-1}", '"5"}'), said)
+        assert d.said().rstrip().endswith("(what was read before stays)")
+        assert d.get("/v1/model").json["limits"]["tokens"] == 50
 
 
 @pytest.mark.parametrize("text, mode, message", [
