@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "parity"))
 import daemon  # noqa: E402
 import goals  # noqa: E402
 import growth  # noqa: E402
+import hosts  # noqa: E402
 import machine  # noqa: E402
 import models  # noqa: E402
 import reference  # noqa: E402
@@ -118,7 +119,7 @@ def measure_model(name, settings, limits, report):
         print(f"{name}: skip: {why}")
         return
     scene = works.Scene(name, folder, settings, limits)
-    scene.numerics = reference.NUMERICS["avx512_bf16" not in reference.cpu_flags()]
+    scene.numerics = hosts.own()
     print(f"\n{name}, numerics {scene.numerics}")
     scene.gguf = gguf_of(scene, settings)
     together = [w for w in settings.work if w not in ALONE]

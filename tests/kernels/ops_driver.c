@@ -2,6 +2,7 @@
  *
  *     ops_driver NUMERICS ISA THREADS [DEVICE]     ISA "best": the best of this CPU
  *
+ * TORCH_THREADS of the environment is torch.get_num_threads(), where bits depend on it.
  * DEVICE is "cpu", or "cuda:0", ..., which has neither ISA nor THREADS: tensors are sent to it, the
  * output is fetched.
  * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
@@ -233,6 +234,8 @@ int main(int argc, char **argv)
                            atoi(argv[3]), &err);
     if (!b)
         die(err.text);
+    if (getenv("TORCH_THREADS"))
+        b->torch.threads = atoi(getenv("TORCH_THREADS"));
     if (b->enter && b->enter(b))
         die("the device did not start");
     while (read_request(&r)) {

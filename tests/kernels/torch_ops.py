@@ -15,6 +15,7 @@ import sys
 from types import SimpleNamespace
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "parity"))
+import hosts  # noqa: E402
 import reference  # noqa: E402
 
 
@@ -72,6 +73,7 @@ rng = np.random.default_rng(args.seed)
 torch.set_grad_enabled(False)
 
 
+os.environ["TORCH_THREADS"] = str(torch.get_num_threads())
 driver = Driver(args.driver, args.numerics, args.isa)
 
 
@@ -468,6 +470,8 @@ def check_gelu_tanh(tally):
 def main():
     passed = failed = 0
     checks = [(name[6:], fn) for name, fn in globals().items() if name.startswith("check_") and args.only in name]
+    if "sdpa" not in hosts.attentions(args.numerics):
+        checks = [(name, fn) for name, fn in checks if fn is not check_sdpa]
     print(f"{args.numerics}: torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, seed {args.seed}")
     for name, fn in checks:
         tally = Tally(name)

@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 
+import hosts
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("SAMEBITD") or os.path.join(ROOT, "build", "samebitd")
 READY_SECONDS = 600
@@ -29,7 +31,10 @@ class Daemon:
 
     def __init__(self, folder, numerics, threads, isa=None, device=None, environment=None, arguments=()):
         """isa: by which instructions; None lets it choose.  device: "cuda:0"; None is the CPU, which
-        alone has isa and threads.  environment: more variables; arguments: more options."""
+        alone has isa and threads.  environment: more variables; arguments: more options.  PyTorch's threads, where bits depend on
+        them, are `threads` too."""
+        if numerics in hosts.OF_THREADS and "--torch-threads" not in arguments:
+            arguments = ("--torch-threads", str(threads), *arguments)
         how = ["--device", device] if device else ["--threads", str(threads), *(["--isa", isa] if isa else [])]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(

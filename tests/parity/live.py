@@ -14,6 +14,7 @@ import traceback
 
 import checks
 import daemon
+import hosts
 import reference
 
 REPORTED = 8  # differing values that a row names
@@ -125,7 +126,7 @@ def compare_run(model, server, feed, watch=(), replace=None):
 def run_threads(model, numerics, job, threads):
     """All cases of a model with one attention and number of threads."""
     about = {"model": job["model"], "numerics": numerics, "attention": model.implementation, "threads": threads}
-    first = threads == job["threads"][0]
+    first = threads == hosts.threads_of(numerics, job["threads"])[0]
     with daemon.Daemon(job["folder"], numerics, threads) as server:
         for name, check in (checks.once(model, server, job) if first else []):
             say("check", **about, name=name, **checks.verdict(check))
@@ -141,8 +142,10 @@ def run_model(numerics, job):
     import torch
 
     for attention in job["attentions"]:
+        if attention not in hosts.attentions(numerics):
+            continue
         model = reference.Reference(job["folder"], attention)
-        for threads in job["threads"]:
+        for threads in hosts.threads_of(numerics, job["threads"]):
             torch.set_num_threads(threads)
             run_threads(model, numerics, job, threads)
 

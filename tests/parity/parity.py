@@ -13,12 +13,14 @@ PyTorch, and each of its rows alone in samebit).  Ends with the
 line `N passed, N failed, N skipped`; the exit status is 0 only when none failed.
 """
 import argparse
+import glob
 import json
 import os
 import subprocess
 import sys
 import time
 
+import daemon
 import mirror_lines
 import models
 import reference
@@ -103,7 +105,7 @@ class Report:
         self.passed = self.failed = self.skipped = 0
         self.values = self.elements = self.differing = 0
         self.accepted = {}
-        print(f"{'model':<20} {'numerics':<21} {'attention':<9} threads {'prompt':>15} steps  {'values':>7} "
+        print(f"{'model':<20} {'numerics':<31} {'attention':<9} threads {'prompt':>15} steps  {'values':>7} "
               f"{'elements':>13} {'differing':>9}")
 
     def count(self, passed):
@@ -117,7 +119,7 @@ class Report:
         elif r["kind"] == "check":
             self.count(r["passed"])
             mark = "" if r["passed"] is not False else "FAILED: "
-            print(f"{r['model']:<20} {r['numerics']:<21} {r['attention']:<9} {r['threads'] or '':>7} "
+            print(f"{r['model']:<20} {r['numerics']:<31} {r['attention']:<9} {r['threads'] or '':>7} "
                   f"{r['name']}: {mark}{r['text']}")
         sys.stdout.flush()
 
@@ -128,7 +130,7 @@ class Report:
         self.differing += r["differing"]
         note = f"  replaced {r['replaced']}" if r.get("replaced") else ""
         note += "" if r["passed"] else "  FAILED"
-        print(f"{r['model']:<20} {r['numerics']:<21} {r['attention']:<9} {r['threads']:>7} {r['prompt']:>15} "
+        print(f"{r['model']:<20} {r['numerics']:<31} {r['attention']:<9} {r['threads']:>7} {r['prompt']:>15} "
               f"{r['steps']:>5}  {r['values']:>7,} {r['elements']:>13,} {r['differing']:>9,}{note}")
         for text in r["problems"]:
             print(f"    {text}")
@@ -203,6 +205,36 @@ def check_lines(report):
         report.count(not wrong)
 
 
+def recorded(numerics):
+    """How many models and calls the golden files hold of a numerics."""
+    names, calls = set(), 0
+    for path in glob.glob(os.path.join(HERE, "golden", "**", "*.json"), recursive=True):
+        with open(path, encoding="utf-8") as file:
+            parts = json.load(file)["numerics"]
+        for part in (part for key, part in parts.items() if key.split(" ")[0] == numerics):
+            names.add(os.path.basename(path))
+            calls += sum(len(run["calls"]) for run in part["runs"] + part["sweeps"])
+    return len(names), calls
+
+
+def say_of(numerics, why, report):
+    """live, recorded or skipped, and why."""
+    models_, calls = recorded(numerics)
+    kept = f"recorded: {calls:,} calls of {models_} models, which test_golden*.py compare" if models_ else "skipped"
+    print(f"{numerics:<31} {f'{kept} ({why})' if why else 'live'}")
+    if why:
+        report.count(None)
+
+
+def said_of(numerics):
+    """Whether samebitd, in the environment in which PyTorch computes a numerics, says so, and this very torch agrees."""
+    done = subprocess.run([daemon.BINARY, "--which-numerics", "--python", sys.executable], cwd=daemon.ROOT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=reference.environment(numerics))
+    said = done.stdout.split("\n")[0]
+    right = said.split(" ")[0] == numerics and done.returncode == 0
+    return right, f"samebitd --which-numerics --python: {said}, {'agreed' if done.returncode == 0 else done.stdout}"
+
+
 def compare(arguments):
     started, report, checks = time.monotonic(), Report(), {}
     check_lines(report)
@@ -218,10 +250,11 @@ def compare(arguments):
     jobs = [{**j, "attentions": attentions} for j in jobs]
     for numerics in [arguments.numerics] if arguments.numerics else reference.NUMERICS:
         why = reference.why_not(numerics)
-        if why:
-            print(f"{'':<20} {numerics:<21} skip: {why}")
-            report.count(None)
-        else:
+        say_of(numerics, why, report)
+        if not why:
+            right, text = said_of(numerics)
+            report.add({"kind": "check", "model": "-", "numerics": numerics, "attention": "", "threads": 0,
+                        "name": "this machine", "passed": right, "text": text})
             run_numerics(numerics, jobs, report, checks)
     report.acceptance(checks)
     return report.close(time.monotonic() - started)
