@@ -24,7 +24,7 @@ struct generation {
     int64_t *tokens, count;
     struct generation_config config;
     struct logits_processor *processor; /* NULL: the greatest logit is taken */
-    json_t *applied; /* what of generation_config.json and the request is not the default */
+    json_t *applied; /* what of the model's file and the request is not the default */
     struct tokenizer_stream decoder;
     struct buffer text;
 };
@@ -126,7 +126,7 @@ static void on_free(void *user)
     free(g);
 }
 
-/* What changes the choice: the request's keys before generation_config.json's.  Sampling is the
+/* What changes the choice: the request's keys before the file's.  Sampling is the
  * request's alone to ask for, since without it a text is the same on every machine. */
 static json_t *merge_keys(const json_t *file, const json_t *request, int sampling)
 {
@@ -151,6 +151,7 @@ static int read_config(struct work *w, const json_t *root, struct error *err)
 {
     struct generation *g = w->state;
     const json_t *file = hf_config_generation(w->engine->config);
+    const char *where = hf_config_generation_file(w->engine->config);
     struct generation_config *c = &g->config;
 
     generation_config_init(c, w->engine->vocab_size);
@@ -158,9 +159,8 @@ static int read_config(struct work *w, const json_t *root, struct error *err)
     if (!c->eos_token_id.at)
         return error_set(err, 500, "no memory for the reply");
     c->eos_token_id.count = hf_config_eos(w->engine->config, c->eos_token_id.at, MOST_EOS);
-    if (generation_config_read(c, file, "generation_config.json", err) ||
-        generation_config_read(c, root, NULL, err) ||
-        generation_config_check(file, root, c->do_sample, err))
+    if (generation_config_read(c, file, where, err) || generation_config_read(c, root, NULL, err) ||
+        generation_config_check(file, where, root, c->do_sample, err))
         return -1;
     g->applied = merge_keys(file, root, c->do_sample);
     return g->applied ? 0 : error_set(err, 500, "no memory for the reply");

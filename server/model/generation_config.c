@@ -159,7 +159,8 @@ static const struct key {
 #undef FIELD
 };
 
-/* Keys that change the choice and are not mirrored: fine with this value alone, and with null. */
+/* Keys that change the choice and are not mirrored: fine with this value alone, with the words below,
+ * and with null. */
 static const struct {
     const char *name;
     double only;
@@ -186,7 +187,18 @@ static const struct {
     {"epsilon_cutoff", 0, 1},
     {"eta_cutoff", 0, 1},
     {"top_h", NAN, 1},
+    {"encoder_repetition_penalty", 1, 0}, /* counts the prompt's tokens where there is no encoder */
+    {"encoder_no_repeat_ngram_size", 0, 0},
+    {"prefill_chunk_size", NAN, 0},
+    {"cache_implementation", NAN, 0},
 };
+
+/* "hybrid" was once written into every model with a window, and counts as none. */
+static const struct {
+    const char *key, *word;
+} words[] = {{"cache_implementation", "dynamic"},
+             {"cache_implementation", "offloaded"},
+             {"cache_implementation", "hybrid"}};
 
 enum {
     KEYS = sizeof(keys) / sizeof(keys[0]),
@@ -314,13 +326,24 @@ static int read_key(const struct place *p, struct generation_config *g, const st
     return -1;
 }
 
+static int is_fine_word(const char *key, const json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    for (size_t i = 0; text && i < sizeof(words) / sizeof(words[0]); i++)
+        if (strcmp(key, words[i].key) == 0 && strcmp(text, words[i].word) == 0)
+            return 1;
+    return 0;
+}
+
 static int check_other(const struct place *p, const json_t *value, double only)
 {
     const double number = json_is_boolean(value)  ? json_is_true(value)
                           : json_is_number(value) ? json_number_value(value)
                                                   : NAN;
 
-    if (number == only || (json_is_array(value) && json_array_size(value) == 0))
+    if (number == only || is_fine_word(p->key, value) ||
+        (json_is_array(value) && json_array_size(value) == 0))
         return 0;
     return bad(p, p->where ? "not supported; a null in the request says to do without"
                            : "not supported");
@@ -344,8 +367,8 @@ int generation_config_read(struct generation_config *g, const json_t *object, co
     return 0;
 }
 
-int generation_config_check(const json_t *file, const json_t *request, int sampling,
-                            struct error *err)
+int generation_config_check(const json_t *file, const char *where, const json_t *request,
+                            int sampling, struct error *err)
 {
     struct place p = {.err = err};
 
@@ -353,7 +376,7 @@ int generation_config_check(const json_t *file, const json_t *request, int sampl
         const json_t *asked = json_object_get(request, p.key = others[i].name);
         const json_t *value = asked ? asked : json_object_get(file, others[i].name);
 
-        p.where = asked ? NULL : "generation_config.json";
+        p.where = asked ? NULL : where;
         if (value && !json_is_null(value) && (sampling || !others[i].sampling) &&
             check_other(&p, value, others[i].only))
             return -1;

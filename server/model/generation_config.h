@@ -1,5 +1,5 @@
-/* generation_config.h - what changes the choice of the next token: generation_config.json, and the
- * fields of the same names in a request, as GenerationConfig of transformers 5.18 has them
+/* generation_config.h - what changes the choice of the next token: generation_config.json (or
+ * config.json: hf_config_generation), and the fields of the same names in a request, as GenerationConfig of transformers 5.18 has them
  * (generation/configuration_utils.py). */
 #ifndef SAMEBIT_GENERATION_CONFIG_H
 #define SAMEBIT_GENERATION_CONFIG_H
@@ -59,23 +59,24 @@ struct generation_config {
         "dola_layers", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp",              \
         "constraints", "force_words_ids", "watermarking_config", "stop_strings", "max_time",       \
         "renormalize_logits", "token_healing", "use_cache", "typical_p", "epsilon_cutoff",         \
-        "eta_cutoff", "top_h"
+        "eta_cutoff", "top_h", "encoder_repetition_penalty", "encoder_no_repeat_ngram_size",       \
+        "prefill_chunk_size", "cache_implementation"
 
 /* The defaults: the greedy choice, top_k 50 where there is sampling. */
 void generation_config_init(struct generation_config *g, int64_t vocab_size);
 void generation_config_clear(struct generation_config *g);
 
-/* Reads the keys of an object over what is there; null takes a key back to its default.  where:
- * "generation_config.json"; NULL for a request, whose keys are then the param of errors.  Other keys
+/* Reads the keys of an object over what is there; null takes a key back to its default.  where: the
+ * file's name; NULL for a request, whose keys are then the param of errors.  Other keys
  * are passed over.  (eos_token_id is the caller's to set.) */
 int generation_config_read(struct generation_config *g, const json_t *object, const char *where,
                            struct error *err);
 
 /* A 400 that names the first key of either object that would change transformers' choice and is not
  * mirrored here (num_beams 4).  The request's keys go before the file's; sampling: keys that matter
- * there alone count too.  file may be NULL. */
-int generation_config_check(const json_t *file, const json_t *request, int sampling,
-                            struct error *err);
+ * there alone count too.  file may be NULL; where: its name. */
+int generation_config_check(const json_t *file, const char *where, const json_t *request,
+                            int sampling, struct error *err);
 
 /* The keys that generation_config_read takes, one after the other; NULL after the last.  sampling: also
  * those that matter there alone. */

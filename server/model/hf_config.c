@@ -81,7 +81,12 @@ const char *hf_config_architecture(const struct hf_config *c)
 
 const json_t *hf_config_generation(const struct hf_config *c)
 {
-    return c->generation;
+    return c->generation ? c->generation : c->values;
+}
+
+const char *hf_config_generation_file(const struct hf_config *c)
+{
+    return c->generation ? "generation_config.json" : "config.json";
 }
 
 const char *hf_config_text(const struct hf_config *c)
@@ -105,11 +110,7 @@ static int copy_ids(const json_t *value, int64_t *ids, int most)
 
 int hf_config_eos(const struct hf_config *c, int64_t *ids, int most)
 {
-    const json_t *value = json_object_get(c->generation, "eos_token_id");
-
-    if (!value || json_is_null(value))
-        value = json_object_get(c->values, "eos_token_id");
-    return copy_ids(value, ids, most);
+    return copy_ids(json_object_get(hf_config_generation(c), "eos_token_id"), ids, most);
 }
 
 /* ---- opening: what every architecture has ---- */

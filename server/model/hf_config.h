@@ -36,11 +36,14 @@ const char *hf_config_layer_type(const struct hf_config *c, int64_t layer);
 /* rope_theta with rope_scaling (transformers 4) or rope_parameters (transformers 5).  Errors: a
  * rope type that is not supported. */
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err);
-/* Token ids that end a text: generation_config.json's eos_token_id, else config.json's; negative
- * ones mean none.  Returns how many were written, at most `most`. */
+/* Token ids that end a text: eos_token_id of hf_config_generation; negative ones mean none.  Returns
+ * how many were written, at most `most`. */
 int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);
-/* generation_config.json; NULL when there is no such file.  Borrowed. */
+/* What generate() of transformers goes by: generation_config.json, whatever config.json says; only
+ * where there is no such file, the keys of the same names in config.json.  Borrowed. */
 const json_t *hf_config_generation(const struct hf_config *c);
+/* The name of that file. */
+const char *hf_config_generation_file(const struct hf_config *c);
 /* config.json as compact JSON text; borrowed.  What JSON cannot say stands in it as json_python.h
  * replaces it. */
 const char *hf_config_text(const struct hf_config *c);

@@ -215,3 +215,19 @@ def test_a_file_that_asks_for_beams_is_not_ignored(serve, tmp_path):
                                  "generation_config.json: num_beams: not supported; a null in the request says to do "
                                  "without")
     assert generate(d, num_beams=None).status == 200
+
+
+def test_without_a_generation_config_the_keys_of_config_count(serve, penalized, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(os.path.join(CASES, "gen_repetition_penalty"), folder)
+    for name in ("config.json", "generation_config.json"):
+        (folder / name).chmod(0o644)
+    keys = json.loads((folder / "generation_config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **keys, "encoder_repetition_penalty": 2.0}))
+    (folder / "generation_config.json").unlink()
+    d = serve(str(folder))
+    assert generate(d).error[:2] == (400, "config.json")
+    reply = generate(d, encoder_repetition_penalty=None).json
+    assert reply["tokens"] == generate(penalized).json["tokens"]
+    assert reply["generation_config"] == generate(penalized).json["generation_config"] != {}

@@ -136,7 +136,7 @@ static void test_every_key_is_looked_at(void **state)
         generation_config_init(&config, VOCAB);
         if (generation_config_read(&config, object, NULL, &err))
             read++;
-        else if (generation_config_check(NULL, object, 1, &err) == 0)
+        else if (generation_config_check(NULL, NULL, object, 1, &err) == 0)
             fail_msg("%s is passed over", keys[i]);
         assert_string_equal(err.param, keys[i]);
         generation_config_clear(&config);
@@ -147,6 +147,22 @@ static void test_every_key_is_looked_at(void **state)
     assert_null(generation_config_key(read, 1));
 }
 
+/* What a folder may say of keys that are not mirrored without another choice. */
+static void test_words(void **state)
+{
+    static const char *const fine[] = {"dynamic", "offloaded", "hybrid"};
+    static const char *const others[] = {"static", "quantized", "sliding_window", ""};
+
+    (void)state;
+    for (int i = 0; i < 3 + 4; i++) {
+        json_t *file = json_pack("{s:s}", "cache_implementation", i < 3 ? fine[i] : others[i - 3]);
+
+        assert_int_equal(generation_config_check(file, "config.json", NULL, 0, NULL),
+                         i < 3 ? 0 : -1);
+        json_decref(file);
+    }
+}
+
 static void test_whose_key_is_at_fault(void **state)
 {
     json_t *file = json_pack("{s:i,s:f}", "num_beams", 4, "typical_p", 0.5);
@@ -154,10 +170,11 @@ static void test_whose_key_is_at_fault(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_int_equal(generation_config_check(file, NULL, 0, &err), -1);
-    assert_string_equal(err.param, "generation_config.json");
-    assert_int_equal(generation_config_check(file, request, 0, NULL), 0);
-    assert_int_equal(generation_config_check(file, request, 1, NULL), -1); /* typical_p */
+    assert_int_equal(generation_config_check(file, "config.json", NULL, 0, &err), -1);
+    assert_string_equal(err.param, "config.json");
+    assert_int_equal(generation_config_check(file, "config.json", request, 0, NULL), 0);
+    assert_int_equal(generation_config_check(file, "config.json", request, 1, NULL),
+                     -1); /* typical_p */
     json_decref(file);
     json_decref(request);
 }
@@ -165,9 +182,8 @@ static void test_whose_key_is_at_fault(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_processor),
-        cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_every_key_is_looked_at),
+        cmocka_unit_test(test_each_processor),         cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_every_key_is_looked_at), cmocka_unit_test(test_words),
         cmocka_unit_test(test_whose_key_is_at_fault),
     };
 
