@@ -60,7 +60,10 @@ int dump_arrays_add(struct dump_arrays *all, const char *name, size_t length, st
     char what[64];
 
     if (!usable(&npy)) {
-        snprintf(what, sizeof(what), "%c%d of %d axes", npy.kind, npy.size, npy.rank);
+        if (npy.size)
+            snprintf(what, sizeof(what), "%c%d of %d axes", npy.kind, npy.size, npy.rank);
+        else
+            snprintf(what, sizeof(what), "%s", npy.kind == 'O' ? "Python objects" : "records");
         free(owned);
         return dump_arrays_leave_out(all, name, length, what, err);
     }

@@ -160,8 +160,10 @@ struct safetensors *isolate_ask(const struct isolation *x, const json_t *values,
     if (prompt_only && json_object_get(request, "steps"))
         drop_steps(request);
     json_object_set(request, "values", (json_t *)values);
-    if (numerics)
+    if (numerics) { /* "ideal", which has no threads */
         json_object_set_new(request, "numerics", json_string(numerics));
+        json_object_del(request, "torch_threads");
+    }
     if (formulas)
         json_object_set(request, "formulas", (json_t *)formulas);
     if (!replace)
@@ -340,8 +342,8 @@ static void settle_units(struct isolation *x)
 /* What the run is: the prompt, how it was fed, and the tokens of the decode steps. */
 static int make_request(struct isolation *x, struct error *err)
 {
-    static const char *const keys[] = {"tokens", "attention", "padding",
-                                       "batch",  "chunks",    "steps"};
+    static const char *const keys[] = {"tokens", "attention", "padding", "position_ids",
+                                       "batch",  "chunks",    "steps",   "torch_threads"};
     const struct side_value *all = side_find(x->hunt->theirs, "tokens");
     const int64_t steps = json_integer_value(json_object_get(x->hunt->request, "steps"));
     json_t *ids;

@@ -25,18 +25,23 @@ static const char *member(const char *header, const char *key)
     return at;
 }
 
-/* "'<f4'": byte order, kind, size. */
+/* "'<f4'": byte order, kind, size.  Of Python's objects ('|O') and of records ([('x', '<f4')]) there is
+ * no size: they are no numbers. */
 static int read_descr(const char *at, struct npy *out)
 {
     char *end;
 
-    if (!at || (*at != '\'' && *at != '"'))
+    if (!at || (*at != '\'' && *at != '"' && *at != '['))
         return -1;
-    at++;
+    out->kind = *at;
+    if (*at++ == '[')
+        return 0;
     out->swapped = *at == '>';
-    if (strchr("<>|=", *at))
+    if (*at && strchr("<>|=", *at))
         at++;
     out->kind = *at;
+    if (*at == 'O')
+        return 0;
     out->size = (int)strtol(at + 1, &end, 10);
     return end > at + 1 && out->size > 0 && (*end == '\'' || *end == '"') ? 0 : -1;
 }

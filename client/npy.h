@@ -12,8 +12,8 @@
 enum { NPY_MAX_RANK = 8 };
 
 struct npy {
-    char kind;   /* numpy's: 'f', 'i', 'u', 'b', 'V', 'c', 'O', ... */
-    int size;    /* bytes of an element */
+    char kind;   /* numpy's: 'f', 'i', 'u', 'b', 'V', 'c', 'O', ...; '[': records */
+    int size;    /* bytes of an element; 0 of objects and records, whose data are not looked at */
     int swapped; /* big-endian */
     int fortran; /* the first axis is the innermost */
     int rank;

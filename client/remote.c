@@ -108,7 +108,7 @@ int remote_has_ids(const struct side *file, struct error *err)
 /* The prompt's ids, and how they were fed and which rows of them were kept. */
 static int add_prompt(json_t *request, const struct side *file, struct error *err)
 {
-    static const char *const keys[] = {"positions", "padding", "batch", "chunks"};
+    static const char *const keys[] = {"positions", "padding", "position_ids", "batch", "chunks"};
     json_t *ids = ids_of(file, err), *value;
 
     if (!ids)

@@ -194,9 +194,19 @@ def test_a_name_that_only_eager_has(trace, url, tmp_path, more):
     assert text.count("note: attention eager is asked for: only it has layers.1.attn_probs\n") == 1
 
 
+def test_a_trace_says_how_it_was_asked(daemon, url, tmp_path):
+    for fields in ({"padding": 2, "position_ids": "mask"}, {"padding": 2}, {"chunks": [2, 3]}, {"batch": 2}):
+        reply = daemon.trace(["*"], accept=BINARY, tokens=TOKENS, steps=1, **fields)
+        (tmp_path / "own.safetensors").write_bytes(reply.body)
+        assert "0 differing" in samebit("compare", tmp_path / "own.safetensors", url, status=SAME).text, fields
+        said = samebit("isolate", tmp_path / "own.safetensors", url, status=SAME).text
+        assert "0 rounding" in said and "0 beyond" in said, (fields, said)
+
+
 @pytest.mark.parametrize("name", ["lm_head", "logits"])
 def test_what_cannot_be_read_is_not_equal(by_default, url, tmp_path, name):
-    arrays = {"complex": by_default["lm_head"].astype(numpy.complex64), "strings": numpy.array(["a", "b"])}
+    arrays = {"complex": by_default["lm_head"].astype(numpy.complex64), "strings": numpy.array(["a", "b"]),
+              "objects": numpy.array([None, 1], dtype=object), "records": numpy.zeros(3, [("x", "<f4"), ("y", "<i8")])}
     paths = {kind: dump(tmp_path / f"{kind}.npz", {"model.norm": by_default["model.norm"], name: array}) for kind, array in arrays.items()}
     paths["float8"] = write(tmp_path / "f.safetensors", {
         "tokens": ("I64", numpy.array(TOKENS)), "model.norm": ("F32", by_default["model.norm"]),
