@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/rotary.h"
 
 static const double MASKED = -0x1.fep127; /* bf16's lowest finite value */
 
@@ -76,13 +77,17 @@ static int ideal_embedding(const struct op_call *call)
 static int ideal_rotary(const struct op_call *call)
 {
     const int64_t *positions = call->in[0]->data, half = call->attrs->inv_freq_count;
+    const double scale = (double)call->attrs->rotary_scale;
+    float room[ROPE_MOST_PAIRS];
+    const float *inv_freq = rotary_of_call(call, room);
 
     for (int64_t t = 0; t < call->out->shape[0]; t++)
         for (int64_t i = 0; i < half; i++) {
-            const double angle = (double)positions[t] * (double)call->attrs->inv_freq[i];
+            const double angle = (double)positions[t] * (double)inv_freq[i];
             double *y = row2(call->out, t);
 
-            y[i] = y[i + half] = call->attrs->part == ROTARY_COS ? cos(angle) : sin(angle);
+            y[i] = y[i + half] =
+                scale * (call->attrs->part == ROTARY_COS ? cos(angle) : sin(angle));
         }
     return 0;
 }

@@ -94,6 +94,21 @@ def test_pytorchs_own_values_are_no_fault(any_model):
         assert max(distance(given[n], ideal[n]) for n in given if "masked" not in n) < 0.004, fields
 
 
+@pytest.mark.parametrize("name", ["tiny-qwen3-yarn", "tiny-llama-dynamic", "tiny-llama-longrope"])
+def test_scaled_ropes_are_no_fault(models, name):
+    """Beyond the length from which their frequencies are others, and with a factor on cos and sin."""
+    folder = os.path.join(models, name)
+    if not os.path.isdir(folder):
+        pytest.skip(f"skip: no {name} here")
+    d = Daemon(folder)
+    given, _ = trace(d, tokens=TOKENS * 3)
+    ideal, _ = trace(d, tokens=TOKENS * 3, numerics="ideal")
+    assert max(distance(given[n], ideal[n]) for n in given if "rotary" in n) < 0.004
+    found, _ = arrays(isolate(d, given, tokens=TOKENS * 3, numerics="ideal"))
+    assert max(distance(given[n], found[n]) for n in given if "masked" not in n) < 0.004
+    d.stop()
+
+
 def test_decode_steps_are_fed_what_they_were(any_model):
     daemon, folder = any_model
     if "sliding" in folder:
