@@ -135,8 +135,10 @@ def measure_limits(settings):
     if not settings.limits:
         return None, None
     limits = machine.Limits(settings.limits, settings.threads)
-    now = {what: max(limits.ask(what) for _ in range(3)) for what in ("read", "multiply")}
-    print(f"limits: {now['read'] / 1e9:.1f} GB/s read, {now['multiply'] / 1e9:.0f} GFLOP/s of vdpbf16ps")
+    now = {what: max(limits.ask(what) for _ in range(3)) for what in ("read", "multiply", "tiles")}
+    print(f"limits: {tables.limits_text(now)}")
+    if not now["tiles"]:
+        print("skip: tdpbf16ps: this CPU has no AMX, or Linux does not let it be used")
     return limits, now
 
 
@@ -196,13 +198,13 @@ def main():
           "median (least to most); ratio: how many times better samebit is, round by round")
     limits, now = measure_limits(settings)
     report = Report(settings.out, settings.update, {
-        "cpu": machine.cpu_name(), "cores": os.cpu_count(), "threads": settings.threads, "limits": now,
+        "cpu": machine.cpu_name(), "cores": os.cpu_count(), "threads": settings.threads, "limits": now, "numerics": hosts.own(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()), "load": os.getloadavg()[0]})
     for name in settings.only:
         measure_model(name, settings, limits, report)
     if limits:
         limits.close()
-    print("\n" + tables.goals_table(report.content["rows"], unmeasured=False))
+    print("\n" + tables.goals_table(report.content["rows"], unmeasured=False, numerics=report.content.get("numerics")))
     if settings.out:
         report.write()
         print(settings.out)

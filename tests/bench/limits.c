@@ -1,12 +1,14 @@
 /* limits.c - what this machine can do at most, with as many threads as the program is given, each
  * on a core of its own: bytes read from memory, bytes of new memory, and floating-point operations
- * of vdpbf16ps.
+ * of vdpbf16ps and of tdpbf16ps (AMX), both from registers alone.
  *
- *     limits THREADS     reads a line, "read", "touch" or "multiply", answers with a line: so many a
- *                        second; 0 where the CPU cannot.  Sleeps between lines, ends with its input.
+ *     limits THREADS     reads a line, "read", "touch", "multiply" (vdpbf16ps) or "tiles" (tdpbf16ps),
+ *                        answers with a line: so many a second; 0 where the CPU cannot.  Sleeps
+ *                        between lines, ends with its input.
  *
- * "read" and "multiply" are the best of some rounds; "touch" writes once to memory that the process
+ * "read", "multiply" and "tiles" are the best of some rounds; "touch" writes once to memory that the process
  * has not had before. */
+#include <cpuid.h>
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,10 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 /* An accumulator can be added to every 4 to 6 cycles, up to twice a cycle: 12 are enough. */
 enum { MOST_THREADS = 256, READ_ROUNDS = 8, MOST_ROUNDS = 40, ACCUMULATORS = 24, STEPS = 1 << 18 };
+/* Four accumulators, two tiles of rows and two of columns: each is read twice. */
+enum { TILES = 8, TILE_ROWS = 16, TILE_BYTES = 64, TILE_SUMS = 4, TILE_STEPS = 1 << 16 };
 
 static const size_t share = (size_t)256 << 20; /* bytes that a thread reads: more than any cache */
 
@@ -79,6 +85,49 @@ static __attribute__((target("avx512f,avx512bf16"))) void multiply(struct part *
     for (int a = 1; a < ACCUMULATORS; a++)
         sum[0] = _mm512_add_ps(sum[0], sum[a]);
     p->sink += (uint64_t)_mm512_reduce_add_ps(sum[0]);
+}
+
+static __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(struct part *p)
+{
+    struct {
+        uint8_t palette, start, none[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } __attribute__((aligned(64))) shape = {.palette = 1};
+    static const uint8_t zeros[TILE_ROWS * TILE_BYTES] __attribute__((aligned(64)));
+
+    for (int i = 0; i < TILES; i++) {
+        shape.bytes[i] = TILE_BYTES;
+        shape.rows[i] = TILE_ROWS;
+    }
+    __asm__ volatile("" ::"r"(&shape) : "memory");
+    _tile_loadconfig(&shape);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, zeros, TILE_BYTES);
+    _tile_loadd(5, zeros, TILE_BYTES);
+    _tile_loadd(6, zeros, TILE_BYTES);
+    _tile_loadd(7, zeros, TILE_BYTES);
+    for (int i = 0; i < TILE_STEPS; i++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+    p->sink++;
+}
+
+/* Whether the CPU has AMX with bf16, and Linux lets this process use it, for which it must be asked. */
+static int may_use_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18, TILE = 1 << 24, BF16 = 1 << 22 };
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILE) && (d & BF16) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
 }
 
 static void *run(void *part)
@@ -173,6 +222,9 @@ static double answer(const char *line, struct part *parts, int threads)
     if (!strcmp(line, "multiply\n") && __builtin_cpu_supports("avx512bf16"))
         return 64.0 * ACCUMULATORS * STEPS * threads /
                best_round(multiply, MOST_ROUNDS, parts, threads);
+    if (!strcmp(line, "tiles\n") && may_use_tiles())
+        return 2.0 * TILE_ROWS * 16 * 32 * TILE_SUMS * TILE_STEPS * threads /
+               best_round(multiply_tiles, MOST_ROUNDS, parts, threads);
     return 0;
 }
 

@@ -29,8 +29,8 @@ class Limits:
         self.pid = self.process.pid
 
     def ask(self, what):
-        """"read": bytes a second; "touch": of memory new to the process; "multiply": floating-point
-        operations; 0 where the CPU cannot."""
+        """"read": bytes a second; "touch": of memory new to the process; "multiply" and "tiles": floating-point
+        operations of vdpbf16ps and tdpbf16ps; 0 where the CPU cannot."""
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline() or 0)

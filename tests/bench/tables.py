@@ -80,18 +80,25 @@ def process_table(rows):
     return markdown(["", "samebit", "PyTorch", "llama.cpp", "touching so much new memory"], body) if body else ""
 
 
-def goals_table(rows, unmeasured=True):
+def goals_table(rows, unmeasured=True, numerics=None):
     met = {True: "met", False: "not met", None: "not measured"}
     return markdown(["goal", "model", "wanted", "measured", ""], [
         [what, goals.NAMES[model], f"{sense} {bound:g}", number(value), met[is_met]]
-        for what, model, sense, bound, value, is_met in goals.judge(rows) if unmeasured or is_met is not None])
+        for what, model, sense, bound, value, is_met in goals.judge(rows, numerics) if unmeasured or is_met is not None])
+
+
+def limits_text(limits):
+    """What the CPU cannot is left out."""
+    kinds = (("multiply", "vdpbf16ps"), ("tiles", "tdpbf16ps"))
+    return ", ".join([f"{limits['read'] / 1e9:.0f} GB/s read from memory"] + [
+        f"{limits[what] / 1e9:.0f} GFLOP/s of `{name}`" for what, name in kinds if limits.get(what)])
 
 
 def headline(report):
     limits = report.get("limits") or {}
     said = [f"{report['cpu']}, {report['threads']} threads, {report['date']}"]
     if limits:
-        said.append(f"{limits['read'] / 1e9:.0f} GB/s read from memory, {limits['multiply'] / 1e9:.0f} GFLOP/s of `vdpbf16ps`")
+        said.append(limits_text(limits))
     said += [f"{name} {version}" for name, version in report.get("versions", {}).items()]
     busiest = max((r.get("others") or 0 for r in report["rows"]), default=0)
     return "; ".join([*said, f"other processes took at most {busiest:.0%} of the machine"])
@@ -105,7 +112,7 @@ def document(report):
         tables = [t for t in (speed_table(rows), process_table(rows), trace_table(rows)) if t]
         if tables:
             parts += [f"**{name}**", *tables]
-    return "\n\n".join([*parts, "**Goals**", goals_table(report["rows"])]) + "\n"
+    return "\n\n".join([*parts, "**Goals**", goals_table(report["rows"], numerics=report.get("numerics"))]) + "\n"
 
 
 MARKS = "<!-- make bench-table writes what follows -->\n", "<!-- up to here -->\n"

@@ -74,6 +74,21 @@ def row(model, work, unit, **medians):
     return figures.row(model, work, unit, ({k.replace("_", " "): [v] for k, v in medians.items()}, {}))
 
 
+def test_hosts_with_amx_have_goals_of_their_own():
+    rows = [row(goals.SHAPE, "prefill 512", "tokens/s", samebit_sdpa=30, PyTorch_sdpa=14, limit=100)]
+    found = {what: (bound, met) for what, _, _, bound, _, met in goals.judge(rows, "torch-cpu/amx_bf16")}
+    assert found["prefill of 512, x PyTorch"] == (2.0, True)
+    assert found["decode, of what memory allows"][0] == 0.85
+    assert "prefill of 512, of the multiplier" not in found and "start-up, s" in found
+    assert len({(model, work) for _, model, work, *_ in goals.AMX_GOALS} - {(model, work) for _, model, work, *_ in goals.GOALS}) == 0
+
+
+def test_the_limit_of_prefill_is_that_of_the_numerics_instruction():
+    assert works.MULTIPLIERS.get("torch-cpu/amx_bf16") == "tiles" and "torch-cpu/avx512_bf16" not in works.MULTIPLIERS
+    said = tables.limits_text({"read": 4e10, "multiply": 0, "tiles": 6.1e12})
+    assert said == "40 GB/s read from memory, 6100 GFLOP/s of `tdpbf16ps`"
+
+
 def verdict(rows, what, model=goals.SHAPE):
     return next((value, met) for w, m, _, _, value, met in goals.judge(rows) if (w, m) == (what, model))
 

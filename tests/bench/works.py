@@ -35,6 +35,7 @@ class Scene:
         self.name, self.folder, self.settings, self.limits = name, folder, settings, limits
         self.config = machine.config_of(folder)
         self.sides, self.server, self.attention = [], None, settings.attention[0]
+        self.numerics = None  # of its samebitd
         self.prompts = itertools.count(1)
 
     def prompt(self, tokens):
@@ -66,9 +67,13 @@ class Scene:
         return {first: ours, figures.LIMIT: lambda: self.limits.ask(what) / cost, **dict(rest)}
 
 
+# What multiplies at most: the instruction whose order of a sum a numerics is; vdpbf16ps where none is named.
+MULTIPLIERS = {"torch-cpu/amx_bf16": "tiles"}
+
+
 def prefill(scene, tokens, rounds):
     meters = {s.name: lambda s=s: tokens / s.prefill(scene.prompt(tokens)) for s in scene.sides}
-    meters = scene.with_limit(meters, "multiply", machine.operations(scene.config, tokens) / tokens)
+    meters = scene.with_limit(meters, MULTIPLIERS.get(scene.numerics, "multiply"), machine.operations(scene.config, tokens) / tokens)
     return [scene.measure(f"prefill {tokens}", "tokens/s", meters, rounds)]
 
 
