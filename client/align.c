@@ -191,12 +191,20 @@ static void consider(struct choice *c, const struct atoms *a, int order, int hea
         with_pairs ? "the pairs of the rotation side by side" : "");
 }
 
+/* Whether queries and keys, as many of both, would be exchanged: what looks so where the value has a
+ * name is a mistake, not a layout. */
+static int swaps_positions(const struct atoms *a, const int *order, int heads_axis)
+{
+    return heads_axis == 0 && a->count == 3 && a->at[1] == a->at[2] && order[2] != 2;
+}
+
 static void try_atoms(struct choice *c, const struct atoms *a, int heads_axis)
 {
     for (int order = 0; order < 6; order++) {
         int64_t axes[ATOMS];
 
-        if (!order_is_of(orders[order], a->count))
+        if (!order_is_of(orders[order], a->count) ||
+            (c->model->named && swaps_positions(a, orders[order], heads_axis)))
             continue;
         for (int i = 0; i < a->count; i++)
             axes[i] = a->held[orders[order][i]];

@@ -11,6 +11,7 @@
 struct align_model {
     int64_t heads, kv_heads, width; /* 0: not known */
     int64_t tokens;                 /* of the call */
+    int named;                      /* the value is known by its name, not by its numbers */
 };
 
 struct alignment {

@@ -1,194 +1,37 @@
 /* diagnose.c - see diagnose.h. */
 #include "client/diagnose.h"
 
-#include <ctype.h>
-#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/table.h"
+#include "client/trial.h"
 
-enum { NEAREST = 3, VALUES_MOST = 64, ODD = 25 };
-static const double LOOSE = 0.2;
+enum { VALUES_MOST = 64, ODD = 25, KNOWN_AS_UNKNOWN = 2, WEIGHTS = 3 };
 
-static const char *text_of(const json_t *row, const char *key)
+/* Whether a step reads what a bf16 program keeps in float32: PyTorch would have rounded it. */
+static int reads_wide(const struct isolation *x, const struct isolate_row *r)
 {
-    return json_string_value(json_object_get(row, key));
-}
+    const json_t *inputs =
+        json_object_get(json_object_get(x->steps, side_base_name(r->name)), "inputs");
+    json_t *input;
+    size_t k;
 
-/* "self_attn.q_rope" of "model.layers.0.self_attn.q_rope", "x" of "model.layers.0"; the path itself
- * outside of the layers.  prefix: set to "model.layers.0.", or "". */
-static const char *row_name(const struct isolation *x, const char *path, char *prefix, size_t size)
-{
-    const json_t *layer = json_object_get(json_object_get(x->steps, path), "layer");
-    const char *at = path;
-
-    *prefix = '\0';
-    if (!json_is_integer(layer) || json_integer_value(layer) < 0)
-        return path;
-    while (*at && !(at[0] == '.' && at[1] >= '0' && at[1] <= '9'))
-        at++;
-    at += *at == '.';
-    at += strspn(at, "0123456789");
-    snprintf(prefix, size, "%.*s.", (int)(at - path), path);
-    return *at == '.' ? at + 1 : "x";
-}
-
-static int fits(const struct isolation *x, const json_t *h, const char *path)
-{
-    const char *rows = text_of(h, "rows"), *op = text_of(h, "op");
-    const char *is = text_of(json_object_get(x->steps, path), "op");
-    char prefix[160];
-
-    return op && is && strcmp(op, is) == 0 &&
-           (!rows || fnmatch(rows, row_name(x, path, prefix, sizeof(prefix)), 0) == 0);
-}
-
-/* ---- one hypothesis ---- */
-
-struct trial {
-    const struct isolation *x;
-    const struct isolate_row *row;
-    const char *path;      /* the step that the formula stands for */
-    const json_t *best;    /* the hypothesis that comes nearest, */
-    const char *best_path; /* for this step */
-    struct judge judge;    /* and how near */
-    json_t *nearest;       /* [{hypothesis, says, distance}], nearest first */
-    struct progress *progress;
-    uint64_t tried, all; /* hypotheses */
-};
-
-/* Names in the layer that a formula reads, as paths. */
-static json_t *values_read(const struct isolation *x, const json_t *h, const char *path)
-{
-    json_t *paths = json_array(), *name;
-    char prefix[160];
-    size_t i;
-
-    row_name(x, path, prefix, sizeof(prefix));
-    json_array_foreach (json_object_get(h, "values"), i, name)
-        json_array_append_new(paths, json_sprintf("%s%s", prefix, json_string_value(name)));
-    return paths;
-}
-
-static void insert_nearest(struct trial *t, const json_t *h, double distance)
-{
-    json_t *row = json_pack("{s:O?,s:O?,s:f}", "hypothesis", json_object_get(h, "name"), "says",
-                            json_object_get(h, "says"), "distance", distance);
-    size_t k = 0;
-
-    while (k < json_array_size(t->nearest) &&
-           json_number_value(json_object_get(json_array_get(t->nearest, k), "distance")) <=
-               distance)
-        k++;
-    json_array_insert_new(t->nearest, k, row);
-    while (json_array_size(t->nearest) > NEAREST)
-        json_array_remove(t->nearest, NEAREST);
-}
-
-/* The formula, "r(" in it being what the dump's own program rounds to. */
-static char *formula_of(const struct trial *t, const json_t *h)
-{
-    const int narrow = t->row->unit == judge_bf16;
-    const char *at = text_of(h, "formula");
-    struct buffer out = {0};
-
-    for (; *at; at++)
-        if (at[0] == 'r' && at[1] == '(' &&
-            (at == text_of(h, "formula") || !isalnum((unsigned char)at[-1])))
-            buffer_text(&out, narrow ? "bf16" : "");
-        else
-            buffer_append(&out, at, 1);
-    return out.data;
-}
-
-/* Whether this is nearer than what was best.  A bf16 program is told by its bits.  What is equally near
- * is left to the one that stands first. */
-static int is_nearer(const struct trial *t, const struct judge *j)
-{
-    if (!t->best)
-        return 1;
-    if (t->row->unit == judge_bf16 && 100 * llabs(j->off - t->judge.off) > j->count)
-        return j->off < t->judge.off;
-    return j->distance < 0.9 * t->judge.distance;
-}
-
-/* {path: formula} for the step, or for all steps on the path that the hypothesis fits: a mistake in how
- * heads are rotated is made of queries and of keys. */
-static json_t *formulas_of(const struct trial *t, const json_t *h, const json_t *path)
-{
-    char *formula = formula_of(t, h);
-    json_t *formulas = json_object(), *step;
-    size_t i;
-
-    if (!path)
-        json_object_set_new(formulas, t->path, json_string(formula));
-    json_array_foreach ((json_t *)path, i, step)
-        if (fits(t->x, h, json_string_value(step)))
-            json_object_set_new(formulas, json_string_value(step), json_string(formula));
-    free(formula);
-    return formulas;
-}
-
-/* Runs it for the step, or with a path for all of its steps; what cannot be run here (no bias, another
- * shape, a value that the dump lacks) says nothing.  -1: the daemon does not answer. */
-static int try_one(struct trial *t, const json_t *h, const json_t *path, struct error *err)
-{
-    const struct isolate_row *r = t->row;
-    json_t *values = json_pack("[s]", r->name);
-    json_t *formulas = formulas_of(t, h, path);
-    json_t *more = values_read(t->x, h, t->path);
-    struct error own = {0};
-    struct safetensors *file;
-    const struct safetensors_entry *e;
-    struct judge j;
-
-    progress_show(t->progress, r->name, t->tried++, t->all);
-    file = isolate_ask(t->x, values, "ideal", formulas, more, &own);
-    e = file ? safetensors_find(file, r->name) : NULL;
-    if (e && tensor_count(&e->tensor) >= tensor_count(&r->theirs->tensor)) {
-        const struct tensor part = isolate_part(&e->tensor, &r->theirs->tensor);
-
-        judge_run(&r->theirs->tensor, &part, NULL, r->unit, r->op, fmax(r->judge.floor, r->unit),
-                  &j);
-        if (!j.wrong && isfinite(j.distance)) {
-            insert_nearest(t, h, j.distance);
-            if (is_nearer(t, &j)) {
-                t->best = h;
-                t->best_path = t->path;
-                t->judge = j;
-            }
-        }
-    }
-    safetensors_close(file);
-    json_decref(values);
-    json_decref(formulas);
-    json_decref(more);
-    return own.code && own.code != 400 ? error_set(err, own.code, "%s", own.text) : 0;
-}
-
-/* Whether the best reproduces the dump's values: within rounding; where the hypothesis rounds on the way
- * (`loose`), where a tie falls may differ; of values that rounding explains, by the bits. */
-static int explains(const struct trial *t)
-{
-    const struct judge *plain = &t->row->judge;
-
-    if (!t->best)
-        return 0;
-    if (plain->verdict != JUDGE_BEYOND)
-        return 10 * t->judge.off < plain->differing;
-    return t->judge.verdict != JUDGE_BEYOND ||
-           (json_is_true(json_object_get(t->best, "loose")) && !t->judge.wrong &&
-            t->judge.distance < LOOSE * plain->distance);
+    for (int i = 0; i < x->count; i++)
+        json_array_foreach ((json_t *)inputs, k, input)
+            if (x->rows[i].wide &&
+                strcmp(side_base_name(x->rows[i].name), json_string_value(input)) == 0)
+                return 1;
+    return 0;
 }
 
 /* Whether a value that rounding explains is rounded in another way than PyTorch's: in a bf16 program
- * that shows in the bits. */
-static int is_odd(const struct isolate_row *r)
+ * that shows in the bits, or in what is not rounded at all. */
+static int is_odd(const struct isolation *x, const struct isolate_row *r)
 {
     return r->judge.verdict == JUDGE_ROUNDING && r->unit == judge_bf16 && r->direct &&
-           ODD * r->judge.differing > r->judge.count;
+           ODD * r->judge.differing > r->judge.count && (r->wide || !reads_wide(x, r));
 }
 
 /* ---- what cannot be told ---- */
@@ -256,18 +99,18 @@ static json_t *said_of_nan(const struct isolate_row *r)
 static json_t *describe(const struct trial *t)
 {
     const struct isolate_row *r = t->row;
-    const char *path = explains(t) ? t->best_path : t->path;
+    const char *path = trial_explains(t) ? t->best_path : t->path;
     char prefix[160];
     const json_t *step = json_object_get(t->x->steps, path);
     json_t *row = json_pack("{s:s,s:s,s:O?,s:s,s:f,s:f,s:O}", "value", r->name, "step", path,
                             "layer", json_object_get(step, "layer"), "row",
-                            row_name(t->x, path, prefix, sizeof(prefix)), "plain",
+                            trial_row_name(t->x, path, prefix, sizeof(prefix)), "plain",
                             isfinite(r->judge.distance) ? r->judge.distance : -1.0, "limit",
                             r->judge.limit, "nearest", t->nearest);
     char says[160];
     json_t *lack;
 
-    if (explains(t)) {
+    if (trial_explains(t)) {
         json_object_set(row, "hypothesis", json_object_get(t->best, "name"));
         json_object_set(row, "says", json_object_get(t->best, "says"));
         json_object_set_new(row, "distance", json_real(t->judge.distance));
@@ -298,7 +141,7 @@ static const json_t *named(const json_t *hypotheses, const char *name)
     size_t i;
 
     json_array_foreach ((json_t *)hypotheses, i, h)
-        if (strcmp(text_of(h, "name"), name) == 0)
+        if (strcmp(trial_text(h, "name"), name) == 0)
             return h;
     return NULL;
 }
@@ -308,36 +151,22 @@ static int try_known(struct trial *t, const json_t *hypotheses, const json_t *fo
                      struct error *err)
 {
     char prefix[160];
-    const char *row = row_name(t->x, t->path, prefix, sizeof(prefix));
+    const char *row = trial_row_name(t->x, t->path, prefix, sizeof(prefix));
     json_t *before;
     size_t i;
 
     json_array_foreach ((json_t *)found, i, before) {
-        const char *name = text_of(before, "hypothesis");
+        const char *name = trial_text(before, "hypothesis");
         const json_t *h = name ? named(hypotheses, name) : NULL;
 
-        if (h && strcmp(text_of(before, "row"), row) == 0 && fits(t->x, h, t->path)) {
-            if (try_one(t, h, NULL, err))
+        if (h && strcmp(trial_text(before, "row"), row) == 0 && trial_fits(t->x, h, t->path)) {
+            if (trial_run(t, h, err))
                 return -1;
-            if (explains(t))
+            if (trial_explains(t))
                 return 0;
         }
     }
     return 0;
-}
-
-/* The first step on the path that the hypothesis fits, where it fits several; else NULL. */
-static const char *first_fit(const struct trial *t, const json_t *h, const json_t *path)
-{
-    const char *first = NULL;
-    json_t *step;
-    size_t i;
-    int count = 0;
-
-    json_array_foreach ((json_t *)path, i, step)
-        if (fits(t->x, h, json_string_value(step)) && count++ == 0)
-            first = json_string_value(step);
-    return count > 1 ? first : NULL;
 }
 
 /* Returns how many hypotheses fit the steps of a path. */
@@ -349,24 +178,73 @@ static uint64_t count_fits(const struct isolation *x, const json_t *hypotheses, 
 
     json_array_foreach ((json_t *)path, i, step)
         json_array_foreach ((json_t *)hypotheses, k, h)
-            count += (uint64_t)fits(x, h, json_string_value(step));
+            count += (uint64_t)trial_fits(x, h, json_string_value(step));
     return count;
 }
 
-/* Tries nothing where the steps before the value are too many, or no formula gives its NaN. */
+/* Tries nothing where the steps before the value are too many. */
 static int is_hopeless(const struct trial *t)
 {
     json_t *lack = lacking(t->x, t->row);
 
     json_decref(lack);
-    return lack || t->row->judge.nan;
+    return lack != NULL;
+}
+
+/* Whether none explained the same row of other layers: then what was found there stands for it. */
+static int is_known_as_unknown(const struct trial *t, const json_t *found)
+{
+    char prefix[160];
+    const char *row = trial_row_name(t->x, side_base_name(t->row->name), prefix, sizeof(prefix));
+    json_t *before;
+    size_t i;
+    int count = 0;
+
+    json_array_foreach ((json_t *)found, i, before) {
+        if (strcmp(trial_text(before, "row"), row) != 0 || trial_text(before, "hypothesis"))
+            continue;
+        if (++count == KNOWN_AS_UNKNOWN) {
+            json_array_extend(t->nearest, json_object_get(before, "nearest"));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What may be tried of this value: a bf16 program that keeps it in float32 has that mistake or none. */
+static int may_be(const struct trial *t, const json_t *h)
+{
+    const int wide = json_is_true(json_object_get(h, "wide"));
+
+    return t->row->judge.verdict == JUDGE_BEYOND ? !wide : wide == t->row->wide;
+}
+
+/* Step by step, from the value on: a step nearer to it explains before those that are farther. */
+static int try_steps(struct trial *t, const json_t *hypotheses, const json_t *path,
+                     struct error *err)
+{
+    json_t *step, *h;
+    size_t i, k;
+
+    json_array_foreach ((json_t *)path, i, step) {
+        t->path = json_string_value(step);
+        json_array_foreach ((json_t *)hypotheses, k, h)
+            if (trial_fits(t->x, h, t->path) && may_be(t, h) && trial_run(t, h, err))
+                return -1;
+        if (trial_explains(t))
+            return 0;
+    }
+    json_array_foreach ((json_t *)hypotheses, k, h)
+        if (may_be(t, h) && trial_run_path(t, h, path, err))
+            return -1;
+    return 0;
 }
 
 static int try_all(struct trial *t, const json_t *hypotheses, const json_t *found,
                    struct error *err)
 {
-    json_t *path = isolate_path(t->x, side_base_name(t->row->name)), *step, *h;
-    size_t i, k;
+    json_t *path = isolate_path(t->x, side_base_name(t->row->name)), *step;
+    size_t i;
     int rc = 0;
 
     if (is_hopeless(t))
@@ -375,30 +253,57 @@ static int try_all(struct trial *t, const json_t *hypotheses, const json_t *foun
     json_array_foreach (path, i, step) {
         t->path = json_string_value(step);
         rc = try_known(t, hypotheses, found, err);
-        if (rc || explains(t))
+        if (rc || trial_explains(t))
             goto out;
     }
-    json_array_foreach (path, i, step) {
-        t->path = json_string_value(step);
-        json_array_foreach ((json_t *)hypotheses, k, h) {
-            if (fits(t->x, h, t->path) && (rc = try_one(t, h, NULL, err)) != 0)
-                goto out;
-        }
-        if (explains(t)) /* a step nearer to the value than those that are left */
-            goto out;
-    }
-    json_array_foreach ((json_t *)hypotheses, k, h) {
-        t->path = first_fit(t, h, path);
-        if (t->path && (rc = try_one(t, h, path, err)) != 0)
-            goto out;
-    }
+    if (!is_known_as_unknown(t, found))
+        rc = try_steps(t, hypotheses, path, err);
 out:
     if (t->best_path)
-        t->best_path = text_of(json_object_get(t->x->steps, t->best_path), "name");
+        t->best_path = trial_text(json_object_get(t->x->steps, t->best_path), "name");
     if (!rc)
-        t->path = text_of(json_object_get(t->x->steps, side_base_name(t->row->name)), "name");
+        t->path = trial_text(json_object_get(t->x->steps, side_base_name(t->row->name)), "name");
     json_decref(path);
     return rc;
+}
+
+/* ---- several values together ---- */
+
+static int has_weight(const char *op)
+{
+    return !strcmp(op, "linear") || !strcmp(op, "rms_norm") || !strcmp(op, "embedding");
+}
+
+static const char *op_of(const struct isolation *x, const json_t *row)
+{
+    return trial_text(json_object_get(x->steps, trial_text(row, "step")), "op");
+}
+
+/* Where several products of a layer are at fault, all unknown, and every other step is right, it is the
+ * weights. */
+static void see_other_weights(const struct isolation *x, json_t *found)
+{
+    json_t *row, *products = json_object();
+    size_t i;
+    int only = 1;
+
+    json_array_foreach (found, i, row) {
+        const char *op = op_of(x, row);
+
+        only &= op && !trial_text(row, "hypothesis") && !trial_text(row, "lacks") && has_weight(op);
+        if (op && strcmp(op, "linear") == 0)
+            json_object_set_new(products, trial_text(row, "row"), json_true());
+    }
+    only &= json_object_size(products) >= WEIGHTS;
+    json_decref(products);
+    json_array_foreach (found, i, row)
+        if (only) {
+            json_object_set_new(row, "hypothesis", json_string("other_weights"));
+            json_object_set_new(row, "says",
+                                json_string("the weight is none of this checkpoint's: only steps "
+                                            "that have weights differ (another checkpoint, or "
+                                            "another quantization)"));
+        }
 }
 
 json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct error *err)
@@ -409,8 +314,9 @@ json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct err
 
     progress_start(&progress);
     for (int i = 0; i < x->count && tried < VALUES_MOST; i++) {
-        struct trial t = {.x = x, .row = &x->rows[i], .progress = &progress};
-        const int odd = is_odd(&x->rows[i]);
+        struct trial t = {
+            .x = x, .row = &x->rows[i], .hypotheses = hypotheses, .progress = &progress};
+        const int odd = is_odd(x, &x->rows[i]);
 
         if (x->rows[i].judge.verdict != JUDGE_BEYOND && !odd)
             continue;
@@ -422,11 +328,13 @@ json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct err
             found = NULL;
             break;
         }
-        if (!odd || explains(&t))
+        if (!odd || trial_explains(&t))
             json_array_append_new(found, describe(&t));
         json_decref(t.nearest);
     }
     progress_end(&progress);
+    if (found)
+        see_other_weights(x, found);
     return found;
 }
 
@@ -434,9 +342,9 @@ json_t *diagnose(const struct isolation *x, const json_t *hypotheses, struct err
 
 static int same_mistake(const json_t *a, const json_t *b)
 {
-    const char *says_a = text_of(a, "says"), *says_b = text_of(b, "says");
+    const char *says_a = trial_text(a, "says"), *says_b = trial_text(b, "says");
 
-    return strcmp(text_of(a, "row"), text_of(b, "row")) == 0 &&
+    return strcmp(trial_text(a, "row"), trial_text(b, "row")) == 0 &&
            ((!says_a && !says_b) || (says_a && says_b && strcmp(says_a, says_b) == 0));
 }
 
@@ -444,7 +352,7 @@ static void print_where(const json_t *row, int64_t last, int count, FILE *stream
 {
     const json_t *layer = json_object_get(row, "layer");
     const int64_t first = json_integer_value(layer);
-    const char *name = text_of(row, "row");
+    const char *name = trial_text(row, "row");
 
     if (!json_is_integer(layer) || first < 0)
         fprintf(stream, "%s: ", name);
@@ -463,10 +371,10 @@ static void print_unknown(const json_t *row, FILE *stream)
     fprintf(stream, "unknown mistake (distance %.2g, rounding explains %.2g)",
             json_number_value(json_object_get(row, "plain")),
             json_number_value(json_object_get(row, "limit")));
-    if (text_of(row, "lacks"))
-        fprintf(stream, ": %s", text_of(row, "lacks"));
+    if (trial_text(row, "lacks"))
+        fprintf(stream, ": %s", trial_text(row, "lacks"));
     json_array_foreach (json_object_get(row, "nearest"), i, near)
-        fprintf(stream, "%s%s (%.2g)", i ? "; " : "; nearest: ", text_of(near, "says"),
+        fprintf(stream, "%s%s (%.2g)", i ? "; " : "; nearest: ", trial_text(near, "says"),
                 json_number_value(json_object_get(near, "distance")));
 }
 
@@ -491,8 +399,8 @@ void diagnose_print(const json_t *found, FILE *stream)
                 same++;
             }
         print_where(row, last, same, stream);
-        if (text_of(row, "says"))
-            fputs(text_of(row, "says"), stream);
+        if (trial_text(row, "says"))
+            fputs(trial_text(row, "says"), stream);
         else
             print_unknown(row, stream);
         fputc('\n', stream);

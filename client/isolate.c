@@ -126,9 +126,12 @@ static json_t *given_for(const struct isolation *x, const json_t *values, const 
     size_t i;
 
     json_array_foreach ((json_t *)values, i, name) {
+        const char *base = side_base_name(json_string_value(name));
         json_t *seen = json_object();
 
-        walk(x, side_base_name(json_string_value(name)), given, NULL, seen);
+        walk(x, base, given, NULL, seen);
+        if (json_object_get(x->held, base)) /* of calls before: a cache adds to it */
+            json_object_set_new(given, base, json_true());
         json_decref(seen);
     }
     json_array_foreach ((json_t *)more, i, name)
@@ -335,8 +338,12 @@ static void settle_units(struct isolation *x)
         narrow += x->rows[i].unit == judge_bf16 && !is_copy(x->rows[i].op);
         all += !is_copy(x->rows[i].op);
     }
-    for (int i = 0; i < x->count; i++)
+    for (int i = 0; i < x->count; i++) {
+        const double own = x->rows[i].unit;
+
         x->rows[i].unit = 2 * narrow > all ? judge_bf16 : finest;
+        x->rows[i].wide = own < x->rows[i].unit;
+    }
 }
 
 /* What the run is: the prompt, how it was fed, and the tokens of the decode steps. */

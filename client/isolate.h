@@ -10,8 +10,9 @@ struct isolate_row {
     const char *name; /* "step_1/model.layers.0.self_attn.q_rope"; the side's */
     const char *op;   /* the catalogue's */
     const struct safetensors_entry *theirs;
-    double unit;
-    int direct; /* all that the step reads is the dump's own */
+    double unit; /* of rounding, the program's */
+    int wide;    /* it holds F32 numbers in a program that computes in bf16 */
+    int direct;  /* all that the step reads is the dump's own */
     struct judge judge;
     struct profile
         *profile;    /* of what differs from PyTorch's, where profiles are asked for; or NULL */

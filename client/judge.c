@@ -106,7 +106,7 @@ static void decide(struct judge *j, const struct sums *s, double unit, int has_t
     const double ratio = unit / judge_bf16;
     double bias_limit;
 
-    if (has_torch && j->differing == 0) {
+    if (has_torch && j->differing == 0 && (unit == judge_bf16 || j->distance <= j->limit)) {
         j->verdict = JUDGE_EQUAL;
         return;
     }

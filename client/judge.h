@@ -3,7 +3,8 @@
  * The yardstick is computed: `ideal` is the same step in binary64, on the program's own inputs, and
  * `torch` is PyTorch's result on them.  PyTorch's distance from the ideal is what rounding to
  * bf16 causes there; a program of another dtype is allowed that distance, scaled by its unit of
- * rounding. */
+ * rounding.  PyTorch's own bits are equal, but in a program of a finer dtype, where it is a mistake to
+ * round to bf16. */
 #ifndef SAMEBIT_JUDGE_H
 #define SAMEBIT_JUDGE_H
 

@@ -65,7 +65,8 @@ static const struct spelling in_layer[] = {
      " attn_residual resid1 residual1 resid_mid ffn_inp h1 hidden_after_attn residual_1 "
      "after_attn post_attn_residual intermediate_inputs "},
     {"post_attention_layernorm",
-     " post_attention_layernorm ln2 ln_2 norm2 norm_2 ln2_normalized ffn_norm mlp_norm "
+     " post_attention_layernorm post_self_attention_norm ln2 ln_2 norm2 norm_2 ffn_norm "
+     "ln2_normalized mlp_norm "
      "pre_mlp_norm pre_ffn_norm post_self_attention_layer_norm normalized_after_attn "
      "post_attn_norm rms_2 post_attention_norm "},
     {"mlp.gate_proj",

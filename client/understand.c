@@ -157,6 +157,7 @@ static int take_named(struct understand_job *j, const struct safetensors_entry *
         return take_fused(j, e, paths, how, err);
     at = reference_of(j, paths);
     m = model_of(j, paths);
+    m.named = 1;
     if (at < 0 || j->claimed[at] ||
         align_find(&m, &e->tensor, &j->reference->entries[at].tensor, &a))
         return 0;

@@ -56,6 +56,8 @@ static void plan_call(struct isolate *x, int64_t call, char *wanted)
             *does |= GIVEN;
         for (int k = 0; k < s->inputs && *does & COMPUTED; k++)
             wanted[s->in[k]] = 1;
+        if (s->cache >= 0 && *does & COMPUTED) /* it adds to what calls before have put there */
+            wanted[s->out] = 1;
     }
 }
 
@@ -177,9 +179,36 @@ static int give_positions(struct names *n, struct tensor *out)
     if (!n->positions)
         n->positions = malloc((size_t)s->tokens * sizeof(*n->positions));
     for (int64_t t = 0; n->positions && t < s->tokens; t++)
-        n->positions[t] = (double)(s->past + t);
+        n->positions[t] = (double)op_position(s, t);
     *out = tensor_make(DTYPE_F64, 1, &s->tokens, n->positions);
     return n->positions ? 0 : -1;
+}
+
+/* The rows that a cache holds before the step adds its own. */
+static int give_before(const struct names *n, struct tensor *out)
+{
+    if (n->step->cache < 0 || n->op->out->dtype != DTYPE_F64)
+        return -1;
+    *out = *n->op->out;
+    out->shape[1] -= n->op->scope.tokens;
+    return out->shape[1] > 0 ? 0 : -1;
+}
+
+/* The rows that a cache is given, in its own shape: [T, n D] as [n, T, D]. */
+static int give_new(const struct names *n, struct tensor *out)
+{
+    const struct tensor *x = n->op->in[0], *all = n->op->out;
+
+    if (n->step->cache < 0 || x->dtype != DTYPE_F64)
+        return -1;
+    *out = *x;
+    if (x->rank == 2) {
+        *out = tensor_make(DTYPE_F64, 3,
+                           (const int64_t[]){all->shape[0], x->shape[0], all->shape[2]}, x->data);
+        out->stride[0] = all->shape[2];
+        out->stride[1] = x->stride[0];
+    }
+    return 0;
 }
 
 /* What the operation itself is given. */
@@ -193,13 +222,19 @@ static int of_the_op(struct names *n, const char *name, struct tensor *out)
     const struct {
         const char *name;
         double value;
+    } some[] = {/* where there is none, a formula that has the name does not fit */
+                {"window", (double)a->window},
+                {"padding", (double)op->scope.padding},
+                {"kept", (double)(n->step->cache < 0 ? 0 : op->out->shape[1] - op->scope.tokens)}};
+    const struct {
+        const char *name;
+        double value;
     } numbers[] = {
         {"eps", a->eps},
         {"by", a->by},
         {"D", (double)(2 * a->inv_freq_count)},
         {"T", (double)op->scope.tokens},
         {"past", (double)op->scope.past},
-        {"window", (double)a->window},
         {"n", (double)op->out->shape[0]}, /* of heads */
     };
     const struct {
@@ -218,10 +253,17 @@ static int of_the_op(struct names *n, const char *name, struct tensor *out)
         return *out = op->bias->plain, 0;
     if (strcmp(name, "positions") == 0)
         return give_positions(n, out);
+    if (strcmp(name, "before") == 0)
+        return give_before(n, out);
+    if (strcmp(name, "new") == 0)
+        return give_new(n, out);
     if (strcmp(name, "inv_freq") == 0) {
         *out = tensor_make(DTYPE_F32, 1, &a->inv_freq_count, (float *)a->inv_freq);
         return 0;
     }
+    for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
+        if (strcmp(name, some[i].name) == 0)
+            return some[i].value > 0 ? give_number(n, some[i].value, out) : -1;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (strcmp(name, numbers[i].name) == 0)
             return give_number(n, numbers[i].value, out);
@@ -254,6 +296,26 @@ static int step_named(const struct names *n, const char *name)
     return -1;
 }
 
+/* "next.w": the weight of the same row in the next layer; "previous.b" */
+static int of_a_neighbour(const struct names *n, const char *name, struct tensor *out)
+{
+    const char *dot = strrchr(name, '.');
+    const struct weight *weight;
+    char path[160];
+    int i;
+
+    if (!dot || dot == name || strchr(name, '.') != dot ||
+        (strcmp(dot, ".w") != 0 && strcmp(dot, ".b") != 0))
+        return -1;
+    snprintf(path, sizeof(path), "%.*s.%s", (int)(dot - name), name, n->step->row->name);
+    i = n->step->layer < 0 ? -1 : step_named(n, path);
+    weight = i < 0 ? NULL : n->x->run->program->steps[i].weights[dot[1] == 'b'];
+    if (!weight)
+        return -1;
+    *out = weight->plain;
+    return 0;
+}
+
 /* "self_attn.k_proj.weight" */
 static int of_a_weight(const struct names *n, const char *name, struct tensor *out)
 {
@@ -284,7 +346,8 @@ static int lookup(void *user, const char *name, struct tensor *out, struct error
     int i;
 
     (void)err;
-    if (of_the_op(n, name, out) == 0 || of_a_weight(n, name, out) == 0)
+    if (of_the_op(n, name, out) == 0 || of_a_neighbour(n, name, out) == 0 ||
+        of_a_weight(n, name, out) == 0)
         return 0;
     i = step_named(n, name);
     if (i < 0 || !n->x->given[at(n->x, n->call, i)])
@@ -307,8 +370,19 @@ int isolate_compute(const struct isolate *x, const struct run_sink *sink, int64_
         .x = x, .sink = sink, .call = call, .step = &x->run->program->steps[step], .op = op};
     const struct formula_means means = {
         .lookup = lookup, .poll = poll_sink, .user = &n, .bytes = x->bytes};
-    const int rc = formula_eval(x->formula[step], &means, op->out, err);
+    const char *text = x->formula[step];
+    struct tensor own = *op->out;
+    int rc = -1;
 
+    if (n.step->cache >= 0 && op->scope.past == 0 && strstr(text, "before"))
+        text = "new"; /* the first call has nothing before it */
+    if (n.step->cache >= 0 && own.shape[1] > op->scope.tokens) {
+        own.data = (double *)own.data + (own.shape[1] - op->scope.tokens) * own.stride[1];
+        own.shape[1] = op->scope.tokens;
+        rc = formula_eval(text, &means, &own, NULL);
+    }
+    if (rc)
+        rc = formula_eval(text, &means, op->out, err);
     free(n.positions);
     if (rc && err->code == 400)
         snprintf(err->param, sizeof(err->param), "formulas.%.80s", n.step->name);

@@ -21,7 +21,9 @@ uint64_t isolate_bytes(const struct isolate *x);
 
 /* Sets what a call of the model does at each step beyond what it shows. */
 void isolate_taps(const struct isolate *x, int64_t call, struct tap *taps);
-/* Computes a step by its formula; sink: whose poll may end it.  Errors, which name the step: 400 with param "formulas.NAME", or the sink's. */
+/* Computes a step by its formula; that of a cache gives the rows of this call, or all rows, and one that
+ * reads what was `before` leaves the first call as it is.  sink: whose poll may end it.  Errors, which name
+ * the step: 400 with param "formulas.NAME", or the sink's. */
 int isolate_compute(const struct isolate *x, const struct run_sink *sink, int64_t call, int step,
                     const struct op_call *op, struct error *err);
 

@@ -35,11 +35,21 @@ static double f_f32(double x)
 }
 
 /* To a multiple of the last of `bits` bits of the significand, ties to even; smallest: the exponent
- * below which the step stays. */
+ * (frexp's) below which the step stays. */
 static double rounded(double x, int bits, int smallest)
 {
+    const int shift = 53 - bits;
+    uint64_t u;
     int exponent;
 
+    memcpy(&u, &x, sizeof(u));
+    exponent = (int)(u >> 52 & 0x7ff) - 1022;
+    if (exponent >= smallest && exponent <= 1000) { /* by its bits, which is quick */
+        u += ((UINT64_C(1) << (shift - 1)) - 1) + (u >> shift & 1);
+        u &= ~((UINT64_C(1) << shift) - 1);
+        memcpy(&x, &u, sizeof(x));
+        return x;
+    }
     if (x == 0 || !isfinite(x))
         return x;
     frexp(x, &exponent);
@@ -52,6 +62,14 @@ static double f_f16(double x)
     const double y = rounded(x, 11, -13);
 
     return fabs(y) > 65504 ? copysign((double)INFINITY, y) : y;
+}
+
+/* e4m3: 3 bits behind the point, no infinity */
+static double f_f8(double x)
+{
+    const double y = rounded(x, 4, -5);
+
+    return fabs(y) > 448 ? copysign(448, y) : y;
 }
 
 static double f_tf32(double x)
@@ -149,6 +167,10 @@ static void row_nf4(const double *x, double *y, int64_t n)
                                   0.7229568362236023,
                                   1.0};
 
+    double middle[15];
+
+    for (int k = 0; k < 15; k++)
+        middle[k] = (code[k] + code[k + 1]) / 2;
     for (int64_t first = 0; first < n; first += 64) {
         const int64_t end = first + 64 < n ? first + 64 : n;
         double most = 0;
@@ -156,11 +178,11 @@ static void row_nf4(const double *x, double *y, int64_t n)
         for (int64_t i = first; i < end; i++)
             most = fabs(x[i]) > most ? fabs(x[i]) : most;
         for (int64_t i = first; i < end; i++) {
+            const double share = most > 0 ? x[i] / most : -1;
             int best = 0;
 
-            for (int k = 1; most > 0 && k < 16; k++)
-                if (fabs(code[k] - x[i] / most) < fabs(code[best] - x[i] / most))
-                    best = k;
+            for (int k = 0; k < 15; k++)
+                best += share > middle[k];
             y[i] = most * code[best];
         }
     }
@@ -183,6 +205,7 @@ static const struct function functions[] = {
     {"bf16", 1, array_to_bf16, NULL, 0, NULL},
     {"f16", 1, f_f16, NULL, 0, NULL},
     {"f32", 1, f_f32, NULL, 0, NULL},
+    {"f8", 1, f_f8, NULL, 0, NULL},
     {"tf32", 1, f_tf32, NULL, 0, NULL},
     {"mean", 1, NULL, row_mean, 0, NULL},
     {"sum", 1, NULL, row_sum, 0, NULL},
@@ -199,6 +222,8 @@ static const struct function functions[] = {
     {"repeat", 2, NULL, NULL, 0, array_repeat},
     {"tile", 2, NULL, NULL, 0, array_tile},
     {"shift", 2, NULL, NULL, 0, array_shift},
+    {"join", 2, NULL, NULL, 0, array_join},
+    {"part", 3, NULL, NULL, 0, array_part},
     {"linear", 2, NULL, NULL, 0, array_linear},
     {"linear_bf16", 2, NULL, NULL, 0, array_linear_bf16},
     {"matmul", 2, NULL, NULL, 0, array_matmul},
@@ -211,11 +236,12 @@ static const struct function functions[] = {
 const char *formula_names(void)
 {
     return "element by element: sqrt rsqrt square exp tanh erf abs sin cos relu sigmoid\n"
-           "rounding: bf16 f16 f32 tf32, of a row int8 and nf4\n"
+           "rounding: bf16 f16 f32 f8 (e4m3) tf32, of a row int8 and nf4\n"
            "of a row to one number: mean sum max; to a row: softmax, halves (rotate_half), pairs\n"
            "(rotate neighbours), spread (the first half, each twice)\n"
            "transpose(x): the last two axes; heads(x, n): [T, n*D] as [n, T, D]; flat(x): back\n"
            "repeat(x, n), tile(x, n): heads, each n times, or all n times; shift(x, k): rows\n"
+           "join(x, y): rows of x, then those of y; part(x, first, count): some rows\n"
            "linear(x, w): x w^T; linear_bf16: its sums in bf16; matmul(a, b)\n"
            "angles(positions, frequencies); frequencies(theta, D)\n"
            "masked(scores, k, value): keys more than k after their query; windowed(scores, n, "

@@ -9,9 +9,14 @@
 static struct tensor reordered(struct formula *f, const struct tensor *view)
 {
     struct tensor t = array_make(f, view->rank, view->shape);
+    const int64_t n = view->shape[view->rank - 1], step = view->stride[view->rank - 1];
 
-    for (int64_t i = 0; !array_failed(f) && i < tensor_count(&t); i++)
-        array_data(&t)[i] = array_data(view)[tensor_offset(view, i)];
+    for (int64_t i = 0; !array_failed(f) && i < tensor_count(&t); i += n) {
+        const double *from = array_data(view) + tensor_offset(view, i);
+
+        for (int64_t k = 0; k < n; k++)
+            array_data(&t)[i + k] = from[k * step];
+    }
     return t;
 }
 
@@ -121,11 +126,121 @@ struct tensor array_shift(struct formula *f, const struct tensor *a)
     return t;
 }
 
+/* Rows [first, first + count) of x, each matrix's after the other's, to row `to` of t's. */
+static void copy_rows(const struct tensor *x, int64_t first, int64_t count, const struct tensor *t,
+                      int64_t to)
+{
+    const int64_t n = x->shape[x->rank - 1], rows = x->shape[x->rank - 2],
+                  wide = t->shape[t->rank - 2];
+
+    for (int64_t i = 0; n && rows && i < tensor_count(x) / (n * rows); i++)
+        memcpy(array_data(t) + (i * wide + to) * n, array_data(x) + (i * rows + first) * n,
+               (size_t)(count * n) * sizeof(double));
+}
+
+struct tensor array_join(struct formula *f, const struct tensor *a)
+{
+    const int rank = a[0].rank;
+    struct tensor t = a[0];
+
+    if (array_failed(f))
+        return array_none;
+    if (rank < 2 || a[1].rank != rank || a[0].shape[rank - 1] != a[1].shape[rank - 1] ||
+        (rank > 2 &&
+         memcmp(a[0].shape, a[1].shape, sizeof(a[0].shape[0]) * (size_t)(rank - 2)) != 0))
+        return array_fail(f, "join: arrays that differ in rows alone are expected");
+    t.shape[rank - 2] += a[1].shape[rank - 2];
+    t = array_make(f, rank, t.shape);
+    if (array_failed(f))
+        return array_none;
+    copy_rows(&a[0], 0, a[0].shape[rank - 2], &t, 0);
+    copy_rows(&a[1], 0, a[1].shape[rank - 2], &t, a[0].shape[rank - 2]);
+    return t;
+}
+
+struct tensor array_part(struct formula *f, const struct tensor *a)
+{
+    const int64_t first = count_of(&a[1]), count = count_of(&a[2]);
+    struct tensor t = a[0];
+
+    if (array_failed(f))
+        return array_none;
+    if (t.rank < 2 || first < 0 || count < 1 || count > t.shape[t.rank - 2] ||
+        first > t.shape[t.rank - 2] - count)
+        return array_fail(f, "part: rows that there are, and one at least, are expected");
+    t.shape[t.rank - 2] = count;
+    t = array_make(f, t.rank, t.shape);
+    if (!array_failed(f))
+        copy_rows(&a[0], first, count, &t, 0);
+    return t;
+}
+
 /* ---- products ---- */
 
-/* [.., M, K] x [.., N, K]; step: how a sum is rounded as it grows, or NULL. */
+enum { LANES = 8 };
+
+/* Eight sums, so that the compiler may keep them in registers. */
+static double dot(const double *x, const double *y, int64_t n)
+{
+    double sum[LANES] = {0}, all = 0;
+    int64_t k = 0;
+
+    for (; k + LANES <= n; k += LANES)
+        for (int l = 0; l < LANES; l++)
+            sum[l] += x[k + l] * y[k + l];
+    for (; k < n; k++)
+        sum[k % LANES] += x[k] * y[k];
+    for (int l = 0; l < LANES; l++)
+        all += sum[l];
+    return all;
+}
+
+/* x as bf16 has it, by its bits; numbers that are none of bf16's normal ones go the long way. */
+static inline double narrowed(double x)
+{
+    const double size = fabs(x);
+    uint64_t u;
+
+    if (!(size >= 0x1p-126 && size < 0x1.fep127))
+        return array_to_bf16(x);
+    memcpy(&u, &x, sizeof(u));
+    u += ((UINT64_C(1) << 44) - 1) + (u >> 45 & 1);
+    u &= ~((UINT64_C(1) << 45) - 1);
+    memcpy(&x, &u, sizeof(x));
+    return x;
+}
+
+/* Row by row of w: y[i] = x[i] w^T, M rows of x.  How a sum grows is each function's own. */
+typedef void row_product(const double *x, const double *w, double *y, int64_t M, int64_t N,
+                         int64_t K);
+
+static void product_plain(const double *x, const double *w, double *y, int64_t M, int64_t N,
+                          int64_t K)
+{
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t m = 0; m < M; m++)
+            y[m * N + n] = dot(x + m * K, w + n * K, K);
+}
+
+/* A chain of roundings waits for itself: several rows of w go side by side. */
+static void product_bf16(const double *x, const double *w, double *y, int64_t M, int64_t N,
+                         int64_t K)
+{
+    for (int64_t n = 0; n < N; n += LANES)
+        for (int64_t m = 0; m < M; m++) {
+            const int64_t count = N - n < LANES ? N - n : LANES;
+            double sum[LANES] = {0};
+
+            for (int64_t k = 0; k < K; k++)
+                for (int64_t l = 0; l < count; l++)
+                    sum[l] = narrowed(sum[l] + x[m * K + k] * w[(n + l) * K + k]);
+            memcpy(y + m * N + n, sum, (size_t)count * sizeof(*sum));
+        }
+}
+
+/* [.., M, K] x [.., N, K] */
 static struct tensor products(struct formula *f, const struct tensor *a, const struct tensor *b,
-                              unary_fn *step)
+                              row_product *product)
 {
     struct tensor t = *a;
     int64_t M, N, K, batch;
@@ -137,42 +252,32 @@ static struct tensor products(struct formula *f, const struct tensor *a, const s
     M = a->shape[a->rank - 2];
     K = a->shape[a->rank - 1];
     N = b->shape[b->rank - 2];
-    batch = tensor_count(a) / (M * K);
-    if (b->rank > 2 && tensor_count(b) / (N * K) != batch)
+    batch = M && K ? tensor_count(a) / (M * K) : 0;
+    if (b->rank > 2 && tensor_count(b) != batch * N * K)
         return array_fail(f, "a product of as many matrices is expected");
     t.shape[t.rank - 1] = N;
     t = array_make(f, t.rank, t.shape);
-    for (int64_t i = 0; !array_failed(f) && i < batch * M * N; i++) {
-        const double *x = array_data(a) + i / N * K;
-        const double *y = array_data(b) + ((b->rank > 2 ? i / (M * N) * N : 0) + i % N) * K;
-        double sum = 0;
-
-        if (step)
-            for (int64_t k = 0; k < K; k++)
-                sum = step(sum + x[k] * y[k]);
-        else
-            for (int64_t k = 0; k < K; k++)
-                sum += x[k] * y[k];
-        array_data(&t)[i] = sum;
-    }
+    for (int64_t i = 0; !array_failed(f) && i < batch; i++)
+        product(array_data(a) + i * M * K, array_data(b) + (b->rank > 2 ? i * N * K : 0),
+                array_data(&t) + i * M * N, M, N, K);
     return t;
 }
 
 struct tensor array_linear(struct formula *f, const struct tensor *a)
 {
-    return products(f, &a[0], &a[1], NULL);
+    return products(f, &a[0], &a[1], product_plain);
 }
 
 struct tensor array_linear_bf16(struct formula *f, const struct tensor *a)
 {
-    return products(f, &a[0], &a[1], array_to_bf16);
+    return products(f, &a[0], &a[1], product_bf16);
 }
 
 struct tensor array_matmul(struct formula *f, const struct tensor *a)
 {
     const struct tensor b = array_transpose(f, &a[1]);
 
-    return products(f, &a[0], &b, NULL);
+    return products(f, &a[0], &b, product_plain);
 }
 
 /* ---- attention ---- */

@@ -21,6 +21,11 @@ struct tensor array_repeat(struct formula *f, const struct tensor *a);
 struct tensor array_tile(struct formula *f, const struct tensor *a);
 /* x, k: rows (the axis before the last) k later; those that come in are the nearest ones. */
 struct tensor array_shift(struct formula *f, const struct tensor *a);
+/* x, y: rows of x, then rows of y (the axis before the last). */
+struct tensor array_join(struct formula *f, const struct tensor *a);
+/* x, first, count: so many rows from that one on, counted from 0; there must be as many, and one at
+ * least. */
+struct tensor array_part(struct formula *f, const struct tensor *a);
 
 /* ---- products ---- */
 

@@ -68,6 +68,7 @@ NAMES = {
                   "ffn_out-1": LAYER + "mlp.down_proj", "l_out-1": "model.layers.1", "result_norm": "model.norm",
                   "result_output": "lm_head"},
     "maxtext": {"params/decoder/layers_1/pre_self_attention_layer_norm/scale": LAYER + "input_layernorm",
+                "params/decoder/layers_1/post_self_attention_layer_norm/scale": LAYER + "post_attention_layernorm",
                 "params/decoder/layers_1/self_attention/query/kernel": LAYER + "self_attn.q_proj",
                 "params/decoder/layers_1/mlp/wi_0": LAYER + "mlp.gate_proj", "params/decoder/layers_1/mlp/wo": LAYER + "mlp.down_proj",
                 "params/decoder/decoder_norm/scale": "model.norm", "params/token_embedder/embedding": "model.embed_tokens"},

@@ -316,6 +316,9 @@ MODELS = {
     # sums over more than 1024 elements, of lengths that are no multiples of 64
     "tiny-wide": model(QWEN, "qwen2", hidden_size=96, intermediate_size=2080,
                        num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=True),
+    # what the hunt's ports are tried on: three layers, a head of its own; as many K/V heads as query heads
+    "hunt-qwen2": model(QWEN, "qwen2", num_hidden_layers=3),
+    "hunt-qwen2-mha": model(QWEN, "qwen2", num_hidden_layers=3, num_key_value_heads=4, tie_word_embeddings=True),
     "qwen2.5-0.5b-random": model(
         QWEN, "qwen2", std=0.02, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
         num_attention_heads=14, num_key_value_heads=2, vocab_size=151936, max_window_layers=24,
