@@ -218,12 +218,16 @@ BF16_INLINE float product_steps(const bf16 *x, const bf16 *w, int64_t step, int6
     acc = fabsf(acc) < FLT_MIN ? copysignf(0.0f, acc) : acc;
     for (int64_t first = 0; first < n; first += length) {
         const int64_t end = first + length < n ? first + length : n;
-        float part[2] = {0.0f, 0.0f};
+        float even = 0.0f, odd = 0.0f;
 
-        for (int64_t k = first; k < end; k++)
-            part[(k - first) % 2] = product_fma_flushed(
-                product_flushed(x[k]), product_flushed(w[k * step]), part[(k - first) % 2]);
-        acc = product_add_flushed(acc, product_add_flushed(part[0], part[1]));
+        for (int64_t k = first; k < end; k += 2) {
+            const int whole = k + 1 < end;
+
+            even = product_fma_flushed(product_flushed(x[k]), product_flushed(w[k * step]), even);
+            odd = product_fma_flushed(whole ? product_flushed(x[k + 1]) : 0.0f,
+                                      whole ? product_flushed(w[(k + 1) * step]) : 0.0f, odd);
+        }
+        acc = product_add_flushed(acc, product_add_flushed(even, odd));
     }
     return acc;
 }
@@ -265,44 +269,60 @@ BF16_INLINE float product_tiles(const struct product_rule *rule, const bf16 *x, 
 
 /* ---- DEALT ---- */
 
-/* Outputs [0, returned) of `work` go to the threads before t. */
-BF16_INLINE int64_t product_dealt_before(const struct product_shape *s, int64_t work, int64_t t)
+/* Outputs [0, returned) of all go to the threads before t. */
+BF16_INLINE int64_t product_dealt_before(const struct product_shape *s, int64_t t)
 {
-    const int64_t more = work % s->host->threads;
+    const int64_t work = s->B * s->M * s->N, more = work % s->host->threads;
 
     return work / s->host->threads * t + (t < more ? t : more);
 }
 
-/* Whether the output's thread has but one row of its matrix to compute together, or a part of one. */
-BF16_INLINE int product_is_alone(const struct product_shape *s, int64_t row, int64_t column)
+/* The thread that output `at` of all goes to. */
+BF16_INLINE int64_t product_dealt_to(const struct product_shape *s, int64_t at)
 {
-    const int64_t N = s->N, work = s->B * s->M * N, at = row * N + column;
-    const int64_t matrix = row / s->M * s->M * N, end_of_matrix = matrix + s->M * N;
-    int64_t t = 0, first, end;
+    const int64_t work = s->B * s->M * s->N, each = work / s->host->threads;
+    const int64_t more = work % s->host->threads;
 
-    while (product_dealt_before(s, work, t + 1) <= at)
-        t++;
-    first = product_dealt_before(s, work, t);
-    end = product_dealt_before(s, work, t + 1);
+    return at < more * (each + 1) ? at / (each + 1) : more + (at - more * (each + 1)) / each;
+}
+
+/* Whether the output's thread has but one row of its matrix to compute together, or a part of one.
+ * *until: the same is true of the outputs that follow in this row, up to this column. */
+BF16_INLINE int product_is_alone(const struct product_shape *s, int64_t row, int64_t column,
+                                 int64_t *until)
+{
+    const int64_t N = s->N, at = row * N + column, t = product_dealt_to(s, at);
+    const int64_t matrix = row / s->M * s->M * N, end_of_matrix = matrix + s->M * N;
+    int64_t first = product_dealt_before(s, t), end = product_dealt_before(s, t + 1);
+
+    *until = end - row * N < N ? end - row * N : N;
     first = first > matrix ? (first + N - 1) / N * N : matrix; /* of its whole rows here */
     end = end < end_of_matrix ? end / N * N : end_of_matrix;
     return at < first || at >= end || end - first <= N;
+}
+
+/* What DEALT is for outputs that are alone, and for those that are not. */
+BF16_INLINE struct product_rule product_rule_dealt(const struct product_rule *rule, int alone)
+{
+    struct product_rule own = *rule;
+
+    own.kind = PRODUCT_PAIRS_KEPT;
+    if (alone) {
+        own.kind = rule->shape.use == PRODUCT_OF_PV ? PRODUCT_PAIRS_KEPT : PRODUCT_LANES16;
+        own.block = 8;
+    }
+    return own;
 }
 
 /* The rule of one sum: the output at `column` of row `row` of all B * M. */
 BF16_INLINE struct product_rule product_rule_at(const struct product_rule *rule, int64_t row,
                                                 int64_t column)
 {
-    struct product_rule own = *rule;
+    int64_t until;
 
     if (rule->kind != PRODUCT_DEALT)
-        return own;
-    own.kind = PRODUCT_PAIRS_KEPT;
-    if (product_is_alone(&rule->shape, row, column)) {
-        own.kind = rule->shape.use == PRODUCT_OF_PV ? PRODUCT_PAIRS_KEPT : PRODUCT_LANES16;
-        own.block = 8;
-    }
-    return own;
+        return *rule;
+    return product_rule_dealt(rule, product_is_alone(&rule->shape, row, column, &until));
 }
 
 /* An output from its sum. */

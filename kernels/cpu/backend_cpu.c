@@ -79,13 +79,14 @@ static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed
     }
 }
 
-/* Returns whether a linear with this weight and M rows sums by PAIRS (numerics.h). */
-static int has_pairs(const struct backend *b, const struct tensor *plain, int64_t M)
+/* Returns whether a linear with this weight and M rows reads panels. */
+static int reads_panels(const struct backend *b, int64_t M, int64_t N, int64_t K)
 {
-    const struct product_shape shape = {PRODUCT_OF_LINEAR, 1,        M, plain->shape[0],
-                                        plain->shape[1],   &b->torch};
+    const struct product_shape shape = {PRODUCT_OF_LINEAR, 1, M, N, K, &b->torch};
+    const struct cpu *cpu = b->state;
 
-    return b->numerics->rule(&shape).kind == PRODUCT_PAIRS;
+    return cpu->panels &&
+           cpu->product[b->numerics->rule(&shape).kind][PRODUCT_OF_LINEAR] == cpu_linear_panels;
 }
 
 /* Packs the weight into panels if a linear needs them; embedding then reads the panels too.  Else the
@@ -94,18 +95,19 @@ static int cpu_weight_open(struct backend *b, enum op op, const struct tensor *p
                            passed_fn *passed, void *user, struct weight *out, struct error *err)
 {
     const struct cpu *cpu = b->state;
+    const int64_t N = plain->shape[0], K = plain->rank == 2 ? plain->shape[1] : 0;
 
     if (out->packed)
         return 0;
     out->plain = *plain;
-    if (op != OP_linear || plain->rank != 2 || !cpu->panels || !has_pairs(b, plain, MANY_ROWS))
+    if (op != OP_linear || plain->rank != 2 || !reads_panels(b, MANY_ROWS, N, K))
         return 0;
     out->packed = memory_take_weight(cpu->memory, panels_weight_bytes(plain));
     if (!out->packed)
         return error_set(err, 500, "no memory for %zu bytes of packed weight",
                          panels_weight_bytes(plain));
     pack(cpu, plain, out->packed, passed, user);
-    if (has_pairs(b, plain, 1))
+    if (reads_panels(b, 1, N, K))
         out->plain.data = NULL;
     return 0;
 }
@@ -132,12 +134,9 @@ static int cores_usable(void)
 /* Sets the groups that this backend has: those with linears need panels. */
 static void fill_groups(struct backend *b)
 {
-    const struct cpu *cpu = b->state;
-    const struct product_shape large = {PRODUCT_OF_LINEAR, 1, MANY_ROWS, 4096, 4096, &b->torch};
-
     b->group[GROUP_SAME] = cpu_group_same;
     b->group[GROUP_EACH] = cpu_group_each;
-    if (!cpu->panels || b->numerics->rule(&large).kind != PRODUCT_PAIRS)
+    if (!reads_panels(b, MANY_ROWS, 4096, 4096))
         return;
     b->group[GROUP_LINEARS] = cpu_group_linears;
     b->group[GROUP_LINEAR_ADD] = cpu_group_linear_add;

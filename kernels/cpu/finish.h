@@ -27,6 +27,17 @@ static inline void finish_sums(const float *restrict sum, const bf16 *restrict b
             y[c] = finish_round(sum[c]);
 }
 
+/* The same where an output that would be denormal is a zero. */
+static inline void finish_sums_flushed(const float *restrict sum, const bf16 *restrict bias,
+                                       bf16 *restrict y, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++) {
+        const uint32_t u = f32_bits(bias ? sum[c] + bf16_to_f32(bias[c]) : sum[c]);
+
+        y[c] = finish_round(f32_from_bits(u & 0x7f800000u ? u : u & 0x80000000u));
+    }
+}
+
 /* y[c] = bf(y[c] + add[c]). */
 static inline void finish_add(bf16 *restrict y, const bf16 *restrict add, int64_t columns)
 {

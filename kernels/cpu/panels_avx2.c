@@ -1,10 +1,11 @@
 /* panels_avx2.c - PAIRS with two fused multiply-adds, 8 lanes wide, that flush denormals as
  * vdpbf16ps does: 4 rows x 16 columns in 8 registers. */
+#include "kernels/cpu/flush_x86.h"
 #include "kernels/cpu/panels_square_x86.h"
 
 #include "kernels/cpu/panels_body.h"
 
-enum { ROWS = 4, LANES = 8, COLUMNS = 2 * LANES, FLUSH = 0x8040 /* MXCSR's FTZ and DAZ */ };
+enum { ROWS = 4, LANES = 8, COLUMNS = 2 * LANES, CHAIN_ROWS = 3, CHAIN_VECTORS = 2 };
 
 static inline __m256 even_of(__m256i pairs)
 {
@@ -80,31 +81,29 @@ static __attribute__((noinline)) void chains(const bf16 *const *x, int rows, con
     }
 }
 
-static __attribute__((noinline)) void add_chains(float (*sum)[PANEL_COLUMNS],
-                                                 float (*chain)[PANEL_COLUMNS], int rows)
+static void pairs(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
 {
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < PANEL_COLUMNS; c++)
-            sum[r][c] += chain[r][c];
-}
+    const flush_mode mode = flush_begin();
 
-static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
-                  float (*sum)[PANEL_COLUMNS], int first)
-{
-    float chain[PANEL_ROWS][PANEL_COLUMNS];
-    const unsigned mode = _mm_getcsr();
-
-    _mm_setcsr(mode | FLUSH);
-    for (int r = 0; r < rows; r += ROWS)
+    for (int r = 0; r < p->rows; r += ROWS)
         for (int c = 0; c < PANEL_COLUMNS; c += COLUMNS)
-            chains(x + r, rows - r < ROWS ? rows - r : ROWS, panel + c, K,
-                   (float(*)[PANEL_COLUMNS])(void *)&chain[r][c]);
-    _mm_setcsr(mode);
-    if (first)
-        memcpy(sum, chain, (size_t)rows * sizeof(chain[0]));
-    else
-        add_chains(sum, chain, rows);
+            chains(p->x + r, p->rows - r < ROWS ? p->rows - r : ROWS, p->panel + c, p->K,
+                   (float(*)[PANEL_COLUMNS])(void *)&sum[r][c]);
+    flush_end(mode);
 }
+
+#define VECTOR __m256
+#define ZERO _mm256_setzero_ps()
+#define ALL(x) _mm256_set1_ps(x)
+#define LOAD(from) _mm256_load_ps(from)
+#define STORE(to, x) _mm256_store_ps(to, x)
+#define ADD(a, b) _mm256_add_ps(a, b)
+#define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define WORDS(from) _mm256_load_si256((const __m256i *)(const void *)(from))
+#define EVEN(from) even_of(WORDS(from))
+#define ODD(from) odd_of(WORDS(from))
+
+#include "kernels/cpu/panels_chains_body.h"
 
 static void tile(const struct panel_tile *t)
 {
@@ -113,9 +112,13 @@ static void tile(const struct panel_tile *t)
 
 const struct panels panels_avx2 = {
     .halves = 1,
-    .block = block,
+    .sums = {[PRODUCT_PAIRS] = pairs,
+             [PRODUCT_TILES] = panels_steps,
+             [PRODUCT_PAIRS_KEPT] = panels_kept,
+             [PRODUCT_LANES16] = panels_lanes16},
     .tile = tile,
     .finish = panels_finish,
+    .finish_flushed = panels_finish_flushed,
     .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,
 };

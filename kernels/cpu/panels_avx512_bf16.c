@@ -1,5 +1,6 @@
 /* panels_avx512_bf16.c - PAIRS with vdpbf16ps: 6 rows x 64 columns in 24 registers. */
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/flush_x86.h"
 #include "kernels/cpu/panels_square_x86.h"
 
 #include "kernels/cpu/panels_body.h"
@@ -70,22 +71,18 @@ INLINE void chains_of(__m512 (*acc)[VECTORS], const bf16 *const *x, const int ro
         step(acc, x, rows, vectors, K / 2, 1, panel);
 }
 
-/* `rows` is a constant at every call. */
-INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_t *panel, int64_t K,
-                     float (*sum)[PANEL_COLUMNS], int first)
+/* `rows` and `vectors` are constants at every call. */
+INLINE void pairs_of(const struct panel_piece *p, const int rows, const int vectors,
+                     float (*sum)[PANEL_COLUMNS])
 {
     const bf16 *x[PANEL_ROWS];
     __m512 acc[PANEL_ROWS][VECTORS];
 
     for (int r = 0; r < rows; r++)
-        x[r] = rows_of_x[r];
-    chains_of(acc, x, rows, VECTORS, panel, K, NULL, 0);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < VECTORS; v++)
-    {
-        float *to = &sum[r][16 * v];
-
-        _mm512_store_ps(to, first ? acc[r][v] : _mm512_add_ps(_mm512_load_ps(to), acc[r][v]));
-    }
+        x[r] = p->x[r];
+    chains_of(acc, x, rows, vectors, p->panel, p->K, NULL, 0);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
+        _mm512_store_ps(&sum[r][16 * v], acc[r][v]);
 }
 
 /* Calls with `rows` as a constant, so that the compiler can keep the sums in registers. */
@@ -111,11 +108,19 @@ INLINE void block_of(const bf16 *const *rows_of_x, const int rows, const uint32_
         break;                                                                                     \
     }
 
-static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
-                  float (*sum)[PANEL_COLUMNS], int first)
+static void pairs_of_half(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
 {
-#define BLOCK_OF(count) block_of(x, count, panel, K, sum, first)
-    WITH_ROWS(rows, BLOCK_OF)
+#define PAIRS_OF_HALF(count) pairs_of(p, count, VECTORS / 2, sum)
+    WITH_ROWS(p->rows, PAIRS_OF_HALF)
+}
+
+static void pairs(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
+{
+#define PAIRS_OF(count) pairs_of(p, count, VECTORS, sum)
+    if (p->columns < PANEL_COLUMNS)
+        pairs_of_half(p, sum);
+    else
+        WITH_ROWS(p->rows, PAIRS_OF)
 }
 
 /* Rounds and stores vector v of a row's sums. */
@@ -138,19 +143,20 @@ INLINE void finish_vector(const struct panel_tile *t, int r, int v, __m512 sum)
 INLINE void tile_of(const struct panel_tile *t, const int rows, const int vectors)
 {
     _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
+    const int64_t block = t->rule[0]->block;
     const uint32_t *panel = t->panel;
     const bf16 *x[PANEL_ROWS];
     __m512 acc[PANEL_ROWS][VECTORS];
 
     for (int r = 0; r < rows; r++)
         x[r] = t->x[r];
-    for (int64_t k = 0;; k += t->block) {
-        const int64_t left = t->K - k, count = left < t->block ? left : t->block;
+    for (int64_t k = 0;; k += block) {
+        const int64_t left = t->K - k, count = left < block ? left : block;
 
         chains_of(acc, x, rows, vectors, panel, count, t, k);
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) if (k)
             acc[r][v] = _mm512_add_ps(_mm512_load_ps(&sum[r][16 * v]), acc[r][v]);
-        if (left <= t->block)
+        if (left <= block)
             break;
         UNROLL for (int r = 0; r < rows; r++)
         {
@@ -169,10 +175,31 @@ static void half_tile(const struct panel_tile *t)
     WITH_ROWS(t->rows, HALF_TILE_OF)
 }
 
+/* ---- other orders ---- */
+
+enum { LANES = 16, CHAIN_ROWS = 6, CHAIN_VECTORS = 2 };
+
+#define CHAIN_ROWS_MOST 6
+#define VECTOR __m512
+#define ZERO _mm512_setzero_ps()
+#define ALL(x) _mm512_set1_ps(x)
+#define LOAD(from) _mm512_load_ps(from)
+#define STORE(to, x) _mm512_store_ps(to, x)
+#define ADD(a, b) _mm512_add_ps(a, b)
+#define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define EVEN(from) _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_load_si512(from), 16))
+#define ODD(from)                                                                                  \
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_and_si512(_mm512_load_si512(from), _mm512_set1_epi32((int)0xffff0000u)))
+
+#include "kernels/cpu/panels_chains_body.h"
+
 static void tile(const struct panel_tile *t)
 {
 #define TILE_OF(count) tile_of(t, count, VECTORS)
-    if (t->half)
+    if (t->rule[0]->kind != PRODUCT_PAIRS || t->rule[0]->flushes_output)
+        panels_tile(&panels_avx512_bf16, t);
+    else if (t->half)
         half_tile(t);
     else
         WITH_ROWS(t->rows, TILE_OF)
@@ -180,9 +207,13 @@ static void tile(const struct panel_tile *t)
 
 const struct panels panels_avx512_bf16 = {
     .halves = 2,
-    .block = block,
+    .sums = {[PRODUCT_PAIRS] = pairs,
+             [PRODUCT_TILES] = panels_steps,
+             [PRODUCT_PAIRS_KEPT] = panels_kept,
+             [PRODUCT_LANES16] = panels_lanes16},
     .tile = tile,
     .finish = panels_finish,
+    .finish_flushed = panels_finish_flushed,
     .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,
 };

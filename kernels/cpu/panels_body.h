@@ -15,26 +15,9 @@ static void panels_finish(const float *sum, const bf16 *bias, bf16 *y, int64_t c
     finish_sums(sum, bias, y, columns);
 }
 
-/* Computes a tile block by block, for instruction sets with too few registers for all of its sums. */
-static inline void panels_tile(const struct panels *by, const struct panel_tile *t)
+static void panels_finish_flushed(const float *sum, const bf16 *bias, bf16 *y, int64_t columns)
 {
-    _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
-    const bf16 *x[PANEL_ROWS];
-
-    memcpy(x, t->x, sizeof(x));
-    for (int64_t k = 0; k < t->K; k += t->block) {
-        const int64_t left = t->K - k;
-
-        by->block(x, t->rows, t->panel + k / 2 * PANEL_COLUMNS, left < t->block ? left : t->block,
-                  sum, k == 0);
-        for (int r = 0; r < t->rows; r++)
-            x[r] += t->block;
-    }
-    for (int r = 0; r < t->rows; r++) {
-        by->finish(sum[r], t->bias, t->y[r], t->columns);
-        if (t->add[r])
-            finish_add(t->y[r], t->add[r], t->columns);
-    }
+    finish_sums_flushed(sum, bias, y, columns);
 }
 
 static void panels_pack_columns(const bf16 *restrict w, int64_t step, int64_t columns, int64_t K,

@@ -1,11 +1,13 @@
 /* panels_heads.c - matmul_qk and matmul_pv against panels of keys and values; see panels.h. */
-#include "kernels/base/integer.h"
+#include <string.h>
+
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/product_cut.h"
 #include "kernels/cpu/products.h"
 
 enum {
     PANEL_CHUNK = 192,       /* rows of a piece at most; a multiple of PANEL_ROWS */
-    PANEL_BLOCK_MOST = 1024, /* elements of k of a block */
+    PANEL_PIECE_MOST = 1024, /* elements of k that are packed at a time: the longest block of PAIRS */
     PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
 };
 
@@ -13,7 +15,7 @@ enum {
 struct grid {
     const struct op_call *call;
     const struct panels *panels;
-    int64_t block; /* of k */
+    const struct product_rule *rule;
     int64_t rows, N, K;
     int64_t columns, chunks; /* how many panels, and chunks of rows */
     int64_t chunk;           /* rows of all chunks but the last; a multiple of PANEL_ROWS */
@@ -24,7 +26,7 @@ static struct grid grid_of(const struct op_call *call, const struct product_rule
 {
     struct grid g = {.call = call,
                      .panels = cpu_of(call)->panels,
-                     .block = rule->block,
+                     .rule = rule,
                      .rows = rows,
                      .N = N,
                      .K = K};
@@ -77,20 +79,19 @@ static void matmul_qk_piece(const void *work, int64_t piece)
     const struct tensor *q = g->call->in[0], *k = g->call->in[1], *out = g->call->out;
     const int64_t columns = min_i64(g->N - at.column, PANEL_COLUMNS);
     _Alignas(64) uint32_t panel[PANEL_HEAD_MOST / 2 * PANEL_COLUMNS];
-    _Alignas(64) float sum[PANEL_ROWS][PANEL_COLUMNS];
+    struct panel_tile t = {.panel = panel, .K = g->K, .column = at.column, .columns = columns};
 
     g->panels->pack_rows((const bf16 *)k->data + at.head * k->stride[0] + at.column * k->stride[1],
                          k->stride[1], columns, g->K, panel);
     for (int64_t r = at.first; r < at.end; r += PANEL_ROWS) {
-        const int count = (int)min_i64(at.end - r, PANEL_ROWS);
-        const bf16 *x[PANEL_ROWS];
-
-        for (int i = 0; i < count; i++)
-            x[i] = cpu_row(q, at.head * g->rows + r + i);
-        g->panels->block(x, count, panel, g->K, sum, 1);
-        for (int i = 0; i < count; i++)
-            g->panels->finish(sum[i], NULL, cpu_row(out, at.head * g->rows + r + i) + at.column,
-                              columns);
+        t.rows = (int)min_i64(at.end - r, PANEL_ROWS);
+        for (int i = 0; i < t.rows; i++) {
+            t.row[i] = at.head * g->rows + r + i;
+            t.rule[i] = g->rule;
+            t.x[i] = cpu_row(q, t.row[i]);
+            t.y[i] = cpu_row(out, t.row[i]) + at.column;
+        }
+        panels_tile(g->panels, &t);
     }
 }
 
@@ -99,31 +100,104 @@ int cpu_qk_panels(const struct op_call *call, const struct product_rule *rule)
     const struct tensor *k = call->in[1];
     struct heads h;
 
-    if (k->shape[2] > PANEL_HEAD_MOST || rule->flushes_output)
+    if (k->shape[2] > PANEL_HEAD_MOST)
         return cpu_qk_plain(call, rule);
     h = heads_of(call, rule, k->shape[1], k->shape[2]);
     cpu_run(call, matmul_qk_piece, &h, k->shape[0] * h.grid.columns * h.grid.chunks);
     return 0;
 }
 
-/* Adds keys [l, l + count) to the sums of the piece's rows. */
-static void matmul_pv_block(const struct heads *h, const struct heads_piece *at, int64_t l,
-                            int64_t count, uint32_t *panel, float (*sum)[PANEL_COLUMNS])
+/* ---- weights times values ---- */
+
+typedef float chunk_sums[PANEL_CHUNK][PANEL_COLUMNS];
+
+/* The sums of a piece of work: over all keys so far, over those of a part, of a block. */
+struct pv_sums {
+    _Alignas(64) chunk_sums total, part, block;
+};
+
+static void add_rows(chunk_sums to, chunk_sums sum, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int c = 0; c < PANEL_COLUMNS; c++)
+            to[r][c] += sum[r][c];
+}
+
+/* The keys of a piece of the sum, for all rows. */
+static void pv_keys(const struct heads *h, const struct heads_piece *at, enum product kind,
+                    const struct product_piece *keys, uint32_t *panel, chunk_sums sum)
 {
     const struct grid *g = &h->grid;
     const struct tensor *p = g->call->in[0], *v = g->call->in[1];
+    struct panel_piece piece = {.columns = PANEL_COLUMNS,
+                                .panel = panel,
+                                .K = keys->count,
+                                .step = keys->step,
+                                .goes_on = !keys->begins_block};
 
-    g->panels->pack_columns((const bf16 *)v->data + at->head * v->stride[0] + l * v->stride[1] +
-                                at->column,
-                            v->stride[1], min_i64(g->N - at->column, PANEL_COLUMNS), count, panel);
+    g->panels->pack_columns((const bf16 *)v->data + at->head * v->stride[0] +
+                                keys->k * v->stride[1] + at->column,
+                            v->stride[1], min_i64(g->N - at->column, PANEL_COLUMNS), keys->count,
+                            panel);
     for (int64_t r = at->first; r < at->end; r += PANEL_ROWS) {
-        const int rows = (int)min_i64(at->end - r, PANEL_ROWS);
-        const bf16 *x[PANEL_ROWS];
-
-        for (int i = 0; i < rows; i++)
-            x[i] = cpu_row(p, at->head * g->rows + r + i) + l;
-        g->panels->block(x, rows, panel, count, sum + (r - at->first), l == 0);
+        piece.rows = (int)min_i64(at->end - r, PANEL_ROWS);
+        for (int i = 0; i < piece.rows; i++)
+            piece.x[i] = cpu_row(p, at->head * g->rows + r + i) + keys->k;
+        g->panels->sums[kind](&piece, sum + (r - at->first));
     }
+}
+
+static void pv_sums_by(const struct heads *h, const struct heads_piece *at,
+                       const struct product_rule *rule, struct pv_sums *sums)
+{
+    struct product_cut cut = product_cut_of(rule, h->grid.K, PANEL_PIECE_MOST);
+    _Alignas(64) uint32_t panel[PANEL_PIECE_MOST / 2 * PANEL_COLUMNS];
+    struct product_piece keys;
+
+    while (product_cut_next(&cut, &keys)) {
+        float(*of_part)[PANEL_COLUMNS] = keys.first_part ? sums->total : sums->part;
+
+        pv_keys(h, at, rule->kind, &keys, panel, keys.first_block ? of_part : sums->block);
+        if (keys.ends_block && !keys.first_block)
+            add_rows(of_part, sums->block, at->end - at->first);
+        if (keys.ends_part && !keys.first_part)
+            add_rows(sums->total, sums->part, at->end - at->first);
+    }
+}
+
+/* Columns [from, to) of the panel of one row. */
+static void pv_finish(const struct heads *h, const struct heads_piece *at, int64_t r, int64_t from,
+                      int64_t to, const struct pv_sums *sums)
+{
+    const struct grid *g = &h->grid;
+    const int64_t head = at->head * h->shared + r / h->tokens;
+    bf16 *y = cpu_row(g->call->out, r % h->tokens) + head * g->N + at->column + from;
+
+    (g->rule->flushes_output ? g->panels->finish_flushed : g->panels->finish)(
+        &sums->total[r - at->first][from], NULL, y, to - from);
+}
+
+/* DEALT: those outputs that are alone, or those that are not.  count: only counts them. */
+static int64_t pv_dealt(const struct heads *h, const struct heads_piece *at, int alone, int count,
+                        const struct pv_sums *sums)
+{
+    const struct grid *g = &h->grid;
+    const int64_t columns = min_i64(g->N - at->column, PANEL_COLUMNS);
+    int64_t outputs = 0, until;
+
+    for (int64_t r = at->first; r < at->end; r++)
+        for (int64_t c = 0; c < columns; c = until) {
+            const int is = product_is_alone(&g->rule->shape, at->head * g->rows + r, at->column + c,
+                                            &until);
+
+            until = min_i64(until - at->column, columns);
+            if (is != alone)
+                continue;
+            outputs += until - c;
+            if (!count)
+                pv_finish(h, at, r, c, until, sums);
+        }
+    return outputs;
 }
 
 static void matmul_pv_piece(const void *work, int64_t piece)
@@ -131,28 +205,29 @@ static void matmul_pv_piece(const void *work, int64_t piece)
     const struct heads *h = work;
     const struct grid *g = &h->grid;
     const struct heads_piece at = heads_piece_of(h, piece);
-    _Alignas(64) uint32_t panel[PANEL_BLOCK_MOST / 2 * PANEL_COLUMNS];
-    _Alignas(64) float sum[PANEL_CHUNK][PANEL_COLUMNS];
+    struct pv_sums sums;
 
-    for (int64_t l = 0; l < g->K; l += g->block)
-        matmul_pv_block(h, &at, l, min_i64(g->K - l, g->block), panel, sum);
-    for (int64_t r = at.first; r < at.end; r++) {
-        const int64_t head = at.head * h->shared + r / h->tokens;
+    if (g->rule->kind == PRODUCT_DEALT) {
+        for (int alone = 0; alone < 2; alone++) {
+            const struct product_rule rule = product_rule_dealt(g->rule, alone);
 
-        g->panels->finish(sum[r - at.first], NULL,
-                          cpu_row(g->call->out, r % h->tokens) + head * g->N + at.column,
-                          min_i64(g->N - at.column, PANEL_COLUMNS));
+            if (!pv_dealt(h, &at, alone, 1, &sums))
+                continue;
+            pv_sums_by(h, &at, &rule, &sums);
+            pv_dealt(h, &at, alone, 0, &sums);
+        }
+        return;
     }
+    pv_sums_by(h, &at, g->rule, &sums);
+    for (int64_t r = at.first; r < at.end; r++)
+        pv_finish(h, &at, r, 0, min_i64(g->N - at.column, PANEL_COLUMNS), &sums);
 }
 
 int cpu_pv_panels(const struct op_call *call, const struct product_rule *rule)
 {
     const struct tensor *v = call->in[1];
-    struct heads h;
+    const struct heads h = heads_of(call, rule, v->shape[2], v->shape[1]);
 
-    if (rule->flushes_output)
-        return cpu_pv_plain(call, rule);
-    h = heads_of(call, rule, v->shape[2], v->shape[1]);
     cpu_run(call, matmul_pv_piece, &h, v->shape[0] * h.grid.columns * h.grid.chunks);
     return 0;
 }

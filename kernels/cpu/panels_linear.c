@@ -1,9 +1,8 @@
 /* panels_linear.c - linears with packed weights: one, or several with the same input; for one call of
  * the model or several; and the operations that follow them.  See panels.h. */
-#include "kernels/base/integer.h"
 #include "kernels/cpu/panels.h"
+#include "kernels/cpu/product_cut.h"
 #include "kernels/cpu/products.h"
-#include "kernels/products.h"
 
 enum {
     CHUNK_TILES = 32, /* of rows: taken at once at most */
@@ -23,7 +22,7 @@ struct linears {
     const struct panels *panels;
     int64_t K, rows;
     int64_t row_end[GROUP_PARTS];    /* one past the last row of each part */
-    int64_t block[GROUP_PARTS];      /* elements of k in a chain; depends on the part's rows */
+    const struct product_rule *rule; /* of each linear and part, as `call` */
     int64_t panel_end[GROUP_STEPS];  /* one past the last panel of each linear */
     int64_t all_panels;              /* that the threads share */
     int64_t units, unit_rows, grain; /* units of a panel; rows of a unit, 0: half a panel */
@@ -36,6 +35,7 @@ enum target { TO_OUT, TO_SUM, TO_BUFFER };
 /* What a thread computes at a time: rows [first, end) times a panel, or half a panel, of one linear. */
 struct strip {
     const struct op_call *call; /* of the linear, [parts] */
+    const struct product_rule *rule;
     int64_t first, end;
     int64_t column, columns;
     int half;
@@ -55,13 +55,14 @@ static const char *panel_of(const struct linears *p, int linear, int64_t panel)
 /* ---- tiles ---- */
 
 /* Returns the number of rows of the next tile; moves *at on to the part that row `first` is in. */
-static int64_t tile_rows(const struct linears *p, int *at, int64_t first, int64_t end)
+static int64_t tile_rows(const struct linears *p, const struct product_rule *rule, int *at,
+                         int64_t first, int64_t end)
 {
     int64_t rows = 0;
 
     while (first >= p->row_end[*at])
         ++*at;
-    for (int k = *at; k < p->parts && p->block[k] == p->block[*at]; k++)
+    for (int k = *at; k < p->parts && product_cut_is_alike(&rule[k], &rule[*at]); k++)
         rows = min_i64(end, p->row_end[k]) - first;
     /* Tiles of nearly equal size, so that the last one is not left with a single row. */
     return cpu_pieces(rows, cpu_pieces(rows, PANEL_ROWS));
@@ -74,6 +75,8 @@ static void row_bind(const struct linears *p, const struct strip *s, struct pane
     const struct op_call *call = &s->call[part], *end = s->to == TO_SUM ? &p->end[part] : NULL;
 
     t->x[i] = cpu_row(call->in[0], row);
+    t->rule[i] = &s->rule[part];
+    t->row[i] = call->scope.row + row;
     t->add[i] = end ? cpu_row(end->in[end->in[0] == call->out], row) + s->column : NULL;
     if (s->to == TO_BUFFER)
         return;
@@ -105,6 +108,7 @@ static void strip_run(const struct linears *p, const struct strip *s, const char
         .half = s->half,
         .panel = (const uint32_t *)(const void *)panel,
         .K = p->K,
+        .column = s->column,
         .bias = call->bias ? (const bf16 *)call->bias->plain.data + s->column : NULL,
         .columns = s->columns,
         .next = s->next,
@@ -117,8 +121,7 @@ static void strip_run(const struct linears *p, const struct strip *s, const char
     few = t.stride[0] > LINE;
     t.stride[1] = few ? t.stride[0] : 2 * PANEL_ROWS * (int64_t)sizeof(bf16);
     for (int64_t r = s->first; r < s->end; r += t.rows) {
-        t.rows = (int)tile_rows(p, &at, r, s->end);
-        t.block = p->block[at];
+        t.rows = (int)tile_rows(p, s->rule, &at, r, s->end);
         tile_bind(p, s, &t, at, r);
         t.ahead[0] = ahead;
         t.ahead[1] = few ? ahead + LINE : (const char *)(t.x[t.rows - 1] + call->in[0]->stride[0]);
@@ -145,7 +148,10 @@ static struct strip strip_of(const struct linears *p, int linear, int64_t panel,
                              int64_t end)
 {
     const struct op_call *call = &p->call[linear * p->parts];
-    struct strip s = {.call = call, .end = p->rows, .column = panel * PANEL_COLUMNS};
+    struct strip s = {.call = call,
+                      .rule = &p->rule[linear * p->parts],
+                      .end = p->rows,
+                      .column = panel * PANEL_COLUMNS};
 
     if (p->unit_rows) {
         s.first = min_i64(first * p->unit_rows, p->rows);
@@ -248,19 +254,26 @@ static void product_range(const void *work, int64_t first, int64_t end)
 
 /* ---- all of it ---- */
 
-/* Sets row_end and block; returns 0 if not all parts are PAIRS against panels. */
-static int rows_join(struct linears *p)
+/* Whether a linear by this rule reads panels, and these are there. */
+static int reads_panels(const struct op_call *call, const struct product_rule *rule)
+{
+    return cpu_of(call)->product[rule->kind][PRODUCT_OF_LINEAR] == cpu_linear_panels &&
+           call->weight->packed;
+}
+
+/* Sets row_end, and rule of every linear and part; returns 0 if not all parts read panels. */
+static int rows_join(struct linears *p, struct product_rule *rule)
 {
     for (int i = 0; i < p->linears * p->parts; i++) {
         const struct op_call *call = &p->call[i];
-        const struct product_rule rule = product_rule_of_linear(call);
         const int k = i % p->parts;
 
-        if (rule.kind != PRODUCT_PAIRS || !call->weight->packed)
+        rule[i] = product_rule_of_linear(call);
+        if (!reads_panels(call, &rule[i]))
             return 0;
-        p->block[k] = rule.block;
         p->row_end[k] = (k ? p->row_end[k - 1] : 0) + cpu_row_count(call->in[0]);
     }
+    p->rule = rule;
     p->rows = p->row_end[p->parts - 1];
     return 1;
 }
@@ -309,9 +322,10 @@ int panels_linears(const struct op_call *call, int linears, int parts, enum prod
                         .parts = parts,
                         .panels = cpu_of(call)->panels,
                         .K = call->weight->plain.shape[1]};
+    struct product_rule rule[GROUP_STEPS * GROUP_PARTS];
     int64_t units;
 
-    if (!p.panels || !rows_join(&p))
+    if (!p.panels || !rows_join(&p, rule))
         return -1;
     units = units_of(&p);
     p.soon = soon_of(call);

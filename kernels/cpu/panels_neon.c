@@ -1,10 +1,8 @@
 /* panels_neon.c - PAIRS with two fused multiply-adds, 4 lanes wide: from 1 row x 64 columns to
  * 6 rows x 8 columns in 10 to 16 registers.
- *
- * FPCR.FZ takes denormal inputs as zeros, as numerics.h demands, but makes a zero of a result that is
- * below the least normal number before it is rounded, not after: one that rounds up to that number
- * would be lost.  FPSR.UFC tells whether any result became zero.  Where none did, the sums are those
- * of numerics.h; where one did, they are computed again without FZ, and every result is looked at. */
+ * Where a result was flushed (flush_neon.h), the sums are computed again, and every result is looked
+ * at. */
+#include "kernels/cpu/flush_neon.h"
 #include "kernels/cpu/neon.h"
 #include "kernels/cpu/panels.h"
 #include "kernels/products.h"
@@ -27,7 +25,7 @@ static inline void pack_square(const bf16 *w, int64_t step, int64_t columns, uin
 
 #include "kernels/cpu/panels_body.h"
 
-enum { LANES = 4, VECTORS = PANEL_COLUMNS / LANES };
+enum { LANES = 4, VECTORS = PANEL_COLUMNS / LANES, CHAIN_ROWS = 3, CHAIN_VECTORS = 4 };
 
 /* Sums stay in registers only where every loop over them is unrolled. */
 #define UNROLL _Pragma("GCC unroll 16")
@@ -52,33 +50,6 @@ INLINE uint32_t pair_of(const bf16 *x, int64_t p, int64_t K)
         return x[2 * p];
     memcpy(&pair, x + 2 * p, sizeof(pair));
     return pair;
-}
-
-/* ---- flushing ---- */
-
-static inline uint64_t flush_begin(void)
-{
-    enum { FZ = 1 << 24 };
-    uint64_t mode;
-
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode)::"memory");
-    __asm__ volatile("msr fpsr, xzr\n\tmsr fpcr, %0" ::"r"(mode | FZ) : "memory");
-    return mode;
-}
-
-static inline void flush_end(uint64_t mode)
-{
-    __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory");
-}
-
-/* Returns whether a result has been flushed to zero since flushing was switched on. */
-static inline int flush_happened(void)
-{
-    enum { UFC = 1 << 3 };
-    uint64_t flags;
-
-    __asm__ volatile("mrs %0, fpsr" : "=r"(flags)::"memory");
-    return (flags & UFC) != 0;
 }
 
 /* ---- chains ---- */
@@ -206,34 +177,32 @@ chains_looked_at(const bf16 *x, int columns, const uint32_t *panel, int64_t K, f
 
 /* ---- struct panels ---- */
 
-static void chains_of_block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
-                            float (*chain)[PANEL_COLUMNS])
+static void pairs(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
 {
-    const int columns = LANES * vectors_of[rows];
-    uint64_t mode = flush_begin();
+    const int columns = LANES * vectors_of[p->rows];
 
     for (int c = 0; c < PANEL_COLUMNS; c += columns) {
-        chains(x, rows, panel + c, K, (float(*)[PANEL_COLUMNS])(void *)&chain[0][c]);
-        if (!flush_happened())
+        const flush_mode mode = flush_begin();
+
+        chains(p->x, p->rows, p->panel + c, p->K, (float(*)[PANEL_COLUMNS])(void *)&sum[0][c]);
+        if (!flush_end(mode))
             continue;
-        flush_end(mode);
-        for (int r = 0; r < rows; r++)
-            chains_looked_at(x[r], columns, panel + c, K, &chain[r][c]);
-        mode = flush_begin();
+        for (int r = 0; r < p->rows; r++)
+            chains_looked_at(p->x[r], columns, p->panel + c, p->K, &sum[r][c]);
     }
-    flush_end(mode);
 }
 
-static void block(const bf16 *const *x, int rows, const uint32_t *panel, int64_t K,
-                  float (*sum)[PANEL_COLUMNS], int first)
-{
-    float chain[PANEL_ROWS][PANEL_COLUMNS];
+#define VECTOR float32x4_t
+#define ZERO vdupq_n_f32(0.0f)
+#define ALL(x) vdupq_n_f32(x)
+#define LOAD(from) vld1q_f32(from)
+#define STORE(to, x) vst1q_f32(to, x)
+#define ADD(a, b) vaddq_f32(a, b)
+#define FMA(a, b, c) vfmaq_f32(c, a, b)
+#define EVEN(from) even_of(vld1q_u32(from))
+#define ODD(from) odd_of(vld1q_u32(from))
 
-    chains_of_block(x, rows, panel, K, chain);
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < PANEL_COLUMNS; c++)
-            sum[r][c] = first ? chain[r][c] : sum[r][c] + chain[r][c];
-}
+#include "kernels/cpu/panels_chains_body.h"
 
 static void tile(const struct panel_tile *t)
 {
@@ -242,9 +211,13 @@ static void tile(const struct panel_tile *t)
 
 const struct panels panels_neon = {
     .halves = 1,
-    .block = block,
+    .sums = {[PRODUCT_PAIRS] = pairs,
+             [PRODUCT_TILES] = panels_steps,
+             [PRODUCT_PAIRS_KEPT] = panels_kept,
+             [PRODUCT_LANES16] = panels_lanes16},
     .tile = tile,
     .finish = panels_finish,
+    .finish_flushed = panels_finish_flushed,
     .pack_rows = panels_pack_rows,
     .pack_columns = panels_pack_columns,
 };

@@ -18,6 +18,8 @@
         [PRODUCT_PAIRS] = {cpu_linear_panels, cpu_qk_panels, cpu_pv_panels},                       \
         [PRODUCT_DOT8] = {[PRODUCT_OF_LINEAR] = cpu_linear_lanes, [PRODUCT_OF_QK] = cpu_qk_lanes}, \
         [PRODUCT_FOUR] = {[PRODUCT_OF_PV] = cpu_pv_lanes},                                         \
+        [PRODUCT_TILES] = {cpu_linear_panels, cpu_qk_panels, cpu_pv_panels},                       \
+        [PRODUCT_DEALT] = {cpu_linear_panels, cpu_qk_panels, cpu_pv_panels},                       \
     }
 
 #define PLAIN_PRODUCTS {cpu_linear_plain, cpu_qk_plain, cpu_pv_plain}

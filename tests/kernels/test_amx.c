@@ -2,8 +2,10 @@
  * attention, against results recorded on such a CPU (amx_tile, amx_bf16, no amx_fp16; L1d 48 KiB, L2
  * 2 MiB a core).
  *
- *     test_amx         cases of up to MULTIPLIES multiply-adds
- *     test_amx all     all of them, in minutes */
+ *     test_amx         the best version: cases of up to MULTIPLIES multiply-adds; plain: of up to
+ *                      MULTIPLIES_PLAIN
+ *     test_amx best    the best version (SAMEBIT_ISA: another): all cases; plain: none
+ *     test_amx all     both: all cases, in minutes */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +22,7 @@
 #include "kernels/backend.h"
 #include "kernels/base/bf16.h"
 
-static int all_cases;
+static int64_t most_of_best, most_of_plain; /* multiply-adds of a case */
 
 static const char plans_digest[] =
     "4ae11e331c1efe0667c7f45fe36c323d4fbf53c0923db3f832aacb149bac094b";
@@ -135,7 +137,7 @@ static void test_known_plans(void **state)
 
 /* ---- recorded results ---- */
 
-enum { MULTIPLIES = 12 << 20 };
+enum { MULTIPLIES = 256 << 20, MULTIPLIES_PLAIN = 12 << 20 };
 
 /* linear, matmul: B x M x K times K x N.  sdpa: B rows of a batch of H heads that share G, T tokens, S
  * keys, D. */
@@ -299,24 +301,31 @@ static void run_recorded(const struct recorded *r, const char *isa)
                  (int)r->N, (int)r->K, r->bias, (int)r->padding, (int)r->threads);
 }
 
-static void test_recorded(void **state)
+static void run_all(const char *isa, int64_t most)
 {
     int cases = 0;
     int64_t values = 0;
 
-    (void)state;
     for (size_t i = 0; i < sizeof(recorded) / sizeof(recorded[0]); i++) {
         const struct recorded *r = &recorded[i];
         const int64_t each = r->op == OP_sdpa ? 2 * r->H : 1;
 
-        if (!all_cases && r->B * each * r->M * r->N * r->K > MULTIPLIES)
+        if (r->B * each * r->M * r->N * r->K > most)
             continue;
-        run_recorded(r, "plain");
-        run_recorded(r, NULL);
+        run_recorded(r, isa);
         cases++;
         values += outputs_of(r);
     }
-    print_message("%d recorded cases, %lld values, 0 differing\n", cases, (long long)values);
+    print_message("%s: %d of %d recorded cases, %lld values, 0 differing\n",
+                  isa ? isa : "the best", cases, (int)(sizeof(recorded) / sizeof(recorded[0])),
+                  (long long)values);
+}
+
+static void test_recorded(void **state)
+{
+    (void)state;
+    run_all(NULL, most_of_best);
+    run_all("plain", most_of_plain);
 }
 
 int main(int argc, char **argv)
@@ -327,6 +336,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_recorded),
     };
 
-    all_cases = argc > 1 && strcmp(argv[1], "all") == 0;
+    const char *which = argc > 1 ? argv[1] : "";
+    const int all = strcmp(which, "all") == 0, best = strcmp(which, "best") == 0;
+
+    most_of_best = all || best ? INT64_MAX : MULTIPLIES;
+    most_of_plain = all ? INT64_MAX : best ? 0 : MULTIPLIES_PLAIN;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
