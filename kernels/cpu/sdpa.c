@@ -63,8 +63,8 @@ static float key_in_pair_lanes(const bf16 *q, const bf16 *key, int64_t D)
     return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
 }
 
-static float key_sum(const struct sdpa *s, const bf16 *q, const bf16 *key, int64_t rows, int64_t N,
-                     int64_t j)
+float cpu_sdpa_key(const struct sdpa *s, const bf16 *q, const bf16 *key, int64_t rows, int64_t N,
+                   int64_t j)
 {
     const int64_t D = s->width;
 
@@ -85,7 +85,7 @@ static void row_times_keys(const struct sdpa *s, int64_t rows, const bf16 *q, co
     const int64_t step = s->call->in[1]->stride[1];
 
     for (int64_t j = 0; j < N; j++)
-        x[j] = key_sum(s, q, keys + j * step, rows, N, j);
+        x[j] = cpu_sdpa_key(s, q, keys + j * step, rows, N, j);
 }
 
 /* ---- softmax of a block ---- */
@@ -186,8 +186,8 @@ static float values_in_blocks(const bf16 *p, const bf16 *v, int64_t step, int64_
     return y;
 }
 
-static float values_sum(const struct sdpa *s, const bf16 *p, const bf16 *v, int64_t rows, int64_t N,
-                        float y)
+float cpu_sdpa_value(const struct sdpa *s, const bf16 *p, const bf16 *v, int64_t rows, int64_t N,
+                     float y)
 {
     const int64_t step = s->call->in[2]->stride[1];
 
@@ -212,7 +212,7 @@ static void row_times_values(const struct sdpa *s, int64_t rows, const bf16 *p, 
     const int clears = s->products == SDPA_MKL_AMD && (first || rows > 1);
 
     for (int64_t d = 0; d < s->width; d++) {
-        const float y = values_sum(s, p, values + d, rows, N, o[d]);
+        const float y = cpu_sdpa_value(s, p, values + d, rows, N, o[d]);
 
         o[d] = clears ? 0.0f + y : y;
     }

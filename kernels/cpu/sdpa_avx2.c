@@ -8,6 +8,8 @@ enum { LANES = 8, ROWS = 4 };
 #define ZERO _mm256_setzero_ps()
 #define ALL(x) _mm256_set1_ps(x)
 #define FOUR(from) _mm256_broadcast_ps((const __m128 *)(const void *)(from)) /* twice */
+#define ADD(a, b) _mm256_add_ps(a, b)
+#define FLOATS(from) _mm256_loadu_ps(from)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define STORE(to, x) _mm256_storeu_ps(to, x)
 #define LOAD(from) _mm256_loadu_si256((const __m256i *)(const void *)(from))

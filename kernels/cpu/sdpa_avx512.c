@@ -8,6 +8,8 @@ enum { LANES = 16, ROWS = 8 };
 #define ZERO _mm512_setzero_ps()
 #define ALL(x) _mm512_set1_ps(x)
 #define FOUR(from) _mm512_broadcast_f32x4(_mm_loadu_ps(from)) /* again and again */
+#define ADD(a, b) _mm512_add_ps(a, b)
+#define FLOATS(from) _mm512_loadu_ps(from)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define DOT(pair, words, sum)                                                                      \
     _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)(pair)),                                \

@@ -68,9 +68,16 @@ static inline void pack_pair(struct block *b, int64_t j, int odd, int64_t step, 
                  to + d / STRIP * BLOCK_PAIRS * STRIP + d % STRIP, seen);
 }
 
-static void pack_values(struct block *b, int64_t step, int64_t D)
+/* Keys of a block in one chain, which starts at a pair. */
+static int64_t values_chain(const struct sdpa *s, int64_t N)
 {
-    const int64_t chain = sdpa_chain(b->N);
+    if (s->products == SDPA_MKL_AMD)
+        return sdpa_chain(N);
+    return s->products == SDPA_MKL_INTEL && N > 384 ? (N + 1) / 2 : N;
+}
+
+static void pack_values(struct block *b, int64_t chain, int64_t step, int64_t D)
+{
     struct seen_sizes seen = no_sizes();
     uint32_t *to = b->v;
 

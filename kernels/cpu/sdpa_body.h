@@ -7,8 +7,8 @@
  *     VECTOR            the type of a vector
  *     ZERO, ALL(x)      all 0; all x
  *     FOUR(from)        4 f32 at any address, repeated to fill a vector
- *     FMA(a, b, c)      a * b + c, rounded once
- *     STORE(to, x)      to any address
+ *     ADD(a, b), FMA(a, b, c)  a + b; a * b + c, rounded once
+ *     FLOATS(from), STORE(to, x)  f32 at any address
  *     WIDEN_LOW(from)   the lower halves of LANES words, which are bf16, as f32
  *     WIDEN_HIGH(from)  the upper ones
  *     DOT(pair, words, sum)  only where there is vdpbf16ps: sum with both products of a pair, the
@@ -42,6 +42,8 @@ struct sums {
 struct tile {
     int64_t t, rows;
     float *max, *sum, *o;
+    const bf16 *query; /* the first row's; the others' lie query_step apart */
+    int64_t query_step;
     struct extremes q_size, p_size;
     int64_t from, to; /* keys of the block that a row of the tile sees, or more of them */
     _Alignas(64) float q[TILE * SDPA_WIDEST];
@@ -49,6 +51,24 @@ struct tile {
     /* q and weights in pairs, as the block's */
     uint32_t q_pairs[TILE * SDPA_WIDEST / 2], p_pairs[TILE * BLOCK_PAIRS];
 };
+
+#include "kernels/cpu/sdpa_intel.h"
+
+/* Whether a group's rows go one by one. */
+static int is_few(const struct sdpa *s, int64_t rows)
+{
+    if (s->products == SDPA_MKL_AMD)
+        return rows < 4;
+    return rows == 1 && s->products != SDPA_PACKED;
+}
+
+/* Whether the keys of a block are summed in lanes. */
+static int in_lanes(const struct sdpa *s, int64_t rows, int64_t N)
+{
+    if (s->products == SDPA_MKL_AMD)
+        return sdpa_in_lanes(rows, N);
+    return (rows == 1 || N == 1) && s->products != SDPA_PACKED;
+}
 
 /* ---- chains ---- */
 
@@ -167,14 +187,31 @@ static void row_in_lanes(const float *q, int64_t D, int64_t rows, const struct b
         x[j] = key_in_wide_lanes(q, b->keys + j * step, D);
 }
 
-/* ---- one row of a group of three or less ---- */
+/* Row r of the tile. */
+static void lanes_of(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile,
+                     int64_t r)
+{
+    const float *q = tile->q + r * SDPA_WIDEST;
+    float *x = tile->x + r * SDPA_KEYS;
+
+    if (s->products == SDPA_MKL_AMD)
+        row_in_lanes(q, s->width, rows, b, s->call->in[1]->stride[1], x);
+    else
+        row_in_pair_lanes(s, b, rows, tile->query + r * tile->query_step, q, x);
+}
+
+/* ---- one row of a group of few ---- */
 
 static void few_block(const struct sdpa *s, const struct block *b, int64_t rows, struct tile *tile)
 {
     int64_t to, from = seen_in(s, b, tile->t, &to);
 
-    row_in_lanes(tile->q, s->width, rows, b, s->call->in[1]->stride[1], tile->x);
+    lanes_of(s, b, rows, tile, 0);
     row_softmax(s, b, from, to, s->masked, tile->x, tile->max, tile->sum, tile->o);
+    if (s->products != SDPA_MKL_AMD) {
+        row_times_values_in_eights(s, b, tile->x, tile->o);
+        return;
+    }
     row_times_values(s, b, rows, tile->x, tile->o);
     if (b->n == 0 || rows > 1)
         clear_minus_zeros(tile->o, s->width);
@@ -331,14 +368,16 @@ static int tile_scores(const struct sdpa *s, const struct block *b, int64_t rows
 {
     int all;
 
-    if (sdpa_in_lanes(rows, b->N)) {
+    if (in_lanes(s, rows, b->N)) {
         for (int64_t r = 0; r < tile->rows; r++)
-            row_in_lanes(tile->q + r * SDPA_WIDEST, s->width, rows, b, s->call->in[1]->stride[1],
-                         tile->x + r * SDPA_KEYS);
+            lanes_of(s, b, rows, tile, r);
         return s->masked;
     }
     all = s->masked && !scores_are_finite(s, b, tile);
-    tile_products(s, b, tile, all ? 0 : tile->from, all ? b->N : tile->to);
+    if (s->products == SDPA_MKL_AMD)
+        tile_products(s, b, tile, all ? 0 : tile->from, all ? b->N : tile->to);
+    else
+        intel_products(s, b, rows, tile, all ? 0 : tile->from, all ? b->N : tile->to);
     return all;
 }
 
@@ -361,6 +400,10 @@ static void many_block(const struct sdpa *s, const struct block *b, int64_t rows
     if (b->v_size.most >= 0x7f80) {
         tile->from = 0;
         tile->to = b->N;
+    }
+    if (s->products != SDPA_MKL_AMD) {
+        intel_values(s, b, rows, tile, width);
+        return;
     }
     tile_weights(b, tile);
     tile_values(b, tile, width);
@@ -401,8 +444,10 @@ static void tile_queries(const struct sdpa *s, int64_t h, struct tile *tile)
     const struct tensor *q = s->call->in[0];
     uint32_t most = 0, least = 0x7ffe; /* less one */
 
+    tile->query = (const bf16 *)q->data + h * q->stride[0] + tile->t * q->stride[1];
+    tile->query_step = q->stride[1];
     for (int64_t r = 0; r < TILE; r++) {
-        const bf16 *from = (const bf16 *)q->data + h * q->stride[0] + (tile->t + r) * q->stride[1];
+        const bf16 *from = tile->query + r * tile->query_step;
         float *to = tile->q + r * SDPA_WIDEST;
         uint32_t *pairs = tile->q_pairs + r * SDPA_WIDEST / 2;
 
@@ -427,7 +472,8 @@ static void tile_queries(const struct sdpa *s, int64_t h, struct tile *tile)
 static void piece_block(const struct sdpa *s, const struct piece *p, const struct block *b,
                         struct sums *sums)
 {
-    const int64_t step = p->group_rows < 4 ? 1 : TILE, room = (p->rows + step - 1) / step * step;
+    const int64_t step = is_few(s, p->group_rows) ? 1 : TILE;
+    const int64_t room = (p->rows + step - 1) / step * step;
     struct tile tile;
 
     for (int64_t h = 0; h < p->heads; h++)
@@ -458,17 +504,18 @@ static void block_open(const struct sdpa *s, const struct piece *p, int64_t n, s
     b->keys = (const bf16 *)k->data + g * k->stride[0] + n * k->stride[1];
     b->values = (const bf16 *)v->data + g * v->stride[0] + n * v->stride[1];
     seen_in(s, b, p->t + p->rows - 1, &to);
-    if (sdpa_in_lanes(p->group_rows, b->N))
-        pack_keys_in_lanes(b, k->stride[1], s->width);
-    else
+    if (!in_lanes(s, p->group_rows, b->N))
         pack_keys(b, k->stride[1], s->width, s->masked ? b->N : to);
-    if (p->group_rows > 3)
-        pack_values(b, v->stride[1], s->width);
+    else if (s->products == SDPA_MKL_AMD)
+        pack_keys_in_lanes(b, k->stride[1], s->width);
+    if (!is_few(s, p->group_rows))
+        pack_values(b, values_chain(s, b->N), v->stride[1], s->width);
 }
 
 static void piece_finish(const struct sdpa *s, const struct piece *p, const struct sums *sums)
 {
-    const int64_t step = p->group_rows < 4 ? 1 : TILE, room = (p->rows + step - 1) / step * step;
+    const int64_t step = is_few(s, p->group_rows) ? 1 : TILE;
+    const int64_t room = (p->rows + step - 1) / step * step;
 
     for (int64_t h = 0; h < p->heads; h++)
         for (int64_t t = 0; t < p->rows; t++) {

@@ -8,6 +8,8 @@ enum { LANES = 4, ROWS = 8 };
 #define ZERO vdupq_n_f32(0.0f)
 #define ALL(x) vdupq_n_f32(x)
 #define FOUR(from) vld1q_f32(from)
+#define ADD(a, b) vaddq_f32(a, b)
+#define FLOATS(from) vld1q_f32(from)
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #define STORE(to, x) vst1q_f32(to, x)
 #define WIDEN_LOW(from) vreinterpretq_f32_u32(vshlq_n_u32(vld1q_u32(from), 16))

@@ -3,6 +3,7 @@
 #define SAMEBIT_CPU_SDPA_PACK_NEON_H
 
 #include "kernels/cpu/neon.h"
+#include "kernels/cpu/flush_neon.h"
 #include "kernels/cpu/sdpa.h"
 
 static inline uint16x8_t load_eight(const bf16 *from)

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels/cpu/flush_x86.h"
 #include "kernels/cpu/sdpa.h"
 
 static __m128i load_eight(const bf16 *from)

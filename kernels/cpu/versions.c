@@ -22,6 +22,11 @@
         [PRODUCT_DEALT] = {cpu_linear_panels, cpu_qk_panels, cpu_pv_panels},                       \
     }
 
+#define SDPA(fn)                                                                                   \
+    {                                                                                              \
+        [SDPA_MKL_AMD] = fn, [SDPA_MKL_INTEL] = fn, [SDPA_MKL_AMX] = fn, [SDPA_PACKED] = fn        \
+    }
+
 #define PLAIN_PRODUCTS {cpu_linear_plain, cpu_qk_plain, cpu_pv_plain}
 
 static const struct version versions[] = {
@@ -30,14 +35,14 @@ static const struct version versions[] = {
         .name = "avx512_bf16",
         .rows = &rows_avx512,
         .panels = &panels_avx512_bf16,
-        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_avx512},
+        .sdpa = SDPA(cpu_sdpa_avx512),
         .product = PRODUCTS,
     },
     {
         .name = "avx2",
         .rows = &rows_avx2,
         .panels = &panels_avx2,
-        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_avx2},
+        .sdpa = SDPA(cpu_sdpa_avx2),
         .product = PRODUCTS,
     },
 #elif defined(__aarch64__)
@@ -45,7 +50,7 @@ static const struct version versions[] = {
         .name = "neon",
         .rows = &rows_neon,
         .panels = &panels_neon,
-        .sdpa = {[SDPA_MKL_AMD] = cpu_sdpa_neon},
+        .sdpa = SDPA(cpu_sdpa_neon),
         .product = PRODUCTS,
     },
 #endif
@@ -66,13 +71,7 @@ static const struct version versions[] = {
                 [PRODUCT_TILES] = PLAIN_PRODUCTS,
                 [PRODUCT_DEALT] = PLAIN_PRODUCTS,
             },
-        .sdpa =
-            {
-                [SDPA_MKL_AMD] = cpu_sdpa_plain,
-                [SDPA_MKL_INTEL] = cpu_sdpa_plain,
-                [SDPA_MKL_AMX] = cpu_sdpa_plain,
-                [SDPA_PACKED] = cpu_sdpa_plain,
-            },
+        .sdpa = SDPA(cpu_sdpa_plain),
     },
 };
 

@@ -29,6 +29,24 @@ enum { NUMERICS_MOST = 16 };
 static struct versions versions[NUMERICS_MOST]; /* of each numerics that the CPU can have */
 static int numerics_count;
 
+/* Numerics that differ from others in products and attention alone: each of their kernels runs on one
+ * number of threads, beside the plain one, and nothing else does. */
+static int is_of_products(const struct numerics *numerics)
+{
+    return numerics->sdpa != SDPA_MKL_AMD || numerics->of_host;
+}
+
+static int is_product(enum op op)
+{
+    return op == OP_linear || op == OP_matmul_qk || op == OP_matmul_pv || op == OP_sdpa;
+}
+
+/* As PyTorch with three threads. */
+static void set_torch(struct backend *b)
+{
+    b->torch.threads = b->numerics->of_host ? 3 : 1;
+}
+
 static struct backend *open_version(const struct numerics *numerics, const char *isa, int threads)
 {
     struct error err = {0};
@@ -36,6 +54,7 @@ static struct backend *open_version(const struct numerics *numerics, const char 
 
     if (!b)
         fail_msg("%s: %s", isa, err.text);
+    set_torch(b);
     return b;
 }
 
@@ -49,12 +68,6 @@ static void open_threads(struct versions *v, const struct numerics *numerics, co
             v->other[v->count++] = open_version(numerics, isa, threads);
 }
 
-/* The others have plain kernels where they differ; test_amx.c is about them. */
-static int has_vectors(const struct numerics *numerics)
-{
-    return numerics->sdpa == SDPA_MKL_AMD && !numerics->of_host;
-}
-
 static void open_numerics(const struct numerics *numerics)
 {
     struct versions *v = &versions[numerics_count++];
@@ -63,19 +76,22 @@ static void open_numerics(const struct numerics *numerics)
     assert_true(numerics_count <= NUMERICS_MOST);
     v->plain = open_version(numerics, "plain", 1);
     for (int i = 0; (version = version_at(i)); i++)
-        if (version_runs(version->name))
+        if (!version_runs(version->name)) {
+            if (numerics_count == 1)
+                print_message("skip: this CPU lacks %s\n", version->name);
+        } else if (!is_of_products(numerics)) {
             open_threads(v, numerics, version->name);
-        else if (numerics_count == 1)
-            print_message("skip: this CPU lacks %s\n", version->name);
+        } else if (version->panels) {
+            v->other[v->count++] = open_version(numerics, version->name, 2);
+        }
 }
-
 static int open_versions(void **state)
 {
     const struct numerics *numerics;
 
     (void)state;
     for (int n = 0; (numerics = numerics_at(n)); n++)
-        if (numerics_runs_on(numerics, "cpu") && has_vectors(numerics))
+        if (numerics_runs_on(numerics, "cpu"))
             open_numerics(numerics);
     return 0;
 }
@@ -128,6 +144,11 @@ static void compare(void *user, const struct op_case *c)
     const int64_t n = op_case_storage(&c->out);
     bf16 *want = op_case_take(n), *got = op_case_take(n);
     for (int k = 0; k < numerics_count; k++) {
+        const struct numerics *numerics = versions[k].plain->numerics;
+
+        if (is_of_products(numerics) &&
+            (!is_product(c->op) || (c->op == OP_sdpa && numerics->sdpa == SDPA_NONE)))
+            continue;
         memset(want, 0x5a, (size_t)n * sizeof(*want));
         run_on(versions[k].plain, c, want);
         for (int v = 0; v < versions[k].count; v++) {
