@@ -83,10 +83,9 @@ static void pack(const struct cpu *cpu, const struct tensor *plain, void *packed
 static int reads_panels(const struct backend *b, int64_t M, int64_t N, int64_t K)
 {
     const struct product_shape shape = {PRODUCT_OF_LINEAR, 1, M, N, K, &b->torch};
-    const struct cpu *cpu = b->state;
+    const struct product_rule rule = b->numerics->rule(&shape);
 
-    return cpu->panels &&
-           cpu->product[b->numerics->rule(&shape).kind][PRODUCT_OF_LINEAR] == cpu_linear_panels;
+    return panels_serve(b->state, &rule, K);
 }
 
 /* Packs the weight into panels if a linear needs them; embedding then reads the panels too.  Else the

@@ -68,6 +68,9 @@ void panels_tile(const struct panels *by, const struct panel_tile *t);
 
 extern const struct panels panels_avx512_bf16, panels_avx2, panels_neon;
 
+/* Whether a linear with K inputs reads panels, by this rule. */
+int panels_serve(const struct cpu *cpu, const struct product_rule *rule, int64_t K);
+
 /* A linear's weight [N, K] as panels, one after the other. */
 size_t panels_weight_bytes(const struct tensor *plain);
 /* Packs rows [first, first + count) of a weight, on all threads.  `first` begins a panel; the last row

@@ -100,7 +100,7 @@ int cpu_qk_panels(const struct op_call *call, const struct product_rule *rule)
     const struct tensor *k = call->in[1];
     struct heads h;
 
-    if (k->shape[2] > PANEL_HEAD_MOST)
+    if (k->shape[2] > PANEL_HEAD_MOST || !product_cut_is_paired(rule, k->shape[2]))
         return cpu_qk_plain(call, rule);
     h = heads_of(call, rule, k->shape[1], k->shape[2]);
     cpu_run(call, matmul_qk_piece, &h, k->shape[0] * h.grid.columns * h.grid.chunks);

@@ -254,11 +254,10 @@ static void product_range(const void *work, int64_t first, int64_t end)
 
 /* ---- all of it ---- */
 
-/* Whether a linear by this rule reads panels, and these are there. */
-static int reads_panels(const struct op_call *call, const struct product_rule *rule)
+int panels_serve(const struct cpu *cpu, const struct product_rule *rule, int64_t K)
 {
-    return cpu_of(call)->product[rule->kind][PRODUCT_OF_LINEAR] == cpu_linear_panels &&
-           call->weight->packed;
+    return cpu->panels && cpu->product[rule->kind][PRODUCT_OF_LINEAR] == cpu_linear_panels &&
+           product_cut_is_paired(rule, K);
 }
 
 /* Sets row_end, and rule of every linear and part; returns 0 if not all parts read panels. */
@@ -269,7 +268,7 @@ static int rows_join(struct linears *p, struct product_rule *rule)
         const int k = i % p->parts;
 
         rule[i] = product_rule_of_linear(call);
-        if (!reads_panels(call, &rule[i]))
+        if (!call->weight->packed || !panels_serve(cpu_of(call), &rule[i], p->K))
             return 0;
         p->row_end[k] = (k ? p->row_end[k - 1] : 0) + cpu_row_count(call->in[0]);
     }

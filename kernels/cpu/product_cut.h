@@ -74,6 +74,12 @@ static inline int product_cut_next(struct product_cut *c, struct product_piece *
     return 1;
 }
 
+/* Whether all pieces of a sum begin with a pair of panels (panels.h).  TILES always do. */
+static inline int product_cut_is_paired(const struct product_rule *rule, int64_t K)
+{
+    return rule->kind != PRODUCT_DEALT || rule->block % 2 == 0 || rule->block >= K;
+}
+
 /* Whether sums by these rules are cut alike, so that their rows may share a pass. */
 static inline int product_cut_is_alike(const struct product_rule *a, const struct product_rule *b)
 {

@@ -95,6 +95,8 @@ static void test_plans(void **state)
         const struct product_shape s = random_shape(&host);
         const struct amx_plan p = amx_plan_of(&s);
 
+        assert_true(p.block % 2 == 0 || p.block == s.K); /* so that panels of pairs serve */
+        assert_true(p.chunk % p.block == 0);
         n += (size_t)sprintf(text + n, "%d %lld %lld %lld %lld %lld: %lld %lld %lld %d %d\n", s.use,
                              (long long)s.B, (long long)s.M, (long long)s.N, (long long)s.K,
                              (long long)host.threads, (long long)p.block, (long long)p.chunk,
