@@ -79,9 +79,9 @@ CHAINS_INLINE void step_of(float (*x)[WIDE], const int rows, const int vectors,
     }
 }
 
-/* ---- PAIRS_KEPT ---- */
+/* ---- PAIRS ---- */
 
-/* Goes on with the chains of one block; last: the last pair is a single element. */
+/* Goes on with the chains of one block; last: the last pair is a single element, and nothing else. */
 CHAINS_INLINE void chain_of(float (*x)[WIDE], const int rows, const int vectors,
                             const uint32_t *panel, int64_t pairs, int64_t last,
                             float (*sum)[PANEL_COLUMNS])
@@ -115,15 +115,16 @@ CHAINS_INLINE void chain_of(float (*x)[WIDE], const int rows, const int vectors,
 
 /* Columns from c on of rows [r, r + rows). */
 CHAINS_INLINE void columns_of(float (*x)[WIDE], const int rows, const int vectors,
-                              const struct panel_piece *p, int64_t k, int64_t count, int kept,
-                              float (*sum)[PANEL_COLUMNS])
+                              const struct panel_piece *p, int64_t k, int64_t count,
+                              const enum product kind, float (*sum)[PANEL_COLUMNS])
 {
     for (int c = 0; c < p->columns; c += LANES * vectors) {
         const uint32_t *panel = p->panel + k / 2 * PANEL_COLUMNS + c;
         float(*to)[PANEL_COLUMNS] = (float(*)[PANEL_COLUMNS])(void *)&sum[0][c];
 
-        if (kept)
-            chain_of(x, rows, vectors, panel, (count + 1) / 2, count % 2, to);
+        if (kind != PRODUCT_TILES)
+            chain_of(x, rows, vectors, panel, (count + 1) / 2,
+                     kind == PRODUCT_PAIRS_KEPT ? count % 2 : 0, to);
         else
             step_of(x, rows, vectors, panel, (count + 1) / 2, to);
     }
@@ -137,7 +138,7 @@ static inline int rows_together(int left)
     return (left + times - 1) / times;
 }
 
-CHAINS_INLINE void sums_of(const struct panel_piece *p, int64_t step, int kept,
+CHAINS_INLINE void sums_of(const struct panel_piece *p, int64_t step, const enum product kind,
                            float (*sum)[PANEL_COLUMNS])
 {
     _Alignas(64) float wide[PANEL_ROWS][WIDE];
@@ -150,24 +151,24 @@ CHAINS_INLINE void sums_of(const struct panel_piece *p, int64_t step, int kept,
             rows = rows_together(p->rows - r);
             switch (rows) {
             case 1:
-                columns_of(wide + r, 1, ROW_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 1, ROW_VECTORS, p, k, count, kind, sum + r);
                 break;
             case 2:
-                columns_of(wide + r, 2, CHAIN_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 2, CHAIN_VECTORS, p, k, count, kind, sum + r);
                 break;
 #if CHAIN_ROWS_MOST > 3
             case 4:
-                columns_of(wide + r, 4, CHAIN_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 4, CHAIN_VECTORS, p, k, count, kind, sum + r);
                 break;
             case 5:
-                columns_of(wide + r, 5, CHAIN_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 5, CHAIN_VECTORS, p, k, count, kind, sum + r);
                 break;
             case 6:
-                columns_of(wide + r, 6, CHAIN_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 6, CHAIN_VECTORS, p, k, count, kind, sum + r);
                 break;
 #endif
             default:
-                columns_of(wide + r, 3, CHAIN_VECTORS, p, k, count, kept, sum + r);
+                columns_of(wide + r, 3, CHAIN_VECTORS, p, k, count, kind, sum + r);
                 break;
             }
         }
@@ -184,7 +185,7 @@ static void clear_sums(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
 static __attribute__((noinline)) void steps_flushed(const struct panel_piece *p,
                                                     float (*sum)[PANEL_COLUMNS])
 {
-    sums_of(p, p->step, 0, sum);
+    sums_of(p, p->step, PRODUCT_TILES, sum);
 }
 
 /* The steps of one column, as products.h has them. */
@@ -223,7 +224,7 @@ static void panels_steps(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS
 static void panels_kept(const struct panel_piece *p, float (*sum)[PANEL_COLUMNS])
 {
     clear_sums(p, sum);
-    sums_of(p, WIDE, 1, sum);
+    sums_of(p, WIDE, PRODUCT_PAIRS_KEPT, sum);
 }
 
 /* ---- LANES16 ---- */

@@ -6,9 +6,10 @@
 #include "kernels/cpu/products.h"
 
 enum {
-    PANEL_CHUNK = 192,       /* rows of a piece at most; a multiple of PANEL_ROWS */
-    PANEL_PIECE_MOST = 1024, /* elements of k that are packed at a time: the longest block of PAIRS */
-    PANEL_HEAD_MOST = 512,   /* head_dim whose panel fits on the stack */
+    PANEL_CHUNK = 192, /* rows of a piece at most; a multiple of PANEL_ROWS */
+    PANEL_PIECE_MOST =
+        1024,              /* elements of k that are packed at a time: the longest block of PAIRS */
+    PANEL_HEAD_MOST = 512, /* head_dim whose panel fits on the stack */
 };
 
 /* How a product is cut into pieces: each is one panel of columns and one chunk of rows. */
@@ -24,12 +25,8 @@ struct grid {
 static struct grid grid_of(const struct op_call *call, const struct product_rule *rule,
                            int64_t rows, int64_t N, int64_t K)
 {
-    struct grid g = {.call = call,
-                     .panels = cpu_of(call)->panels,
-                     .rule = rule,
-                     .rows = rows,
-                     .N = N,
-                     .K = K};
+    struct grid g = {
+        .call = call, .panels = cpu_of(call)->panels, .rule = rule, .rows = rows, .N = N, .K = K};
 
     g.columns = cpu_pieces(N, PANEL_COLUMNS);
     g.chunks = rows ? cpu_pieces(rows, PANEL_CHUNK) : 1;
@@ -135,10 +132,9 @@ static void pv_keys(const struct heads *h, const struct heads_piece *at, enum pr
                                 .step = keys->step,
                                 .goes_on = !keys->begins_block};
 
-    g->panels->pack_columns((const bf16 *)v->data + at->head * v->stride[0] +
-                                keys->k * v->stride[1] + at->column,
-                            v->stride[1], min_i64(g->N - at->column, PANEL_COLUMNS), keys->count,
-                            panel);
+    g->panels->pack_columns(
+        (const bf16 *)v->data + at->head * v->stride[0] + keys->k * v->stride[1] + at->column,
+        v->stride[1], min_i64(g->N - at->column, PANEL_COLUMNS), keys->count, panel);
     for (int64_t r = at->first; r < at->end; r += PANEL_ROWS) {
         piece.rows = (int)min_i64(at->end - r, PANEL_ROWS);
         for (int i = 0; i < piece.rows; i++)
@@ -187,8 +183,8 @@ static int64_t pv_dealt(const struct heads *h, const struct heads_piece *at, int
 
     for (int64_t r = at->first; r < at->end; r++)
         for (int64_t c = 0; c < columns; c = until) {
-            const int is = product_is_alone(&g->rule->shape, at->head * g->rows + r, at->column + c,
-                                            &until);
+            const int is =
+                product_is_alone(&g->rule->shape, at->head * g->rows + r, at->column + c, &until);
 
             until = min_i64(until - at->column, columns);
             if (is != alone)

@@ -120,8 +120,8 @@ static void scores_one_by_one(const struct sdpa *s, const struct block *b, int64
 
     for (int64_t r = 0; r < tile->rows; r++)
         for (int64_t j = first; j < end; j++)
-            ((float *)tile->x)[r * SDPA_KEYS + j] =
-                cpu_sdpa_key(s, tile->query + r * tile->query_step, b->keys + j * step, rows, b->N, j);
+            ((float *)tile->x)[r * SDPA_KEYS + j] = cpu_sdpa_key(
+                s, tile->query + r * tile->query_step, b->keys + j * step, rows, b->N, j);
 }
 
 static void intel_products(const struct sdpa *s, const struct block *b, int64_t rows,
@@ -130,7 +130,8 @@ static void intel_products(const struct sdpa *s, const struct block *b, int64_t 
     struct strip_sums sums = {.a = tile->q,
                               .a_step = SDPA_WIDEST,
                               .n = s->width,
-                              .length = s->products == SDPA_PACKED ? product_even_step(s->width) : 32,
+                              .length =
+                                  s->products == SDPA_PACKED ? product_even_step(s->width) : 32,
                               .y_step = SDPA_KEYS};
 
     for (int64_t first = from / STRIP * STRIP; first < to; first += STRIP) {
@@ -289,9 +290,10 @@ static int strip_values_in_steps(const struct sdpa *s, const struct block *b,
 {
     const int64_t length = s->products == SDPA_PACKED ? product_even_step(b->N + b->N % 2) : 32;
     const int64_t from = tile->from < tile->to ? tile->from / length * length : 0;
-    const int64_t to = min_i64(from + (max_i64(tile->to - from, 1) + length - 1) / length * length, b->N);
-    const struct strip_sums sums = {tile->x + from, SDPA_KEYS, v + from / 2 * STRIP, to - from,
-                                    length,         o,         o_step};
+    const int64_t to =
+        min_i64(from + (max_i64(tile->to - from, 1) + length - 1) / length * length, b->N);
+    const struct strip_sums sums = {
+        tile->x + from, SDPA_KEYS, v + from / 2 * STRIP, to - from, length, o, o_step};
     flush_mode mode;
     int again;
 

@@ -23,9 +23,7 @@
     }
 
 #define SDPA(fn)                                                                                   \
-    {                                                                                              \
-        [SDPA_MKL_AMD] = fn, [SDPA_MKL_INTEL] = fn, [SDPA_MKL_AMX] = fn, [SDPA_PACKED] = fn        \
-    }
+    {[SDPA_MKL_AMD] = fn, [SDPA_MKL_INTEL] = fn, [SDPA_MKL_AMX] = fn, [SDPA_PACKED] = fn}
 
 #define PLAIN_PRODUCTS {cpu_linear_plain, cpu_qk_plain, cpu_pv_plain}
 

@@ -318,9 +318,8 @@ static void run_all(const char *isa, int64_t most)
         cases++;
         values += outputs_of(r);
     }
-    print_message("%s: %d of %d recorded cases, %lld values, 0 differing\n",
-                  isa ? isa : "the best", cases, (int)(sizeof(recorded) / sizeof(recorded[0])),
-                  (long long)values);
+    print_message("%s: %d of %d recorded cases, %lld values, 0 differing\n", isa ? isa : "the best",
+                  cases, (int)(sizeof(recorded) / sizeof(recorded[0])), (long long)values);
 }
 
 static void test_recorded(void **state)

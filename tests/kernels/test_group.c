@@ -46,18 +46,20 @@ static struct backend *open_version(const struct numerics *numerics, const char 
 
     if (!b)
         fail_msg("%s: %s", isa, err.text);
+    b->torch.threads = numerics->of_host ? 3 : 1;
     return b;
 }
 
 static int open_versions(const struct numerics *numerics)
 {
     static const char *const isas[] = {"avx512_bf16", "avx2", "neon", "plain"};
+    const int least = numerics->of_host ? 2 : 1, most = numerics->of_host ? 2 : 3;
 
     plain = open_version(numerics, "plain", 1);
     others = 0;
     for (int i = 0; i < 4; i++)
-        for (int threads = 1; threads <= 3; threads++)
-            if (version_runs(isas[i]))
+        for (int threads = least; threads <= most; threads++)
+            if (version_runs(isas[i]) && !(numerics->of_host && strcmp(isas[i], "plain") == 0))
                 other[others++] = open_version(numerics, isas[i], threads);
     return 0;
 }
@@ -66,6 +68,18 @@ static int open_avx512_bf16(void **state)
 {
     (void)state;
     return open_versions(numerics_find("torch-cpu/avx512_bf16"));
+}
+
+static int open_amx_bf16(void **state)
+{
+    (void)state;
+    return open_versions(numerics_find("torch-cpu/amx_bf16"));
+}
+
+static int open_avx512(void **state)
+{
+    (void)state;
+    return open_versions(numerics_find("torch-cpu/avx512"));
 }
 
 static int open_avx2(void **state)
@@ -288,7 +302,7 @@ static void test_which_there_are(void **state)
 {
     (void)state;
     for (int i = 0; i < others; i++) {
-        const int panels = strcmp(other[i]->numerics->name, "torch-cpu/avx512_bf16") == 0 &&
+        const int panels = strcmp(other[i]->numerics->name, "torch-cpu/avx2") != 0 &&
                            strcmp(other[i]->isa, "plain") != 0;
 
         for (int g = 0; g < GROUP_COUNT; g++)
@@ -307,6 +321,12 @@ int main(void)
         cmocka_unit_test(test_linear_add),
         cmocka_unit_test(test_gated),
     };
+    static const struct CMUnitTest tests_of_host[] = {
+        cmocka_unit_test(test_which_there_are),
+        cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_linear_add),
+        cmocka_unit_test(test_gated),
+    };
     static const struct CMUnitTest tests_of_avx2[] = {
         cmocka_unit_test(test_which_there_are),
         cmocka_unit_test(test_same),
@@ -314,6 +334,10 @@ int main(void)
     };
 
     return cmocka_run_group_tests_name("torch-cpu/avx512_bf16", tests, open_avx512_bf16,
+                                       close_versions) +
+           cmocka_run_group_tests_name("torch-cpu/amx_bf16", tests_of_host, open_amx_bf16,
+                                       close_versions) +
+           cmocka_run_group_tests_name("torch-cpu/avx512", tests_of_host, open_avx512,
                                        close_versions) +
            cmocka_run_group_tests_name("torch-cpu/avx2", tests_of_avx2, open_avx2, close_versions);
 }

@@ -41,6 +41,19 @@ static int is_product(enum op op)
     return op == OP_linear || op == OP_matmul_qk || op == OP_matmul_pv || op == OP_sdpa;
 }
 
+enum { MULTIPLIES = 2 << 20 };
+
+/* Whether a case is small enough for the plain kernels of such numerics, which take their time. */
+static int is_short(const struct op_case *c)
+{
+    const struct tensor *right = c->op == OP_linear ? &c->weight : &c->in[1];
+    const int64_t N = right->shape[right->rank == 2 ? 0 : 1];
+
+    if (c->op == OP_matmul_pv)
+        return tensor_count(&c->in[0]) * right->shape[2] <= MULTIPLIES;
+    return tensor_count(&c->in[0]) * N <= MULTIPLIES;
+}
+
 /* As PyTorch with three threads. */
 static void set_torch(struct backend *b)
 {
@@ -146,8 +159,8 @@ static void compare(void *user, const struct op_case *c)
     for (int k = 0; k < numerics_count; k++) {
         const struct numerics *numerics = versions[k].plain->numerics;
 
-        if (is_of_products(numerics) &&
-            (!is_product(c->op) || (c->op == OP_sdpa && numerics->sdpa == SDPA_NONE)))
+        if (is_of_products(numerics) && (!is_product(c->op) || !is_short(c) ||
+                                         (c->op == OP_sdpa && numerics->sdpa == SDPA_NONE)))
             continue;
         memset(want, 0x5a, (size_t)n * sizeof(*want));
         run_on(versions[k].plain, c, want);
