@@ -11,7 +11,7 @@ is kept: a value is given to the callback and dropped.
 """
 import sys
 
-from hosts import HOSTS, cpu_flags, environment, why_not  # noqa: F401
+from hosts import HOSTS, OF_THREADS, cpu_flags, environment, why_not  # noqa: F401
 
 NUMERICS = list(HOSTS)
 ATTENTIONS = ["sdpa", "eager"]

@@ -2,6 +2,7 @@
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -93,3 +94,11 @@ def test_comments_cite_files_that_are_there():
 
 if __name__ == "__main__":
     write_settings()
+
+
+def test_what_is_recorded_is_told():
+    """The table of tests/README.md is that of the golden files."""
+    sys.path.insert(0, os.path.join(ROOT, "tests", "parity"))
+    import recorded
+
+    assert recorded.table() in read("tests/README.md"), "tests/parity/recorded.py makes it"
