@@ -42,6 +42,32 @@ def test_errors(client):
         samebit.Client("http://127.0.0.1:9").model()
 
 
+def test_tokens_and_sockets(start, tmp_path, monkeypatch):
+    """As the program `samebit` does it: what the environment says of who asks, and unix:PATH."""
+    token = "0123456789abcdef-alice"
+    (tmp_path / "tokens").write_text(f"alice {token}\n")
+    (tmp_path / "tokens").chmod(0o600)
+    (tmp_path / "mine").write_text(token + "\n")
+    d = start(None, "--token-file", str(tmp_path / "tokens"), "--listen", f"unix:{tmp_path}/s")
+    asks = samebit.Client(f"unix:{tmp_path}/s")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("SAMEBIT_TOKEN", "SAMEBIT_TOKEN_FILE", "SAMEBIT_CA_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(samebit.SamebitError) as e:
+        asks.model()
+    assert e.value.status == 401
+    monkeypatch.setenv("SAMEBIT_TOKEN_FILE", str(tmp_path / "mine"))
+    assert asks.tokenize("a") and asks.trace(tokens=TOKENS, values=["lm_head"])["lm_head"].size
+    monkeypatch.setenv("SAMEBIT_TOKEN", "wrong-0123456789abcdef")
+    with pytest.raises(samebit.SamebitError, match="not known"):
+        asks.model()
+    monkeypatch.delenv("SAMEBIT_TOKEN")
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(samebit.SamebitError, match="no token"):
+        asks.model()
+    assert d.process.poll() is None
+
+
 def test_isolate_and_diagnose(client, model):
     mine = Port(model, "f32", ["act_gelu"], [1]).run(TOKENS)
     found = client.isolate(mine, numerics="ideal", attention="eager")

@@ -13,6 +13,7 @@ import numpy as np
 
 from samebit.arrays import Arrays, to_numpy
 from samebit.files import decode, encode, save
+from samebit.reaching import add_token, base_of, opener_of
 
 BINARY = "application/octet-stream"
 
@@ -26,17 +27,18 @@ class SamebitError(Exception):
 
 
 class Client:
-    """One daemon.  Requests take `prompt` (a text) or `tokens`, and the fields of the HTTP interface by their names: attention,
-    steps, positions, padding, batch, chunks, numerics."""
+    """One daemon, at http://, https:// or unix:PATH.  Requests take `prompt` (a text) or `tokens`, and the fields of the HTTP
+    interface by their names: attention, steps, positions, padding, position_ids, batch, chunks, numerics, torch_threads."""
 
     def __init__(self, url: Optional[str] = None, timeout: float = 600):
         self.url = (url or os.environ.get("SAMEBIT_URL") or "http://127.0.0.1:8642").rstrip("/")
         self.timeout = timeout
 
     def _send(self, path: str, body: Optional[bytes] = None, kind: str = "application/json", accept: str = "application/json") -> bytes:
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind, "Accept": accept})
+        request = urllib.request.Request(base_of(self.url) + path, body, {"Content-Type": kind, "Accept": accept})
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+            add_token(request)
+            with opener_of(self.url).open(request, timeout=self.timeout) as reply:
                 return reply.read()
         except urllib.error.HTTPError as e:
             try:
@@ -44,6 +46,8 @@ class Client:
             except (ValueError, KeyError):
                 raise SamebitError(f"{self.url}{path}: {e}", e.code) from None
             raise SamebitError(said["message"], e.code, said.get("param")) from None
+        except ValueError as e:
+            raise SamebitError(str(e)) from None
         except (urllib.error.URLError, OSError) as e:
             raise SamebitError(f"cannot reach {self.url}: {getattr(e, 'reason', e)}") from None
 
