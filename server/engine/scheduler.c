@@ -110,10 +110,14 @@ static int is_stalled(const struct job *job)
     return job->stalled && job->stalled(job->user);
 }
 
-/* The places that are free, by kind: fewer than none where stalled jobs have gone on. */
+/* The places that are free, by kind: fewer than none where stalled jobs have gone on.  Jobs that were
+ * queued before scheduler_change left their kind no place still start, one at a time. */
 static void count_places(const struct scheduler *s, int places[JOB_KINDS])
 {
     memcpy(places, s->limits.places, sizeof(s->limits.places));
+    for (int i = 0; i < s->count; i++)
+        if (places[s->queue[i].kind] == 0)
+            places[s->queue[i].kind] = 1;
     for (const struct job *job = s->started; job; job = job->next)
         if (!job->sending && !is_stalled(job))
             places[job->kind]--;

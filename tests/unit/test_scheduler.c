@@ -107,6 +107,35 @@ static void every_job_is_taken_once(void **state)
     assert_int_equal(refused, 0);
 }
 
+static void limits_may_change(void **state)
+{
+    struct scheduler *s = create(1, 1, 10);
+    struct scheduler_limits limits = {.places = {[JOB_ALONE] = 1}, .waiting = 1, .memory = 100};
+    struct job one, two;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(submit(s, JOB_SHARED, 1), 0);
+    assert_int_equal(take(s, JOB_SHARED, &one), 1);
+    assert_int_equal(scheduler_change(s, &limits, NULL), 0);
+    assert_int_equal(take(s, JOB_SHARED, &two), 0); /* the first one runs */
+    scheduler_finish(s, &one);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(take(s, JOB_SHARED, &two), 1);
+        scheduler_finish(s, &two);
+    }
+    limits.places[JOB_ALONE] = 2;
+    assert_int_equal(scheduler_change(s, &limits, NULL), 0);
+    assert_int_equal(submit(s, JOB_ALONE, 1), 0);
+    assert_int_equal(submit(s, JOB_ALONE, 1), 0);
+    assert_int_equal(take(s, JOB_ALONE, &one), 1);
+    assert_int_equal(take(s, JOB_ALONE, &two), 1);
+    scheduler_finish(s, &one);
+    scheduler_finish(s, &two);
+    scheduler_free(s);
+    assert_int_equal(finished, 5);
+}
+
 static void stopping_ends_what_is_queued(void **state)
 {
     struct scheduler *s = create(1, 0, 5);
@@ -313,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_job_is_taken_once, reset),
+        cmocka_unit_test_setup(limits_may_change, reset),
         cmocka_unit_test_setup(stopping_ends_what_is_queued, reset),
         cmocka_unit_test_setup(draining_waits_for_those_who_were_accepted, reset),
         cmocka_unit_test_setup(memory_has_a_bound_and_an_order, reset),
