@@ -72,6 +72,23 @@ static int write_value(struct execution *x, int step, int64_t first, const struc
     return write_rows(x, value, axis, 0, count, err);
 }
 
+/* Of a prompt in chunks the last one's row alone counts. */
+static int choose_processed(struct execution *x, const bf16 *row, struct error *err)
+{
+    const struct run *r = x->run;
+    const int64_t step = x->call - (r->prompt_calls - 1);
+
+    if (step < 0)
+        return 0;
+    x->chosen[x->call] =
+        logits_processor_choose(r->processor, r->tokens, r->token_count + step, row);
+    return x->chosen[x->call] < 0
+               ? error_set(err, 400,
+                           "token %lld: none has a probability that one could be drawn by",
+                           (long long)step + 1)
+               : 0;
+}
+
 /* Chooses the next token by the last row of the logits. */
 static int choose(struct execution *x, const struct tensor *logits, struct error *err)
 {
@@ -80,13 +97,8 @@ static int choose(struct execution *x, const struct tensor *logits, struct error
 
     if (!row)
         return -1;
-    if (x->run->processor) {
-        if (x->call >= x->run->prompt_calls - 1)
-            x->chosen[x->call] = logits_processor_choose(
-                x->run->processor, x->run->tokens,
-                x->run->token_count + x->call - (x->run->prompt_calls - 1), row);
-        return 0;
-    }
+    if (x->run->processor)
+        return choose_processed(x, row, err);
     x->chosen[x->call] = last.dtype == DTYPE_F64 ? sampler_argmax_f64(row, last.shape[1])
                                                  : sampler_argmax(row, last.shape[1]);
     return 0;

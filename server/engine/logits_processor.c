@@ -310,12 +310,13 @@ static double draw_number(uint64_t *state)
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-/* The first token at which the sum of the probabilities, from the lowest id on, passes the number. */
+/* The first token at which the sum of the probabilities, from the lowest id on, passes the number; -1:
+ * there are none. */
 static int64_t draw(struct logits_processor *p)
 {
     const int64_t n = p->config->vocab_size;
     double sum = 0, at;
-    int64_t last = 0;
+    int64_t last = -1;
 
     softmax(p->scores, n, p->lanes, p->other);
     for (int64_t i = 0; i < n; i++)

@@ -30,6 +30,7 @@ void logits_processor_free(struct logits_processor *p);
  * choice: torch.argmax; where do_sample, one draw from softmax(scores).  The scores that are drawn
  *         from have PyTorch's bits; the draw is our own (the same seed, text and configuration give
  *         the same tokens on every machine), since torch.multinomial's is bound to its generator.
+ *         -1 where no token has a probability (all suppressed, or a NaN), as torch.multinomial fails.
  * not mirrored: which of equal scores top_p drops first, where only some of them go: torch.sort is
  *         not stable and its order there follows from the CPU's instructions; here the lower id
  *         goes first. */

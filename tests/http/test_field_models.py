@@ -205,6 +205,14 @@ def test_bad_fields(penalized, field, value, says):
     assert (status, param) == (400, field) and says in message
 
 
+def test_nothing_to_draw(penalized):
+    """torch.multinomial fails there, and argmax does not."""
+    fields = {"suppress_tokens": list(range(320)), "max_tokens": 3}
+    assert generate(penalized, **fields).json["tokens"] == [0, 0, 0]
+    status, _, message = generate(penalized, **fields, do_sample=True).error
+    assert status == 400 and "token 1: none has a probability" in message
+
+
 def test_a_file_that_asks_for_beams_is_not_ignored(serve, tmp_path):
     folder = tmp_path / "beams"
     shutil.copytree(os.path.join(CASES, "gen_repetition_penalty"), folder)
