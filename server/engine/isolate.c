@@ -163,6 +163,7 @@ struct names {
     double number[NUMBERS]; /* what names stand for, while they are read */
     int count;
     double *positions;
+    float inv_freq[ROPE_MOST_PAIRS]; /* of this call */
 };
 
 static int give_number(struct names *n, double d, struct tensor *out)
@@ -258,7 +259,8 @@ static int of_the_op(struct names *n, const char *name, struct tensor *out)
     if (strcmp(name, "new") == 0)
         return give_new(n, out);
     if (strcmp(name, "inv_freq") == 0) {
-        *out = tensor_make(DTYPE_F32, 1, &a->inv_freq_count, (float *)a->inv_freq);
+        *out = tensor_make(DTYPE_F32, 1, &a->inv_freq_count,
+                           (float *)(uintptr_t)rotary_of_call(op, n->inv_freq));
         return 0;
     }
     for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)

@@ -106,6 +106,11 @@ def test_scaled_ropes_are_no_fault(models, name):
     assert max(distance(given[n], ideal[n]) for n in given if "rotary" in n) < 0.004
     found, _ = arrays(isolate(d, given, tokens=TOKENS * 3, numerics="ideal"))
     assert max(distance(given[n], found[n]) for n in given if "masked" not in n) < 0.004
+    text = "cos(angles(positions, inv_freq))"  # but for yarn's and longrope's factor
+    again, _ = arrays(isolate(d, {}, ["model.rotary_emb.cos"], tokens=TOKENS * 3, numerics="ideal",
+                              formulas={"model.rotary_emb.cos": text}))
+    part = ideal["model.rotary_emb.cos"] / again["model.rotary_emb.cos"]
+    assert numpy.abs(part / part[0, 0] - 1).max() < 1e-4
     d.stop()
 
 
