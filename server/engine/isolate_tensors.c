@@ -311,45 +311,46 @@ struct tensor array_frequencies(struct formula *f, const struct tensor *a)
     return t;
 }
 
-struct tensor array_masked(struct formula *f, const struct tensor *a)
+/* Whether a key is hidden from a query, both counted from the first key; by: the function's number. */
+typedef int hides_fn(int64_t query, int64_t key, double by);
+
+static int hides_later(int64_t query, int64_t key, double by)
+{
+    return (double)key > (double)query + by;
+}
+
+static int hides_earlier(int64_t query, int64_t key, double by)
+{
+    return (double)(query - key) >= by;
+}
+
+/* Scores, a number, and a value in place of the scores of hidden keys. */
+static struct tensor hide(struct formula *f, const struct tensor *a, hides_fn *hides,
+                          const char *expected)
 {
     struct tensor t;
     int64_t rows, keys;
 
     if (array_failed(f) || a[0].rank < 2 || a[1].rank < 0 || a[2].rank < 0)
-        return array_failed(f)
-                   ? array_none
-                   : array_fail(f, "masked: scores, an offset and a value are expected");
+        return array_failed(f) ? array_none : array_fail(f, expected);
     t = array_make(f, a[0].rank, a[0].shape);
     keys = a[0].shape[a[0].rank - 1];
     rows = a[0].shape[a[0].rank - 2];
     for (int64_t i = 0; !array_failed(f) && i < tensor_count(&t); i++) {
-        const int64_t l = i % keys, q = i / keys % rows;
-        const int hidden = (double)l > (double)(q + keys - rows) + *array_data(&a[1]);
+        const int64_t query = i / keys % rows + keys - rows;
 
-        array_data(&t)[i] = hidden ? *array_data(&a[2]) : array_data(&a[0])[i];
+        array_data(&t)[i] =
+            hides(query, i % keys, *array_data(&a[1])) ? *array_data(&a[2]) : array_data(&a[0])[i];
     }
     return t;
 }
 
+struct tensor array_masked(struct formula *f, const struct tensor *a)
+{
+    return hide(f, a, hides_later, "masked: scores, an offset and a value are expected");
+}
+
 struct tensor array_windowed(struct formula *f, const struct tensor *a)
 {
-    struct tensor t;
-    int64_t rows, keys;
-
-    if (array_failed(f) || a[0].rank < 2 || a[1].rank < 0 || a[2].rank < 0)
-        return array_failed(f)
-                   ? array_none
-                   : array_fail(f, "windowed: scores, a window and a value are expected");
-    t = array_make(f, a[0].rank, a[0].shape);
-    keys = a[0].shape[a[0].rank - 1];
-    rows = a[0].shape[a[0].rank - 2];
-    for (int64_t i = 0; !array_failed(f) && i < tensor_count(&t); i++) {
-        const int64_t l = i % keys, q = i / keys % rows;
-
-        array_data(&t)[i] = (double)(q + keys - rows - l) >= *array_data(&a[1])
-                                ? *array_data(&a[2])
-                                : array_data(&a[0])[i];
-    }
-    return t;
+    return hide(f, a, hides_earlier, "windowed: scores, a window and a value are expected");
 }

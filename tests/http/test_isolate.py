@@ -158,6 +158,7 @@ def test_formulas(daemon, model):
         "model.layers.1.self_attn.k_rope": "heads(x, G) * y + halves(heads(x, G)) * z",
         "model.layers.1.self_attn.scores": "matmul(x, transpose(repeat(y, H / G)))",
         "model.layers.1.self_attn.weights": "softmax(model.layers.1.self_attn.masked)",
+        "model.layers.1.self_attn.masked": "windowed(masked(x, 0, 0 - 3.3895313892515355e38), T, 0)",
         "model.layers.1.self_attn.context": "flat(matmul(x, repeat(y, H / G)))",
         "model.layers.0.mlp.act_fn": "x * sigmoid(x)",
         "model.layers.1": "attn_residual + mlp.down_proj",
@@ -170,10 +171,13 @@ def test_formulas(daemon, model):
     for name in same:
         assert distance(found[name], plain[name]) < 1e-14, name
     other = {"model.layers.0.mlp.act_fn": "bf16(x)", "model.layers.0.mlp.product": "f16(x) + 0",
-             "model.layers.0.mlp.gate_proj": "linear(tf32(x), tf32(w))"}
+             "model.layers.0.mlp.gate_proj": "linear(tf32(x), tf32(w))",
+             "model.layers.0.self_attn.masked": "windowed(masked(x * 0, 0 - 1, 1), 3, 2)"}
     found, _ = arrays(isolate(daemon, given, list(other), numerics="ideal", formulas=other))
     x = given["model.layers.0.mlp.gate_proj"]
     assert (found["model.layers.0.mlp.act_fn"] == x.astype(ml_dtypes.bfloat16).astype(float)).all()
+    apart = numpy.arange(len(TOKENS))[:, None] - numpy.arange(len(TOKENS))  # of a query and a key
+    assert (found["model.layers.0.self_attn.masked"] == numpy.where(apart >= 3, 2, numpy.where(apart < 1, 1, 0))).all()
     x = given["model.layers.0.mlp.act_fn"]
     assert (found["model.layers.0.mlp.product"] == x.astype(numpy.float16).astype(float)).all()
 
