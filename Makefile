@@ -20,6 +20,7 @@
 # make arm-test         the same test where it can be had, else says why not
 # make golden           records tests/parity/golden from PyTorch again
 # make fuzz MINUTES=30  libFuzzer on what reads strangers' bytes, in build/fuzz
+# make fuzz-differential       npy and safetensors beside numpy's and the safetensors package's readers
 # make chaos           every allocation, mapping and thread refused in turn: at start, in each route, in the tool
 # make kills            kill -9 at 100 random moments of fetching, converting and writing: nothing half-made is believed
 # make analyze          gcc's -fanalyzer and clang's analyzer over server, client and kernels/base
@@ -292,6 +293,10 @@ fuzz:
 	    CFLAGS=-fsanitize=fuzzer-no-link CXXFLAGS=-fsanitize=fuzzer-no-link $(FUZZ_NAMES:%=build/fuzz/tests/fuzz/%)
 	@$(PYTHON) tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null 2>&1 || :
 	@SAMEBIT_TINY=$(CACHE)/tiny $(PYTHON) tests/fuzz/fuzz.py --build build/fuzz --minutes $(MINUTES) $(FUZZFLAGS)
+# What numpy and the safetensors package read of the corpora and of changes to them, beside what we do.
+fuzz-differential: all $(B)/tests/unit/tool_read
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python -W ignore tests/fuzz/differential.py --build $(B) --mutations 2000 $(wildcard build/fuzz/corpus)
 build/fuzz/tests/fuzz/%: tests/fuzz/fuzz.c $(call obj,$(FUZZ_C)) $(ALL_OBJ)
 	@mkdir -p $(@D)
 	$(call say,link $@)$(CC) $(CFLAGS_) -DTARGET=fuzz_$* -fsanitize=fuzzer $^ -lcurl -lzip $(SERVER_LIBS) $(LDFLAGS) -o $@
@@ -313,7 +318,15 @@ kills: all
 	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null
 	@$(VENV)/bin/python tests/models/kills.py --build $(B) --model $(CACHE)/tiny/tiny-qwen2 $(KILLSFLAGS)
 
-.PHONY: fuzz soak chaos kills
+analyze:
+	@$(PYTHON) tests/analyze.py $(ANALYZEFLAGS)
+memcheck: all $(TESTS)
+	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
+	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null
+	@$(VENV)/bin/python tests/memcheck.py --build $(B) --model $(CACHE)/tiny/tiny-qwen2 $(MEMCHECKFLAGS)
+
+
+.PHONY: fuzz fuzz-differential soak chaos kills analyze memcheck
 soak: all
 	@configs/models/venv.sh $(VENV) configs/models/requirements.txt tests/requirements.txt
 	@$(VENV)/bin/python tests/tiny/make_tiny.py $(CACHE)/tiny >/dev/null

@@ -130,8 +130,7 @@ def environment_for(build):
         "SAMEBITD": os.path.join(build, "samebitd"), "SAMEBIT": os.path.join(build, "samebit"),
         "SAMEBIT_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1",
         "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1:detect_stack_use_after_return=1:"
-                        "check_initialization_order=1:abort_on_error=0:"
-                        "quarantine_size_mb=4",  # tests of memory count what is held, not what was freed
+                        "check_initialization_order=1:abort_on_error=0",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
     return environment

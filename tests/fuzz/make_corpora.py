@@ -5,11 +5,13 @@ that says what it was.
     python tests/fuzz/make_corpora.py [FOLDER OF TINY MODELS]
 """
 import gzip
+import io
 import json
 import os
 import random
 import struct
 import sys
+import zipfile
 import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -51,6 +53,42 @@ def files():
         "header_of_length_0": bytes(64), "header_too_long": struct.pack("<Q", 2 ** 60) + b"{}",
         "trace": safetensors({"model.embed_tokens": ("BF16", [2, 4], noise(16)), "tokens": ("I64", [3], struct.pack("<3q", 1, 2, 3))},
                              {"numerics": "torch-cpu/avx2", "attention": "sdpa", "prompt_tokens": "[1,2]", "positions": "all"})}
+
+
+def npy(descr, shape, data, fortran=False, version=1, text=None):
+    """As numpy writes it; text: another header."""
+    text = text if text is not None else f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape!r}, }}"
+    size = 2 if version == 1 else 4
+    text = text.encode() + b" " * (-(len(text) + 7 + size) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(size, "little") + text + data
+
+
+def npz(members, how=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", how) as z:
+        for name, data in members.items():
+            z.writestr(zipfile.ZipInfo(name), data, how)
+    return out.getvalue()
+
+
+def dumps():
+    giant = 2 ** 63 - 1
+    arrays = {"f4": npy("<f4", (2, 3), noise(24)), "f2_fortran": npy("<f2", (2, 3), noise(12), True), "i8_swapped": npy(">i8", (2,), noise(16)),
+              "v2": npy("|V2", (1, 4), noise(8)), "scalar": npy("<f8", (), noise(8)), "empty": npy("<f4", (0, 5), b""), "bool": npy("|b1", (3,), b"\1\0\1"),
+              "version_2": npy("<u2", (4,), noise(8), version=2), "version_3": npy("<f4", (1,), noise(4), version=3), "object": npy("|O", (1,), noise(8)),
+              "many_axes": npy("<f4", (1, 1, 1, 1, 2, 1), noise(8)), "giant": npy("<f4", (0, giant, giant), b""), "cut": npy("<f4", (100,), noise(8)),
+              "header_ends_in_descr": npy("", (), b"", text="{'shape': (), 'descr': '"), "size_beyond_int": npy("<f4294967300", (1,), noise(4)),
+              "complex": npy("<c8", (1,), noise(8)), "tokens": npy("<i4", (3,), struct.pack("<3i", 1, 2, 3))}
+    for name, data in arrays.items():
+        put("npy", name, data)
+    put("npz", "two", npz({"a.npy": arrays["f4"], "tokens.npy": arrays["tokens"]}))
+    put("npz", "packed", npz({"a.npy": arrays["f4"], "b/c.npy": arrays["v2"]}, zipfile.ZIP_DEFLATED))
+    put("npz", "ours", npz({"__metadata__.json": b'{"numerics":"ideal","left_out":"{}"}', "x.npy": arrays["version_2"]}))
+    put("npz", "odd", npz({"o.npy": arrays["object"], "c.npy": arrays["complex"], "folder/": b"", "s.npy": arrays["scalar"]}))
+    put("npz", "none", npz({}))
+    put("npz", "no_npy", npz({"a.txt": b"text"}))
+    put("npz", "torch", npz({"archive/data.pkl": b"\x80\2."}))
+    put("npz", "cut", npz({"a.npy": arrays["f4"]})[:-10])
 
 
 def http():
@@ -135,6 +173,7 @@ def main():
     for name in sorted(os.listdir(folder))[:4]:
         with open(os.path.join(folder, name), encoding="utf-8") as f:
             put("family", name, f.read())
+    dumps()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #include "tests/fuzz/targets.h"
 
 #include "client/compare.h"
+#include "client/dump.h"
 #include "client/receive.h"
 
 int fuzz_receive(const uint8_t *data, size_t size)
@@ -46,4 +47,39 @@ int fuzz_digests(const uint8_t *data, size_t size)
     json_decref(ja);
     json_decref(jb);
     return 0;
+}
+
+/* Opens it, looks at every byte, at its rows, and writes what it is as .npz. */
+static int open_dump(const char *name, const uint8_t *data, size_t size)
+{
+    char path[192], again[224];
+    struct error err = {0}, later = {0};
+    struct safetensors *s, *row;
+    volatile unsigned sum = 0;
+
+    snprintf(path, sizeof(path), "%s/%s", fuzz_folder(name, data, size), name);
+    s = dump_open(path, &err);
+    fuzz_outcome(!s, &err);
+    if (!s)
+        return 0;
+    for (int i = 0; i < s->count; i++)
+        for (uint64_t k = s->entries[i].begin; k < s->entries[i].end; k++)
+            sum = sum + s->data[k];
+    row = dump_rows(s) > 0 ? dump_row(s, 0, &later) : NULL;
+    safetensors_close(row);
+    later = (struct error){0};
+    snprintf(again, sizeof(again), "%s.again.npz", path);
+    fuzz_outcome(dump_write_npz(s, again, &later), &later);
+    safetensors_close(s);
+    return 0;
+}
+
+int fuzz_npy(const uint8_t *data, size_t size)
+{
+    return open_dump("x.npy", data, size);
+}
+
+int fuzz_npz(const uint8_t *data, size_t size)
+{
+    return open_dump("x.npz", data, size);
 }

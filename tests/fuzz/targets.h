@@ -25,6 +25,8 @@ fuzz_target fuzz_family;  /* a family file */
 fuzz_target fuzz_glob;    /* pattern NUL text, against fnmatch */
 fuzz_target fuzz_head;    /* the head of an HTTP request, and chunks behind it */
 fuzz_target fuzz_inflate; /* a compressed body */
+fuzz_target fuzz_npy;     /* a .npy file, as a dump */
+fuzz_target fuzz_npz;     /* an .npz file, as a dump */
 fuzz_target fuzz_receive; /* a trace on its way to a file, in pieces of the first byte's size */
 fuzz_target fuzz_request; /* a request: the first byte chooses the route, the rest is the body */
 fuzz_target fuzz_safetensors; /* a safetensors file */

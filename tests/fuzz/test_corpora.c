@@ -10,8 +10,8 @@ static const struct named {
     fuzz_target *run;
 } targets[] = {
 #define TARGET(name) {#name, fuzz_##name}
-    TARGET(config),  TARGET(digests),     TARGET(encode),    TARGET(family),
-    TARGET(glob),    TARGET(head),        TARGET(inflate),   TARGET(receive),
+    TARGET(config),  TARGET(digests),     TARGET(encode),    TARGET(family), TARGET(glob),
+    TARGET(head),    TARGET(inflate),     TARGET(npy),       TARGET(npz),    TARGET(receive),
     TARGET(request), TARGET(safetensors), TARGET(tokenizer), TARGET(tokens),
 };
 

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import JSON, TOKENS, wait_for
+from conftest import HELD, JSON, TOKENS, wait_for
 
 HEAD = b"POST /v1/logits HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 QUICK = {"tokens": [1], "top_k": 1}
@@ -118,12 +118,12 @@ def test_who_leaves_is_noticed(daemon, sent, pause):
     s.sendall(sent)
     time.sleep(pause)
     s.close()
-    wait_for(lambda: descriptors(daemon) <= before, 5)
+    wait_for(lambda: descriptors(daemon) <= before)
 
 
 def test_bodies_of_all(start):
     """Eight bodies of 8 MiB where 20 MiB may lie there: some are refused, the memory keeps to it."""
-    d = start({"all_body_bytes": 20 << 20, "connections": 16})
+    d = start({"all_body_bytes": 20 << 20, "connections": 16}, environment=HELD)
     before = d.rss()
     senders = [d.socket() for _ in range(8)]
     for s in senders:

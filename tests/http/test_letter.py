@@ -8,7 +8,7 @@ import socket
 import zlib
 
 import pytest
-from conftest import JSON
+from conftest import HELD, JSON
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BODY = b'{"text":"Hello"}'
@@ -126,7 +126,7 @@ def test_encoded_bodies(daemon, encoding, pack):
 
 
 def test_an_encoded_body_is_bounded(start):
-    d = start({"body_bytes": 1 << 20})
+    d = start({"body_bytes": 1 << 20}, environment=HELD)
     before = d.rss()
     bomb = gzip.compress(b" " * (128 << 20), 6)
     assert len(bomb) < 1 << 20

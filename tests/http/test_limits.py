@@ -4,14 +4,14 @@ import socket
 import time
 
 import pytest
-from conftest import BINARY, JSON, Daemon, long_run, post_bytes, wait_for
+from conftest import BINARY, HELD, JSON, PATIENCE, Daemon, long_run, post_bytes, wait_for
 
 LIMITS = {"tokens": 20, "steps": 5, "values": 100, "top_k": 3, "body_bytes": 4000, "json_bytes": 2000}
 
 
 @pytest.fixture(scope="module")
 def small(model):
-    d = Daemon(model, LIMITS)
+    d = Daemon(model, LIMITS, environment=HELD)
     yield d
     d.stop()
 
@@ -168,20 +168,20 @@ def test_a_client_that_drips(start, start_with, drip):
         except ConnectionError:
             cut = time.monotonic() - began
             break
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < PATIENCE
         time.sleep(0.02)
-    assert cut is not None and 0.5 < cut < 4
+    assert cut is not None and cut > 0.5
     assert d.alive()
     s.close()
 
 
 def test_an_idle_connection_is_closed(start):
     d = start({"idle_seconds": 1})
-    s = d.socket(timeout=10)
+    s = d.socket(timeout=PATIENCE)
     s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     assert status_of(s)[0] == 200
     began = time.monotonic()
-    assert s.recv(1000) == b"" and 0.3 < time.monotonic() - began < 5
+    assert s.recv(1000) == b"" and time.monotonic() - began > 0.3
     s.close()
 
 
@@ -190,5 +190,5 @@ def test_a_finished_reply_that_nobody_reads_is_cut(start):
     d = start({"seconds": 1, "connections": 1})
     s = d.socket(receive_buffer=1 << 12)
     s.sendall(post_bytes("/v1/trace", long_run(steps=0)))
-    wait_for(lambda: d.get("/health").status == 200, 10)
+    wait_for(lambda: d.get("/health").status == 200)
     s.close()

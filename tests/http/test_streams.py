@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import BINARY, JSON, PLAIN, TOKENS, Daemon, long_run, post_bytes, slow_run, wait_for
+from conftest import BINARY, HELD, JSON, PATIENCE, PLAIN, TOKENS, Daemon, long_run, post_bytes, settle, slow_run, wait_for
 
 # A reader who stalls holds no place, but memory: with this nothing else starts beside a run.
 ONE_BY_ONE = {"running": 1, "together": 0, "waiting": 1, "all_memory_bytes": 1}
@@ -52,9 +52,7 @@ def is_free(daemon, seconds=1.5):
 
 
 def test_a_reader_who_stalls_holds_back_the_run_not_the_memory(start):
-    # A sanitized build keeps what was freed aside; only memory that is held shall be counted.
-    kept = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
-    d, slack = start({"running": 2, "together": 2}, environment=kept), 96 << 20
+    d, slack = start({"running": 2, "together": 2}, environment=HELD), 96 << 20
     tokens = [i % 1000 for i in range(1500)]
     assert d.post("/v1/trace", json.loads(long_run(tokens=tokens, values=["logits"]))).status == 200  # all is warm
     before = d.rss()
@@ -108,7 +106,7 @@ def test_a_reader_who_leaves_frees_the_worker(start):
                 s.shutdown(socket.SHUT_WR)
             else:
                 s.close()
-            wait_for(lambda: is_free(d), 10)
+            wait_for(lambda: is_free(d))
             s.close()
     assert d.alive()
 
@@ -132,7 +130,7 @@ def test_leaving_while_queued(start):
     queued.close()
     time.sleep(0.3)
     running.close()
-    wait_for(lambda: is_free(d), 5)
+    wait_for(lambda: is_free(d))
 
 
 def test_a_full_queue(start):
@@ -153,7 +151,7 @@ def test_too_slow_before_the_first_byte(start):
     began = time.monotonic()
     reply = d.request("POST", "/v1/trace", slow_run(), {"Content-Type": JSON})
     assert reply.error[0] == 504 and "seconds" in reply.error[2]
-    assert 0.5 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.5
     assert b" 504 " in running.recv(1 << 16)
     running.close()
 
@@ -290,7 +288,7 @@ def test_who_does_not_read_for_too_long_is_let_go(start):
     for body in (json.dumps({"tokens": TOKENS, "values": ["*"], "steps": 2000}).encode(), long_run()):
         s = begin(d, body, JSON)
         time.sleep(2.5)
-        s.settimeout(5)
+        s.settimeout(PATIENCE)
         try:
             while s.recv(1 << 20):
                 pass
@@ -302,7 +300,7 @@ def test_who_does_not_read_for_too_long_is_let_go(start):
 
 def test_queued_runs_hold_little_memory(start):
     """A few bytes ask for a hundred thousand values."""
-    d = start({"running": 1, "together": 1, "waiting": 64, "connections": 80}, *PLAIN)
+    d = start({"running": 1, "together": 1, "waiting": 64, "connections": 80}, *PLAIN, environment=HELD)
     # one run shares a driver; the other, of many values that all come late, has one for itself, as those in the queue
     occupied = [occupy(d, slow_run(), False), d.socket()]
     occupied[1].sendall(post_bytes("/v1/trace", long_run(values=["step_9[5-9][0-9]/*"], steps=1000)))
@@ -346,7 +344,7 @@ def test_sigterm_lets_accepted_runs_finish(start):
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
     for t in threads:
         t.start()
-    wait_for(lambda: not is_free(d, 0.2), 5)
+    wait_for(lambda: not is_free(d, 0.2))
     d.process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     try:
@@ -360,7 +358,7 @@ def test_sigterm_lets_accepted_runs_finish(start):
     for i, reply in enumerate(found):  # the signal may have been faster than a request
         assert whole[i] or (reply[0] == 503 and b"stopping" in reply[1])
     assert sum(whole) > 2  # one of a kind ran, the others were queued
-    assert d.process.wait(10) == 0
+    assert d.process.wait(PATIENCE) == 0
 
 
 def test_sigterm_tells_those_who_cannot_finish(start):
@@ -371,8 +369,8 @@ def test_sigterm_tells_those_who_cannot_finish(start):
     idle = d.connect()
     idle.request("GET", "/health")
     idle.getresponse().read()
-    time.sleep(0.3)
-    d.stop(signal.SIGTERM, 20)
+    settle(d)
+    d.stop(signal.SIGTERM)
     for s in computing:
         said = s.recv(1 << 16)
         assert b" 503 " in said and b"stopping" in said, said
@@ -384,7 +382,7 @@ def test_nobody_waits_for_a_stalled_reader(start):
     d = start({"stop_seconds": 60})
     stalled = begin(d, long_run())
     time.sleep(0.5)
-    d.stop(signal.SIGTERM, 20)
+    d.stop(signal.SIGTERM)
     stalled.close()
 
 
@@ -402,17 +400,19 @@ def test_a_stream_of_lines_says_why_it_ends(start):
     lines = [line for line in got.split(b"\r\n\r\n", 1)[1].split(b"\n") if line.startswith(b"{")]
     assert len(lines) > 1 and all("token" in json.loads(line) for line in lines[:-1])
     assert json.loads(lines[-1])["error"]["code"] == 503 and "stopping" in json.loads(lines[-1])["error"]["message"]
-    assert d.process.wait(10) == 0
+    assert d.process.wait(PATIENCE) == 0
 
 
 def test_sigint_stops_too(start):
-    start().stop(signal.SIGINT, 5)
+    start().stop(signal.SIGINT)
 
 
 def test_a_second_signal_ends_it_at_once(start):
-    d = start()
-    begin(d, long_run())
+    d = start({"stop_seconds": 1000}, *PLAIN)
+    computing = occupy(d, slow_run(), False)
     d.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "a second signal ends them" in d.said())
     d.process.send_signal(signal.SIGINT)
-    assert d.process.wait(5) in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert d.process.wait(PATIENCE) in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
     d.process.returncode = 0
+    computing.close()
