@@ -18,6 +18,8 @@ struct atoms {
     int64_t held[ATOMS]; /* as many as the other holds: more where it is padded, 1 for a last row */
     int64_t skip[ATOMS]; /* of these, the first so many are padding */
     const char *padding;
+    int64_t copies; /* of each head one after the other, 0 or 1: none */
+    int heads;      /* their axis, where there are copies */
 };
 
 double align_distance(const struct tensor *a, const struct tensor *b)
@@ -103,8 +105,12 @@ static struct tensor view_of(const struct tensor *other, const struct atoms *a, 
         stride *= a->held[order[i]];
     }
     for (int i = 0; i < a->count; i++)
-        if (a->held[i] > a->at[i])
+        if (a->held[i] > a->at[i] && !(a->copies > 1 && i == a->heads))
             v = tensor_slice(&v, i, a->skip[i], a->at[i]);
+    if (a->copies > 1) {
+        v.shape[a->heads] = a->at[a->heads];
+        v.stride[a->heads] *= a->copies;
+    }
     return v;
 }
 
@@ -198,22 +204,26 @@ static int swaps_positions(const struct atoms *a, const int *order, int heads_ax
     return heads_axis == 0 && a->count == 3 && a->at[1] == a->at[2] && order[2] != 2;
 }
 
+static void try_order(struct choice *c, const struct atoms *a, int order, int heads_axis)
+{
+    int64_t axes[ATOMS];
+
+    if (!order_is_of(orders[order], a->count) ||
+        (c->model->named && swaps_positions(a, orders[order], heads_axis)))
+        return;
+    for (int i = 0; i < a->count; i++)
+        axes[i] = a->held[orders[order][i]];
+    if (!shape_fits(c->other, axes, a->count))
+        return;
+    consider(c, a, order, heads_axis, 0);
+    if (heads_axis >= 0 && a->at[a->count - 1] == c->model->width && c->model->width % 2 == 0)
+        consider(c, a, order, heads_axis, 1);
+}
+
 static void try_atoms(struct choice *c, const struct atoms *a, int heads_axis)
 {
-    for (int order = 0; order < 6; order++) {
-        int64_t axes[ATOMS];
-
-        if (!order_is_of(orders[order], a->count) ||
-            (c->model->named && swaps_positions(a, orders[order], heads_axis)))
-            continue;
-        for (int i = 0; i < a->count; i++)
-            axes[i] = a->held[orders[order][i]];
-        if (!shape_fits(c->other, axes, a->count))
-            continue;
-        consider(c, a, order, heads_axis, 0);
-        if (heads_axis >= 0 && a->at[a->count - 1] == c->model->width && c->model->width % 2 == 0)
-            consider(c, a, order, heads_axis, 1);
-    }
+    for (int order = 0; order < 6; order++)
+        try_order(c, a, order, heads_axis);
 }
 
 /* The reference's axes, and with heads apart where its last axis holds them. */
@@ -272,7 +282,7 @@ static void padded(struct choice *c, struct atoms *a, int heads)
             with_other_rows(c, a, n, 0, "rows padded on the right", heads);
             with_other_rows(c, a, n, 1, "rows padded on the left", heads);
         }
-        if (n > a->at[last] && n < a->at[last] + 4096) {
+        if (n > a->at[last] && (n < 2 * a->at[last] || a->at[last] == c->model->tokens)) {
             struct atoms b = *a;
 
             memcpy(b.held, b.at, sizeof(b.held));
@@ -284,6 +294,40 @@ static void padded(struct choice *c, struct atoms *a, int heads)
     with_other_rows(c, a, 1, 0, "last row only", heads);
 }
 
+/* Returns whether all copies of each head are the same. */
+static int are_copies(const struct tensor *other, const struct atoms *a, const int *order)
+{
+    const struct tensor first = view_of(other, a, order);
+    struct tensor next = first;
+
+    for (int64_t k = 1; k < a->copies; k++) {
+        next.data = (char *)first.data +
+                    (size_t)(k * (first.stride[a->heads] / a->copies)) * dtype_size(first.dtype);
+        if (align_distance(&next, &first) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+/* Keys and values as they are once each head stands there for every query head that reads it. */
+static void repeated(struct choice *c, struct atoms *a, int heads)
+{
+    const struct align_model *m = c->model;
+    struct atoms b = *a;
+
+    if (heads < 0 || m->kv_heads <= 0 || m->heads % m->kv_heads || m->heads == m->kv_heads ||
+        a->at[heads] != m->kv_heads)
+        return;
+    memcpy(b.held, b.at, sizeof(b.held));
+    b.held[heads] = m->heads;
+    b.copies = m->heads / m->kv_heads;
+    b.heads = heads;
+    b.padding = "each head repeated for its queries";
+    for (int order = 0; order < 6; order++)
+        if (order_is_of(orders[order], b.count) && are_copies(c->other, &b, orders[order]))
+            try_order(c, &b, order, heads);
+}
+
 int align_find(const struct align_model *m, const struct tensor *other,
                const struct tensor *reference, struct alignment *out)
 {
@@ -292,5 +336,8 @@ int align_find(const struct align_model *m, const struct tensor *other,
     try_cuts(&c, as_they_are);
     if (!c.found && m->tokens > 1)
         try_cuts(&c, padded);
+    if (!c.found &&
+        tensor_count(other) == tensor_count(reference) * m->heads / (m->kv_heads ? m->kv_heads : 1))
+        try_cuts(&c, repeated);
     return c.found ? 0 : -1;
 }

@@ -33,4 +33,10 @@ double align_distance(const struct tensor *a, const struct tensor *b);
 int align_find(const struct align_model *m, const struct tensor *other,
                const struct tensor *reference, struct alignment *out);
 
+/* Finds the layout in which other holds two or three matrices [T, columns] joined into one: beside each
+ * other in either order, column by column, of queries, keys and values also head by head.  out: one for
+ * each part.  Returns 0, or -1 where the number of elements does not fit. */
+int align_fused(const struct align_model *m, const struct tensor *other,
+                const struct tensor *const *parts, int count, struct alignment *out);
+
 #endif

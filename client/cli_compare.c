@@ -72,12 +72,16 @@ static int compare_sides(const struct cli_sides *s, const struct options *o, str
     *out = c;
     if (!c)
         return -1;
-    if (c->paired == 0 || only_tokens(c))
-        return error_set(err, 400,
-                         o->compare.glob_count ? "no value that both sides have fits --values"
-                         : c->paired           ? "%s and %s have no value in common but the tokens"
-                                               : "%s and %s have no value in common",
-                         s->side[0]->label, s->side[1]->label);
+    if (c->paired == 0 || only_tokens(c)) {
+        error_set(err, 400,
+                  o->compare.glob_count ? "no value that both sides have fits --values"
+                  : c->paired           ? "%s and %s have no value in common but the tokens"
+                                        : "%s and %s have no value in common",
+                  s->side[0]->label, s->side[1]->label);
+        if (!o->compare.glob_count)
+            hunt_explain(&s->hunt, s->theirs, err);
+        return -1;
+    }
     if (s->client[0] && s->client[1]) {
         if (!same_prompt(c))
             c->count = 1;

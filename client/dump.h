@@ -6,7 +6,7 @@
  *   integers             I64
  *   U16, V2 (raw bytes)  BF16, whose bits they are; but token ids are ids in any integer dtype
  *   Fortran order, big-endian    row-major, little-endian
- *   more than four axes  leading axes of one are left out
+ *   more than four axes  axes of one are left out
  *
  * The token ids get the name `tokens`, without a batch axis of one; under several names they must be
  * the same.  What is none of this (complex

@@ -32,11 +32,15 @@ int dump_is_tokens(const char *name)
     return is_one_of(name, names);
 }
 
-/* Returns whether an array can become a tensor; leading axes of one beyond the fourth are removed. */
+/* Returns whether an array can become a tensor; of more than four axes those of one are removed, from the
+ * left. */
 static int usable(struct npy *a)
 {
-    while (a->rank > TENSOR_MAX_RANK && a->shape[0] == 1)
-        memmove(a->shape, a->shape + 1, (size_t)--a->rank * sizeof(a->shape[0]));
+    for (int k = 0; k < a->rank && a->rank > TENSOR_MAX_RANK;)
+        if (a->shape[k] == 1)
+            memmove(a->shape + k, a->shape + k + 1, (size_t)(--a->rank - k) * sizeof(a->shape[0]));
+        else
+            k++;
     return a->rank <= TENSOR_MAX_RANK &&
            ((a->kind == 'f' && (a->size == 2 || a->size == 4 || a->size == 8)) ||
             ((a->kind == 'i' || a->kind == 'u') && a->size <= 8) ||

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "client/compare_stats.h"
 #include "client/remote.h"
 #include "kernels/base/json_file.h"
 
@@ -60,6 +61,7 @@ static int offer_fetch(struct offer *f, struct client *c, const char *attention,
     f->known = names_known(f->values);
     f->unknown = json_array();
     o->known = f->known;
+    o->from_one = understand_counts_from_one(dump->file, o);
     f->names = understand_names(dump->file, o, f->unknown);
     return 0;
 }
@@ -160,6 +162,24 @@ static int settle(struct hunt *h, struct error *err)
     return side ? 0 : -1;
 }
 
+/* Returns how many first tokens the dump's attention_mask, [T] or [1, T] of 0 and 1, leaves out. */
+static int64_t padding_of(const struct safetensors *dump)
+{
+    const struct safetensors_entry *e = safetensors_find(dump, "attention_mask");
+    const int64_t n =
+        e && e->supported && e->tensor.dtype == DTYPE_I64 ? tensor_count(&e->tensor) : 0;
+    int64_t zeros = 0;
+
+    if (n == 0 || e->tensor.rank == 0 || e->tensor.shape[e->tensor.rank - 1] != n)
+        return 0;
+    while (zeros < n && compare_stats_integer(&e->tensor, zeros) == 0)
+        zeros++;
+    for (int64_t i = zeros; i < n; i++)
+        if (compare_stats_integer(&e->tensor, i) != 1)
+            return 0;
+    return zeros < n ? zeros : 0;
+}
+
 int hunt_open(struct hunt *h, struct client *c, const char *label, struct safetensors *dump,
               const json_t *asked, const json_t *map, struct error *err)
 {
@@ -172,6 +192,9 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
     if (!h->theirs)
         goto out;
     h->unused = understand_map_unused(map, h->theirs->file);
+    if (!h->theirs->ordered && !json_object_get(request, "padding") &&
+        (h->padding = padding_of(h->theirs->file)) > 0)
+        json_object_set_new(request, "padding", json_integer(h->padding));
     if (!h->theirs->ordered) { /* samebit's own files need no understanding */
         if (!json_object_get(request, "prompt") && !json_object_get(request, "tokens") &&
             remote_has_ids(h->theirs, err))
@@ -189,6 +212,7 @@ int hunt_open(struct hunt *h, struct client *c, const char *label, struct safete
         goto out;
     o.model.tokens = prompt_length(h->ours);
     h->model = o.model;
+    h->from_one = o.from_one;
     if (h->theirs->ordered)
         rc = 0;
     else
@@ -224,7 +248,7 @@ int hunt_files(struct hunt *h, const char *label_a, struct safetensors *a, const
 {
     struct understand_options o = {.map = map};
     json_t *known = json_object();
-    int rc = -1;
+    int layer = -1, rc = -1;
 
     *h = (struct hunt){0};
     h->theirs = side_from_file_take(label_a, a, err);
@@ -240,8 +264,11 @@ int hunt_files(struct hunt *h, const char *label_a, struct safetensors *a, const
         const char *path = side_base_name(h->ours->values[i].canonical);
 
         json_object_set_new(known, path, json_string(path));
+        sscanf(path, "model.layers.%d", &layer);
+        o.layers = layer + 1 > o.layers ? layer + 1 : o.layers;
     }
     o.known = known;
+    o.from_one = h->from_one = understand_counts_from_one(a, &o);
     shape_of_model(h->ours, &o.model);
     h->model = o.model;
     rc = understand(a, b, &o, &h->found, err) || settle(h, err) ? -1 : 0;
@@ -272,6 +299,11 @@ void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
     json_array_foreach (h->unused, i, what)
         fprintf(stream, "note: \"%s\" of the map fits no name of the dump\n",
                 json_string_value(what));
+    if (h->padding)
+        fprintf(stream, "note: the first %lld tokens are left padding, as attention_mask says\n",
+                (long long)h->padding);
+    if (h->from_one)
+        fputs("note: the dump counts layers from 1\n", stream);
     if (h->only_eager)
         fprintf(stream, "note: attention eager is asked for: only it has %s\n",
                 json_string_value(h->only_eager));
@@ -279,6 +311,38 @@ void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream)
         understood_print(&h->found, stream);
     json_object_foreach (left_out, name, what)
         fprintf(stream, "note: %s is not read: it is %s\n", name, json_string_value(what));
+    json_decref(left_out);
+}
+
+void hunt_explain(const struct hunt *h, const struct side *theirs, struct error *err)
+{
+    json_t *left_out = theirs ? side_left_out(theirs->metadata) : NULL, *row;
+    struct buffer text = {0};
+    const char *name;
+    size_t i;
+    int count = 0;
+
+    buffer_text(&text, err->text);
+    json_array_foreach (h->understanding, i, row) {
+        const json_t *nearest = json_array_get(json_object_get(row, "nearest"), 0);
+        const char *near = json_string_value(json_object_get(nearest, "value"));
+
+        if (!json_is_null(json_object_get(row, "value")) || ++count > 3)
+            continue;
+        buffer_format(&text, "; %s is none of the model's values%s%s",
+                      json_string_value(json_object_get(row, "name")), near ? ", nearest " : "",
+                      near ? near : "");
+    }
+    json_object_foreach (left_out, name, row)
+        if (++count <= 3)
+            buffer_format(&text, "; %s is not read: it is %s", name, json_string_value(row));
+    if (count > 3)
+        buffer_format(&text, "; and %d more", count - 3);
+    if (!text.failed) {
+        *err = (struct error){0};
+        error_set(err, 400, "%s", text.data);
+    }
+    buffer_clear(&text);
     json_decref(left_out);
 }
 

@@ -13,8 +13,11 @@ struct hunt {
     json_t *understanding; /* rows as struct understood has them; NULL where nothing had to be */
     json_t *only_eager; /* a name of the dump for which eager is asked, not the default; or NULL */
     struct align_model model; /* of the daemon, or as far as two files tell */
-    json_t *unused;           /* keys of the map that no name of the dump fits; or NULL */
-    struct understood found;  /* its files have gone into the sides */
+    int64_t
+        padding;  /* first tokens that the dump's attention_mask leaves out, asked for so; else 0 */
+    int from_one; /* the dump counts layers from 1 */
+    json_t *unused;          /* keys of the map that no name of the dump fits; or NULL */
+    struct understood found; /* its files have gone into the sides */
 };
 
 /* label: of the dump.  dump is taken.  asked: what the user says of the run (prompt, attention,
@@ -28,6 +31,8 @@ void hunt_close(struct hunt *h);
 
 /* How the dump was understood, and what of it could not be read, for people. */
 void hunt_print(const struct hunt *h, const struct side *theirs, FILE *stream);
+/* Adds to an error what of the dump was not understood, so that it is not silent about it. */
+void hunt_explain(const struct hunt *h, const struct side *theirs, struct error *err);
 /* A map from a file, or NULL with an error.  dump: whose names it may have as they are; or NULL. */
 json_t *hunt_read_map(const char *path, const struct safetensors *dump, struct error *err);
 int hunt_save_map(const struct hunt *h, const char *path, struct error *err);

@@ -37,7 +37,8 @@ static const struct spelling in_layer[] = {
     {"self_attn.k_proj",
      " k k_proj key wk kcur attn_k k_linear key_proj to_k self_attn_k attention_key "},
     {"self_attn.v_proj",
-     " v v_proj value wv vcur attn_v v_linear value_proj to_v self_attn_v attention_value "},
+     " v v_proj value wv vcur attn_v v_linear value_proj to_v self_attn_v attention_value "
+     "value_states "},
     {"self_attn.q_proj+self_attn.k_proj+self_attn.v_proj",
      " qkv qkv_proj c_attn wqkv attn_qkv query_key_value "},
     {"self_attn.q_norm", " q_norm qcur_normed query_norm norm_q "},
@@ -72,7 +73,8 @@ static const struct spelling in_layer[] = {
     {"mlp.gate_proj",
      " gate gate_proj w1 ffn_gate mlp_gate mlp_pre wi_0 w_gate gate_linear pre gate_out "},
     {"mlp.up_proj", " up up_proj w3 ffn_up mlp_up mlp_pre_linear wi_1 w_up pre_linear up_out "},
-    {"mlp.gate_proj+mlp.up_proj", " gate_up gate_up_proj wi w13 ffn_gate_up "},
+    {"mlp.gate_proj+mlp.up_proj",
+     " gate_up gate_up_proj up_gate up_gate_proj gate_and_up wi w13 ffn_gate_up ffn_up_gate "},
     {"mlp.act_fn", " act act_fn silu ffn_silu activation swish gate_act "},
     {"mlp.product",
      " product mlp_post ffn_gate_par ffn_swiglu swiglu gated mlp_hidden gate_times_up post "
@@ -255,10 +257,25 @@ static int paths(const char *row, int layer, char *out, size_t size)
     return at < size ? count : 0;
 }
 
+/* "past_key_values.3.key", or .0 for keys and .1 for values. */
+static int is_past(const struct words *w, const char **row, int *layer)
+{
+    const char *last = w->count ? w->at[w->count - 1] : "";
+
+    if (w->count != 5 || strcmp(w->at[0], "past") != 0 || strcmp(w->at[1], "key") != 0 ||
+        strcmp(w->at[2], "values") != 0 || !is_number(w->at[3]))
+        return 0;
+    *row = !strcmp(last, "key") || !strcmp(last, "keys") || !strcmp(last, "0") ? "self_attn.keys"
+                                                                               : "self_attn.values";
+    *layer = atoi(w->at[3]);
+    return 1;
+}
+
 static int guess(const char *name, int layers, char *out, size_t size)
 {
     struct words w;
     const char *row;
+    int layer;
 
     split(name, &w);
     for (int i = 0; i + 1 < w.count; i++) { /* "hidden_states.3", "attentions.3" */
@@ -269,6 +286,8 @@ static int guess(const char *name, int layers, char *out, size_t size)
         if (last && !strcmp(w.at[i], "attentions"))
             return paths("self_attn.weights", atoi(w.at[i + 1]), out, size);
     }
+    if (is_past(&w, &row, &layer))
+        return paths(row, layer, out, size);
     take_layer(&w, name);
     for (int i = 0; i < w.count;)
         if (is_noise(w.at[i]) && w.count > 1)

@@ -92,39 +92,27 @@ static int take(struct understand_job *j, const struct safetensors_entry *e, con
 
 /* ---- by name ---- */
 
-/* [T, sum of columns]: the parts that matrices joined beside each other give.  1: taken. */
+/* The parts that joined matrices give.  1: taken. */
 static int take_fused(struct understand_job *j, const struct safetensors_entry *e,
                       const char *paths, const char *how, struct error *err)
 {
-    const struct tensor *t = &e->tensor;
-    int64_t rows = 0, columns = 0, first = 0;
-    struct tensor flat;
+    const struct align_model m = model_of(j, paths);
+    const struct tensor *parts[PARTS];
+    struct alignment found[PARTS];
     char path[NAMES_SIZE];
     int at[PARTS], count = 0;
 
     for (; count < PARTS && understand_path_at(paths, count, path, sizeof(path)); count++) {
-        const struct tensor *r;
-
         at[count] = reference_of(j, path);
         if (at[count] < 0 || j->claimed[at[count]])
             return 0;
-        r = &j->reference->entries[at[count]].tensor;
-        rows = r->shape[0];
-        columns += r->rank == 2 ? r->shape[1] : 0;
+        parts[count] = &j->reference->entries[at[count]].tensor;
     }
-    if (count < 2 || t->shape[t->rank - 1] != columns || tensor_count(t) != rows * columns)
+    if (align_fused(&m, &e->tensor, parts, count, found))
         return 0;
-    flat = tensor_make(t->dtype, 2, (const int64_t[]){rows, columns}, t->data);
-    for (int k = 0; k < count; k++) {
-        const struct safetensors_entry *r = &j->reference->entries[at[k]];
-        struct alignment a = {.value = r->tensor, .layout = "cut out of a fused matrix"};
-
-        a.view = tensor_slice(&flat, 1, first, r->tensor.shape[1]);
-        a.distance = align_distance(&a.view, &r->tensor);
-        first += r->tensor.shape[1];
-        if (take(j, e, r->name, how, &a, err))
+    for (int k = 0; k < count; k++)
+        if (take(j, e, j->reference->entries[at[k]].name, how, &found[k], err))
             return -1;
-    }
     return 1;
 }
 
@@ -162,6 +150,58 @@ static int take_named(struct understand_job *j, const struct safetensors_entry *
         align_find(&m, &e->tensor, &j->reference->entries[at].tensor, &a))
         return 0;
     return take(j, e, paths, how, &a, err) ? -1 : 1;
+}
+
+/* ---- all layers in one ---- */
+
+/* The value of layer i: without the leading axis, which tells the layers apart. */
+static struct tensor layer_of(const struct tensor *t, int i)
+{
+    struct tensor part = tensor_slice(t, 0, i, 1);
+
+    part.rank--;
+    memmove(part.shape, part.shape + 1, sizeof(part.shape[0]) * (size_t)part.rank);
+    memmove(part.stride, part.stride + 1, sizeof(part.stride[0]) * (size_t)part.rank);
+    return part;
+}
+
+static int take_layer(struct understand_job *j, const struct safetensors_entry *e,
+                      const char *pattern, int i, struct error *err)
+{
+    const struct tensor part = layer_of(&e->tensor, i);
+    char path[2 * NAMES_SIZE];
+    struct align_model m;
+    struct alignment a;
+    int at, rc;
+
+    understand_stacked_path(j->o, pattern, i, path, sizeof(path));
+    at = reference_of(j, path);
+    m = model_of(j, path);
+    if (at < 0 || j->claimed[at] || align_find(&m, &part, &j->reference->entries[at].tensor, &a))
+        return 0;
+    rc = take(j, e, path, "stacked", &a, err);
+    if (rc == 0)
+        json_object_set_new(json_array_get(j->out->rows, json_array_size(j->out->rows) - 1),
+                            "pattern", json_string(pattern));
+    return rc ? -1 : 1;
+}
+
+/* 1: taken, as far as it could be; 0: it does not hold a value of each layer. */
+static int take_stacked(struct understand_job *j, const struct safetensors_entry *e,
+                        struct error *err)
+{
+    char pattern[2 * NAMES_SIZE];
+    const int count = understand_stacked(j->o, e, pattern, sizeof(pattern));
+    int taken = 0;
+
+    for (int i = 0; i < count; i++) {
+        const int rc = take_layer(j, e, pattern, i, err);
+
+        if (rc < 0)
+            return -1;
+        taken += rc;
+    }
+    return taken > 0;
 }
 
 /* ---- by numbers ---- */
@@ -286,13 +326,21 @@ static int is_again(struct understand_job *j, const struct safetensors_entry *e)
 /* Names that are paths of ours go first, then what other names say, then what numbers say. */
 enum { BY_PATH, BY_NAME, BY_NUMBERS, WAYS };
 
+static int take_by_name(struct understand_job *j, const struct safetensors_entry *e,
+                        struct error *err)
+{
+    const int rc = take_stacked(j, e, err);
+
+    return rc ? rc : take_named(j, e, err);
+}
+
 static int take_one(struct understand_job *j, const struct safetensors_entry *e, int way,
                     struct error *err)
 {
     if (way == BY_PATH && reference_of(j, e->name) < 0)
         return 0;
     if (way != BY_NUMBERS)
-        return e->tensor.rank ? take_named(j, e, err) : 0;
+        return e->tensor.rank ? take_by_name(j, e, err) : 0;
     return is_again(j, e) || take_near(j, e, err) == 0 ? 1 : -1;
 }
 
@@ -321,7 +369,7 @@ int understand(const struct safetensors *dump, const struct safetensors *referen
     int rc = -1;
 
     *out = (struct understood){.rows = json_array()};
-    j.pieces = calloc((size_t)dump->count * PARTS + 1, sizeof(*j.pieces));
+    j.pieces = calloc((size_t)dump->count * (size_t)(PARTS + o->layers + 1) + 1, sizeof(*j.pieces));
     j.claimed = calloc((size_t)reference->count + 1, 1);
     if (!j.pieces || !j.claimed || !out->rows)
         error_set(err, 500, "out of memory");

@@ -12,7 +12,10 @@ struct understand_options {
     struct align_model model;
     int layers;          /* 0: not known */
     const json_t *known; /* name or alias -> our path */
-    const json_t *map;   /* {"their name or regular expression": "our path"}, or NULL; \1 to \9 */
+    int from_one;        /* their layers are counted from 1: understand_counts_from_one() */
+    const json_t
+        *map; /* {"their name or regular expression": "our path"}, or NULL; \1 to \9; "*" for
+                          * the layer where the leading axis holds all of them */
 };
 
 struct understood {
@@ -21,7 +24,8 @@ struct understood {
     /* Our values, cut to the rows that the dump has; NULL if nothing had to be cut. */
     struct safetensors *reference;
     /* A row for each of theirs, in their order: {"name", "value" (paths) or null, "how": "exact",
-     * "given", "name", "numbers" or "again", "layout", "distance", "nearest": [{"value", "distance"}],
+     * "given", "name", "numbers", "stacked" (one layer of several in one array; the first has "pattern",
+     * where * is the layer) or "again", "layout", "distance", "nearest": [{"value", "distance"}],
      * "misfit": in words, where the name is known and the shape does not fit} */
     json_t *rows;
     int renamed, moved, unmatched; /* values renamed; values rearranged; values not understood */
@@ -36,6 +40,10 @@ int understand_needless(const struct safetensors *dump, const struct safetensors
 int understand(const struct safetensors *dump, const struct safetensors *reference,
                const struct understand_options *o, struct understood *out, struct error *err);
 void understood_clear(struct understood *u);
+
+/* Returns whether a dump counts layers from 1: its names, none of which are ours, have no layer 0 and one that
+ * would be behind the last. */
+int understand_counts_from_one(const struct safetensors *dump, const struct understand_options *o);
 
 /* Returns the paths that can be told from the dump's names alone, those that are left out included,
  * to ask a daemon for: an array of strings.  unknown: an array; names that tell nothing are added. */

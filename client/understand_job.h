@@ -28,6 +28,14 @@ const char *understand_meaning(const struct understand_options *o, const char *n
 /* Writes the n-th path of those joined by "+".  Returns 0 where there are not so many. */
 int understand_path_at(const char *paths, int n, char *out, size_t size);
 
+/* Whether a value that has no layer in its name holds one value of each layer: returns how many, and the path with
+ * "*" for the layer; 0: no. */
+int understand_stacked(const struct understand_options *o, const struct safetensors_entry *e,
+                       char *pattern, size_t size);
+/* Writes our path of layer i.  Returns 0 where it is none. */
+int understand_stacked_path(const struct understand_options *o, const char *pattern, int i,
+                            char *out, size_t size);
+
 /* Writes the pieces into out->file, and into out->reference what of it has fewer rows.  -1: failed. */
 int understand_write(struct understand_job *j, struct error *err);
 

@@ -1,7 +1,9 @@
 /* understand_names.c - what the names of a dump say by themselves: given by a map, known to the daemon, or
  * another program's words.  See understand.h and understand_job.h. */
+#include <limits.h>
 #include <regex.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/names.h"
@@ -105,6 +107,34 @@ static int given_path(const json_t *map, const char *name, char *out, size_t siz
     return 0;
 }
 
+static int is_hidden_states(const char *name)
+{
+    const char *at = strstr(name, "hidden_states");
+
+    return at != NULL;
+}
+
+/* Takes one from the number of each layer. */
+static void count_from_zero(char *paths, size_t size)
+{
+    static const char mark[] = "model.layers.";
+    char from[2 * NAMES_SIZE];
+    const char *at = from, *next;
+    size_t n = 0;
+
+    snprintf(from, sizeof(from), "%s", paths);
+    for (; (next = strstr(at, mark)) != NULL && n < size; at = next) {
+        char *end;
+        const long layer = strtol(next + sizeof(mark) - 1, &end, 10);
+
+        n += (size_t)snprintf(paths + n, size - n, "%.*s%s%ld", (int)(next - at), at, mark,
+                              layer - 1);
+        next = end;
+    }
+    if (n < size)
+        snprintf(paths + n, size - n, "%s", at);
+}
+
 const char *understand_meaning(const struct understand_options *o, const char *name, char *out,
                                size_t size)
 {
@@ -114,8 +144,86 @@ const char *understand_meaning(const struct understand_options *o, const char *n
         return snprintf(out, size, "tokens") > 0 ? "exact" : NULL;
     if (known_path(o->known, name, out, size))
         return "exact";
-    return names_guess(name, o->layers, out, size) ? "name" : NULL;
+    if (!names_guess(name, o->layers, out, size))
+        return NULL;
+    if (o->from_one && !is_hidden_states(name))
+        count_from_zero(out, size);
+    return "name";
 }
+
+int understand_counts_from_one(const struct safetensors *dump, const struct understand_options *o)
+{
+    static const char mark[] = "model.layers.";
+    int least = INT_MAX, most = -1;
+    char path[2 * NAMES_SIZE];
+
+    for (int i = 0; i < dump->count; i++) {
+        const char *how = understand_meaning(o, dump->entries[i].name, path, sizeof(path));
+        const char *at = how ? strstr(path, mark) : NULL;
+        int layer;
+
+        if (!at || is_hidden_states(dump->entries[i].name))
+            continue;
+        if (strcmp(how, "name") != 0)
+            return 0;
+        layer = atoi(at + sizeof(mark) - 1);
+        least = layer < least ? layer : least;
+        most = layer > most ? layer : most;
+    }
+    return o->layers > 0 && least >= 1 && most == o->layers;
+}
+
+/* ---- one array for all layers ---- */
+
+int understand_stacked_path(const struct understand_options *o, const char *pattern, int i,
+                            char *out, size_t size)
+{
+    const char *star = strchr(pattern, '*');
+    char name[NAMES_SIZE];
+
+    snprintf(name, sizeof(name), "%.*s%d%s", (int)(star - pattern), pattern, i, star + 1);
+    return known_path(o->known, name, out, size) ||
+           (is_hidden_states(name) && names_guess(name, o->layers, out, size) == 1);
+}
+
+/* Writes the path that a name has inside a layer, with * for the layer. */
+static int pattern_of(const struct understand_options *o, const char *name, char *out, size_t size)
+{
+    static const char zero[] = "model.layers.0";
+    char probe[2 * NAMES_SIZE], path[2 * NAMES_SIZE];
+
+    snprintf(probe, sizeof(probe), "layers.0.%s", name);
+    if (names_guess(probe, o->layers, path, sizeof(path)) != 1 ||
+        strncmp(path, zero, sizeof(zero) - 1) != 0)
+        return 0;
+    snprintf(out, size, "model.layers.*%s", path + sizeof(zero) - 1);
+    return 1;
+}
+
+int understand_stacked(const struct understand_options *o, const struct safetensors_entry *e,
+                       char *pattern, size_t size)
+{
+    const int64_t n = e->tensor.rank > 1 ? e->tensor.shape[0] : 0;
+    const size_t length = strlen(e->name), tail = strlen("hidden_states");
+    char path[2 * NAMES_SIZE];
+
+    if (!e->supported || o->layers <= 0 || (n != o->layers && n != o->layers + 1) ||
+        side_base_name(e->name) != e->name)
+        return 0;
+    if (given_path(o->map, e->name, pattern, size))
+        return strchr(pattern, '*') ? (int)n : 0;
+    if (length >= tail && strcmp(e->name + length - tail, "hidden_states") == 0)
+        snprintf(pattern, size, "hidden_states.*");
+    else if (n != o->layers || understand_meaning(o, e->name, path, sizeof(path)) ||
+             !pattern_of(o, e->name, pattern, size))
+        return 0;
+    for (int i = 0; i < n; i++)
+        if (!understand_stacked_path(o, pattern, i, path, sizeof(path)))
+            return 0;
+    return (int)n;
+}
+
+/* ---- what to ask for ---- */
 
 int understand_path_at(const char *paths, int n, char *out, size_t size)
 {
@@ -146,6 +254,19 @@ static int add_names(const struct understand_options *o, const char *name, json_
     return known;
 }
 
+/* The same of an array that holds all layers; returns whether it is one. */
+static int add_stacked(const struct understand_options *o, const struct safetensors_entry *e,
+                       json_t *names, json_t *seen)
+{
+    char pattern[2 * NAMES_SIZE], path[2 * NAMES_SIZE];
+    const int count = understand_stacked(o, e, pattern, sizeof(pattern));
+
+    for (int i = 0; i < count; i++)
+        if (understand_stacked_path(o, pattern, i, path, sizeof(path)))
+            add_names(o, path, names, seen);
+    return count;
+}
+
 json_t *understand_names(const struct safetensors *dump, const struct understand_options *o,
                          json_t *unknown)
 {
@@ -153,9 +274,12 @@ json_t *understand_names(const struct safetensors *dump, const struct understand
     json_t *unused;
     const char *name;
 
-    for (int i = 0; i < dump->count; i++)
-        if (!add_names(o, dump->entries[i].name, names, seen))
-            json_array_append_new(unknown, json_string(dump->entries[i].name));
+    for (int i = 0; i < dump->count; i++) {
+        const struct safetensors_entry *e = &dump->entries[i];
+
+        if (!add_stacked(o, e, names, seen) && !add_names(o, e->name, names, seen))
+            json_array_append_new(unknown, json_string(e->name));
+    }
     json_object_foreach (left_out, name, unused) {
         (void)unused;
         add_names(o, name, names, seen);

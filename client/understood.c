@@ -12,8 +12,14 @@ json_t *understood_map(const struct understood *u)
         const char *name = json_string_value(json_object_get(row, "name"));
         const char *value = json_string_value(json_object_get(row, "value"));
         const char *before = json_string_value(json_object_get(map, name));
+        const json_t *pattern = json_object_get(row, "pattern");
         json_t *text = before && value ? json_sprintf("%s+%s", before, value) : NULL;
 
+        if (pattern) {
+            json_object_set(map, name, (json_t *)pattern);
+            json_decref(text);
+            continue;
+        }
         if (value)
             json_object_set_new(map, name, text ? text : json_string(value));
     }
@@ -44,6 +50,18 @@ static void print_nearest(const json_t *row, FILE *stream)
     fputc('\n', stream);
 }
 
+/* One line for all layers of an array. */
+static void print_stacked(const struct understood *u, const json_t *row, size_t i, FILE *stream)
+{
+    const char *layout = json_string_value(json_object_get(row, "layout"));
+    const json_t *name = json_object_get(row, "name");
+
+    if (i && json_equal(json_object_get(json_array_get(u->rows, i - 1), "name"), name))
+        return;
+    fprintf(stream, "note: %s is %s, * being its leading axis%s%s\n", json_string_value(name),
+            json_string_value(json_object_get(row, "pattern")), *layout ? ": " : "", layout);
+}
+
 void understood_print(const struct understood *u, FILE *stream)
 {
     json_t *row;
@@ -63,6 +81,10 @@ void understood_print(const struct understood *u, FILE *stream)
         if (!value) {
             fprintf(stream, "note: %s is none of the model's values", name);
             print_nearest(row, stream);
+            continue;
+        }
+        if (json_object_get(row, "pattern")) {
+            print_stacked(u, row, i, stream);
             continue;
         }
         if ((strcmp(name, value) == 0 && !*layout) || strcmp(how, "again") == 0)
