@@ -149,20 +149,44 @@ static int ideal_cache_append(const struct op_call *call)
 
 /* ---- products ---- */
 
-/* Columns [first, end) of y = x w^T + b; x's rows lie anywhere, w is widened row by row. */
-static int linear_columns(const struct op_call *call, int64_t first, int64_t end)
+enum { COLUMNS = 32, BLOCK = 2 * ROWS_DOTS };
+
+static double bias_of(const struct op_call *call, int64_t n)
+{
+    return call->bias ? (double)bf16_to_f32(((const bf16 *)call->bias->plain.data)[n]) : 0;
+}
+
+/* Columns [first, first + count) of y = x w^T + b, count at most BLOCK; x's rows lie anywhere, w is
+ * widened. */
+static void linear_block(const struct op_call *call, int64_t first, int64_t count, double *w)
 {
     const int64_t width = call->weight->plain.shape[1], rows = cpu_row_count(call->in[0]);
-    double *w = malloc((size_t)width * sizeof(*w));
 
-    for (int64_t n = first; w && n < end; n++) {
-        const double b =
-            call->bias ? (double)bf16_to_f32(((const bf16 *)call->bias->plain.data)[n]) : 0;
+    for (int64_t n = 0; n < count; n++)
+        widen(weight_row(call->weight, first + n), w + n * width, width);
+    for (int64_t r = 0; r < rows; r++) {
+        const double *x = row(call->in[0], r);
+        double *y = row(call->out, r) + first, some[ROWS_DOTS];
+        int64_t n = 0;
 
-        widen(weight_row(call->weight, n), w, width);
-        for (int64_t r = 0; r < rows; r++)
-            row(call->out, r)[n] = ideal_dot(row(call->in[0], r), w, width) + b;
+        for (; n + ROWS_DOTS <= count; n += ROWS_DOTS) {
+            cpu_of(call)->rows->dots(x, w + n * width, width, some);
+            for (int i = 0; i < ROWS_DOTS; i++)
+                y[n + i] = some[i] + bias_of(call, first + n + i);
+        }
+        for (; n < count; n++)
+            y[n] = ideal_dot(x, w + n * width, width) + bias_of(call, first + n);
     }
+}
+
+/* A block of w at a time, which stays in the cache while all rows of x pass. */
+static int linear_columns(const struct op_call *call, int64_t first, int64_t end)
+{
+    const size_t width = (size_t)call->weight->plain.shape[1];
+    double *w = malloc(BLOCK * width * sizeof(*w) + 1);
+
+    for (; w && first < end; first += BLOCK)
+        linear_block(call, first, end - first < BLOCK ? end - first : BLOCK, w);
     free(w);
     return w ? 0 : -1;
 }
@@ -171,8 +195,6 @@ struct columns {
     const struct op_call *call;
     int *failed;
 };
-
-enum { COLUMNS = 32 };
 
 static void linear_piece(const void *work, int64_t piece)
 {

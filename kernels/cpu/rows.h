@@ -10,6 +10,8 @@
 #include "kernels/base/bf16.h"
 #include "kernels/ops.h"
 
+enum { ROWS_DOTS = 4 };
+
 struct rows {
     const char *isa; /* "avx512_bf16", "avx2", "neon", "plain" */
     void (*add)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
@@ -30,6 +32,8 @@ struct rows {
     float (*exp_sum)(const bf16 *x, int64_t n, int lanes, float *max);
     /* The first of the greatest, or the first NaN; 0 where n is 0. */
     int64_t (*argmax)(const bf16 *x, int64_t n);
+    /* Of numerics ideal: y[i] = x times row i of w, i < ROWS_DOTS; each has the bits of ideal_dot(). */
+    void (*dots)(const double *x, const double *w, int64_t n, double *y);
 };
 
 /* Each is there where its instructions may be: versions.c has the table. */

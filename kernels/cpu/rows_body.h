@@ -221,6 +221,27 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
     return rows_sum(x, n, *max, e, lanes);
 }
 
+/* Eight sums for each, so that the compiler may keep them in registers. */
+static void rows_dots(const double *x, const double *w, int64_t n, double *y)
+{
+    enum { LANES = 8 };
+    double sum[ROWS_DOTS][LANES] = {{0}};
+    int64_t k = 0;
+
+    for (; k + LANES <= n; k += LANES)
+        for (int i = 0; i < ROWS_DOTS; i++)
+            for (int l = 0; l < LANES; l++)
+                sum[i][l] += x[k + l] * w[i * n + k + l];
+    for (; k < n; k++)
+        for (int i = 0; i < ROWS_DOTS; i++)
+            sum[i][k % LANES] += x[k] * w[i * n + k];
+    for (int i = 0; i < ROWS_DOTS; i++) {
+        y[i] = 0;
+        for (int l = 0; l < LANES; l++)
+            y[i] += sum[i][l];
+    }
+}
+
 #define ROWS_TABLE(name, silu_, gate_)                                                             \
     {                                                                                              \
         .isa = (name),                                                                             \
@@ -236,4 +257,5 @@ static float rows_exp_sum(const bf16 *x, int64_t n, int lanes, float *max)
         .softmax = rows_softmax,                                                                   \
         .exp_sum = rows_exp_sum,                                                                   \
         .argmax = rows_argmax,                                                                     \
+        .dots = rows_dots,                                                                         \
     }
