@@ -82,13 +82,25 @@ static void settle(struct options *o, struct host_numerics *found)
     }
 }
 
+/* Where other numerics are named than those of this machine. */
+static void note_others(struct options *o, const struct host_numerics *found)
+{
+    if (!found->portable && found->row && found->row != o->engine.numerics)
+        note(o,
+             "PyTorch on this machine has other bits, those of numerics %s (samebitd "
+             "--which-numerics says why)",
+             found->row->name);
+}
+
 int choose_numerics(struct options *o, struct error *err)
 {
     struct host_numerics found;
 
-    if (o->engine.numerics)
-        return 0;
     choose_find(o, &found);
+    if (o->engine.numerics) {
+        note_others(o, &found);
+        return 0;
+    }
     if (o->host_numerics && refuse(o, &found, err))
         return -1;
     if (!o->host_numerics)

@@ -124,6 +124,8 @@ static int open_parts(struct engine *e, const struct engine_options *o, struct e
     if (!e->name)
         return error_set(err, 500, "out of memory");
     e->config = hf_config_open(e->folder, err);
+    for (int i = 0; e->config && hf_config_notice(e->config, i); i++)
+        notices_add(&e->notices, "%s", hf_config_notice(e->config, i));
     if (!e->config || open_families(e, o, err) ||
         hf_config_count(e->config, "vocab_size", &e->vocab_size, err) ||
         hf_config_count(e->config, "max_position_embeddings", &e->max_positions, err))
@@ -174,6 +176,19 @@ static int open_tokenizer(struct engine *e, const struct engine_options *o, stru
     return 0;
 }
 
+/* What transformers warns of too, as a config.json with fewer layers than the checkpoint. */
+static void note_unused(struct engine *e)
+{
+    const char *first = "";
+    const int count = weights_unused(e->weights, &first);
+
+    if (count)
+        notices_add(&e->notices,
+                    "%d of %d tensors of the checkpoint are not used, as '%.200s': the model that "
+                    "config.json describes has no such parameters",
+                    count, weights_count(e->weights), first);
+}
+
 struct rest {
     struct engine *engine;
     const struct engine_options *options;
@@ -190,6 +205,8 @@ static void *open_rest(void *user)
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
     r->rc = open_tokenizer(r->engine, r->options, &r->err) ||
             open_programs(r->engine, r->options, &r->err);
+    if (!r->rc)
+        note_unused(r->engine);
     return NULL;
 }
 

@@ -22,6 +22,46 @@ int hf_config_bad(const struct hf_config *c, const char *key, struct error *err,
     return error_param(err, 400, param, "%s: %.64s: %s", c->path, key, what);
 }
 
+int hf_config_truth(const json_t *value)
+{
+    switch (value ? json_typeof(value) : JSON_NULL) {
+    case JSON_NULL:
+    case JSON_FALSE:
+        return 0;
+    case JSON_TRUE:
+        return 1;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return json_number_value(value) != 0;
+    case JSON_STRING:
+        return json_string_length(value) != 0;
+    case JSON_ARRAY:
+        return json_array_size(value) != 0;
+    case JSON_OBJECT:
+        return json_object_size(value) != 0;
+    }
+    return 1;
+}
+
+void hf_config_note(struct hf_config *c, const char *key, const char *format, ...)
+{
+    char what[192];
+    va_list args;
+
+    if (c->notice_count == HF_CONFIG_NOTICES)
+        return;
+    va_start(args, format);
+    vsnprintf(what, sizeof(what), format, args);
+    va_end(args);
+    snprintf(c->notices[c->notice_count++], sizeof(c->notices[0]), "%s%.48s: %s",
+             strstr(key, ".json") ? "" : "config.json: ", key, what);
+}
+
+const char *hf_config_notice(const struct hf_config *c, int i)
+{
+    return i < c->notice_count ? c->notices[i] : NULL;
+}
+
 /* ---- lookups ---- */
 
 int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err)
@@ -180,14 +220,27 @@ static int check_eos(const struct hf_config *c, struct error *err)
 
 /* ---- opening ---- */
 
+/* transformers goes on without a generation_config.json that it cannot read. */
+static int read_generation(struct hf_config *c, struct error *err)
+{
+    static const char name[] = "generation_config.json";
+    struct error why = {0};
+
+    c->generation = json_file_read(c->folder, name, JSON_FILE_OPTIONAL | JSON_FILE_PYTHON, &why);
+    if (c->generation || !why.code)
+        return 0;
+    if (why.code != 400)
+        return error_set(err, why.code, "%s", why.text);
+    hf_config_note(c, name, "not followed, as it cannot be read: %.160s", why.text);
+    return 0;
+}
+
 static int read_files(struct hf_config *c, struct error *err)
 {
     c->root = json_file_read(c->folder, "config.json", JSON_FILE_PYTHON, err);
     if (!c->root)
         return -1;
-    c->generation = json_file_read(c->folder, "generation_config.json",
-                                   JSON_FILE_OPTIONAL | JSON_FILE_PYTHON, err);
-    if (!c->generation && err->code)
+    if (read_generation(c, err))
         return -1;
     c->values = json_deep_copy(c->root);
     c->text = json_dumps(c->root, JSON_COMPACT);

@@ -44,6 +44,8 @@ int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);
 const json_t *hf_config_generation(const struct hf_config *c);
 /* The name of that file. */
 const char *hf_config_generation_file(const struct hf_config *c);
+/* What config.json says and transformers does not follow, one sentence each; NULL behind the last. */
+const char *hf_config_notice(const struct hf_config *c, int i);
 /* config.json as compact JSON text; borrowed.  What JSON cannot say stands in it as json_python.h
  * replaces it. */
 const char *hf_config_text(const struct hf_config *c);

@@ -43,12 +43,10 @@ static int find_rope(const struct hf_config *c, struct rope_source *out, struct 
     for (int i = 0; i < 2; i++) {
         const json_t *value = json_object_get(c->root, keys[i]);
 
-        if (!value || json_is_null(value))
+        if (!hf_config_truth(value))
             continue;
         if (!json_is_object(value))
             return hf_config_bad(c, keys[i], err, "not an object");
-        if (json_object_size(value) == 0)
-            continue;
         out->parameters = value;
         out->key = keys[i];
         break;
@@ -124,8 +122,6 @@ static int read_llama3(const struct hf_config *c, const struct rope_source *from
         rope_number(c, from, "low_freq_factor", &out->low_freq_factor, err) ||
         rope_number(c, from, "high_freq_factor", &out->high_freq_factor, err))
         return -1;
-    if (out->high_freq_factor <= out->low_freq_factor)
-        return rope_bad(c, from, "high_freq_factor", err, "not above low_freq_factor");
     return read_original(c, from, out, err);
 }
 
@@ -135,7 +131,24 @@ static int rope_optional(const struct hf_config *c, const struct rope_source *fr
 {
     const json_t *value = json_object_get(from->parameters, key);
 
-    return value && !json_is_null(value) && !rope_number(c, from, key, out, err);
+    if (!value || json_is_null(value))
+        return 0;
+    if (!json_is_number(value) || !isfinite(json_number_value(value)))
+        return rope_bad(c, from, key, err, "not a number") && 0;
+    *out = json_number_value(value);
+    return 1;
+}
+
+/* `otherwise` also for 0, as Python's "or". */
+static double rope_or(const struct hf_config *c, const struct rope_source *from, const char *key,
+                      double otherwise, struct error *err)
+{
+    double value = 0;
+
+    rope_optional(c, from, key, &value, err);
+    if (value < 0)
+        rope_bad(c, from, key, err, "below 0");
+    return value == 0 ? otherwise : value;
 }
 
 /* `factor`, or the ratio of the two lengths where it is null (yarn) or missing (longrope). */
@@ -149,6 +162,8 @@ static int read_ratio(const struct hf_config *c, const struct rope_source *from,
         return -1;
     if (!rope_optional(c, from, "factor", &out->factor, err))
         out->factor = (double)positions / out->original_max_position_embeddings;
+    if (!err->code && out->factor <= 0)
+        rope_bad(c, from, "factor", err, "not a number above 0");
     return err->code ? -1 : 0;
 }
 
@@ -168,18 +183,14 @@ static int read_yarn(const struct hf_config *c, const struct rope_source *from,
         return rope_bad(c, from, "factor", err, "missing");
     if (read_ratio(c, from, out, err))
         return -1;
-    out->beta_fast = 32;
-    out->beta_slow = 1;
-    rope_optional(c, from, "beta_fast", &out->beta_fast, err);
-    rope_optional(c, from, "beta_slow", &out->beta_slow, err);
+    out->beta_fast = rope_or(c, from, "beta_fast", 32, err);
+    out->beta_slow = rope_or(c, from, "beta_slow", 1, err);
     rope_optional(c, from, "mscale", &mscale, err);
     rope_optional(c, from, "mscale_all_dim", &mscale_all_dim, err);
-    out->truncate = !truncate || json_is_true(truncate);
-    if (truncate && !json_is_boolean(truncate))
-        return rope_bad(c, from, "truncate", err, "not true or false");
+    out->truncate = !truncate || hf_config_truth(truncate);
     if (!rope_optional(c, from, "attention_factor", &out->attention_factor, err))
         out->attention_factor =
-            mscale > 0 && mscale_all_dim > 0
+            mscale != 0 && mscale_all_dim != 0
                 ? yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all_dim)
                 : yarn_mscale(out->factor, 1);
     return err->code ? -1 : 0;
@@ -236,17 +247,41 @@ static int read_dynamic(const struct hf_config *c, const struct rope_source *fro
     return 0;
 }
 
-static int check_partial(const struct hf_config *c, const struct rope_source *from,
-                         struct error *err)
+/* Whether partial_rotary_factor asks for fewer pairs than there are, here or at the top level. */
+static int asks_for_part(const struct hf_config *c, const struct rope_source *from)
 {
-    const json_t *inner = json_object_get(from->parameters, "partial_rotary_factor");
-    const json_t *outer = json_object_get(c->root, "partial_rotary_factor");
+    static const char key[] = "partial_rotary_factor";
+    const json_t *inner = json_object_get(from->parameters, key);
+    const json_t *outer = json_object_get(c->root, key);
 
-    if (inner && !json_is_null(inner) && json_number_value(inner) != 1.0)
-        return rope_bad(c, from, "partial_rotary_factor", err, "only 1 is supported");
-    if (outer && !json_is_null(outer) && json_number_value(outer) != 1.0)
-        return hf_config_bad(c, "partial_rotary_factor", err, "only 1 is supported");
-    return 0;
+    return (inner && !json_is_null(inner) && json_number_value(inner) != 1.0) ||
+           (outer && !json_is_null(outer) && json_number_value(outer) != 1.0);
+}
+
+/* The classes that we know turn all pairs: compute_default_rope_parameters of their modeling files does
+ * not read the factor, and with what ROPE_INIT_FUNCTIONS make of it transformers fails in forward(). */
+static int check_partial(const struct hf_config *c, const struct rope_source *from,
+                         const struct rope_config *rope, struct error *err)
+{
+    if (rope->type == ROPE_DEFAULT || !asks_for_part(c, from))
+        return 0;
+    return hf_config_bad(c, "partial_rotary_factor", err,
+                         "only 1 is supported with rope_type %s: transformers cannot run it either",
+                         json_string_value(json_object_get(from->parameters, "rope_type")
+                                               ? json_object_get(from->parameters, "rope_type")
+                                               : json_object_get(from->parameters, "type")));
+}
+
+void hf_config_note_rope(struct hf_config *c)
+{
+    struct rope_config rope = {0};
+    struct rope_source from;
+    struct error own = {0};
+
+    if (!find_rope(c, &from, &own) && !read_rope_type(c, &from, &rope, &own) &&
+        rope.type == ROPE_DEFAULT && asks_for_part(c, &from))
+        hf_config_note(c, "partial_rotary_factor",
+                       "not followed, as by transformers 5.18: %s turns all pairs", c->name);
 }
 
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err)
@@ -259,7 +294,7 @@ int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct er
     memset(out, 0, sizeof(*out));
     out->attention_factor = 1;
     if (find_rope(c, &from, err) || read_rope_type(c, &from, out, err) ||
-        check_partial(c, &from, err) || read_theta(c, &from, out, err))
+        check_partial(c, &from, out, err) || read_theta(c, &from, out, err))
         return -1;
     switch (out->type) {
     case ROPE_DEFAULT:

@@ -95,7 +95,8 @@ static void fill_defaults(struct hf_config *c)
     put_default(c, "rms_norm_eps", json_real(1e-6));
     put_default(c, "max_position_embeddings", json_integer(c->rules->max_positions));
     put_default(c, "max_window_layers", json_integer(28));
-    put_default(c, "sliding_window", json_integer(4096));
+    if (c->rules->window != WINDOW_NONE)
+        put_default(c, "sliding_window", json_integer(4096));
     if (c->rules->kv_heads)
         put_default(c, "num_key_value_heads", json_integer(c->rules->kv_heads));
     if (c->rules->head_dim)
@@ -173,14 +174,93 @@ static int check_activation(const struct hf_config *c, struct error *err)
                          name ? name : "?", c->rules->activation);
 }
 
-/* Gemma's: every token would see those after it. */
-static int check_causal(const struct hf_config *c, struct error *err)
+/* Keys that the config classes do not declare and that change what transformers does all the same.
+ * (masking_utils.py goes by the truth of is_causal, also by that of null.) */
+static int check_foreign(const struct hf_config *c, struct error *err)
 {
-    const json_t *value = json_object_get(c->values, "use_bidirectional_attention");
+    static const char *const keys[] = {"num_kv_shared_layers", "transformers_weights",
+                                       "fusion_config", "per_layer_config"};
+    const json_t *causal = json_object_get(c->values, "is_causal");
 
-    if (!value || json_is_null(value) || json_is_false(value))
+    if (causal && !hf_config_truth(causal))
+        return hf_config_bad(c, "is_causal", err,
+                             "attention to tokens that come later is not supported");
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (hf_config_truth(json_object_get(c->values, keys[i])))
+            return hf_config_bad(c, keys[i], err, "is not supported");
+    return 0;
+}
+
+/* The class declares it, its modeling code does not read it. */
+static void note_bidirectional(struct hf_config *c)
+{
+    if (hf_config_truth(json_object_get(c->values, "use_bidirectional_attention")))
+        hf_config_note(c, "use_bidirectional_attention",
+                       "not followed, as by transformers 5.18: no token sees a later one");
+}
+
+/* The type that all of layer_types have, NULL where there is no such list; 400 where they differ. */
+static int common_layer_type(const struct hf_config *c, const char **out, struct error *err)
+{
+    const json_t *list = json_object_get(c->root, "layer_types");
+    const char *first = json_string_value(json_array_get(list, 0));
+
+    *out = NULL;
+    if (!list || json_is_null(list))
         return 0;
-    return hf_config_bad(c, "use_bidirectional_attention", err, "is not supported");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *type = json_string_value(json_array_get(list, i));
+
+        if (!first || !type || strcmp(type, first) != 0)
+            return hf_config_bad(c, "layer_types", err, "types that differ are not supported by %s",
+                                 c->name);
+    }
+    if (json_array_size(list) != (size_t)c->layers)
+        return hf_config_bad(c, "layer_types", err,
+                             "not a list of num_hidden_layers (%lld) strings",
+                             (long long)c->layers);
+    *out = first;
+    return 0;
+}
+
+/* The key that DynamicCache takes the window of all layers from (get_layer_types_and_kwargs of
+ * cache_utils.py): it looks at the keys, whether or not the class knows them.  NULL: no window. */
+static const char *cache_window_key(const struct hf_config *c, const char *type)
+{
+    static const char sliding[] = "sliding_window", chunks[] = "attention_chunk_size";
+
+    if (type)
+        return strcmp(type, "sliding_attention") == 0   ? sliding
+               : strcmp(type, "chunked_attention") == 0 ? chunks
+                                                        : NULL;
+    return !is_absent(c, sliding) ? sliding : !is_absent(c, chunks) ? chunks : NULL;
+}
+
+/* Puts cache_window: how many keys a call sees that are its own or those before it, 0 for all.  Where the
+ * class has no window the mask hides none of them, so that only what is no longer kept is not seen. */
+static int derive_cache_window(struct hf_config *c, struct error *err)
+{
+    const char *type, *key;
+    int64_t window = 0;
+
+    if (c->rules->window == WINDOW_IF_USED)
+        return 0;
+    if (common_layer_type(c, &type, err))
+        return -1;
+    if (type && !cache_window_key(c, type) && strcmp(type, "full_attention") != 0)
+        return hf_config_bad(c, "layer_types", err, "'%.40s' is not supported", type);
+    key = cache_window_key(c, type);
+    if (key && hf_config_count(c, key, &window, err))
+        return -1;
+    if (window == 1) /* which keeps all: see derive_window */
+        return hf_config_bad(c, key, err, "a window of 1 is not supported");
+    if (key && c->rules->window == WINDOW_NONE)
+        hf_config_note(c, key,
+                       "as in transformers 5.18, no mask of %s follows it, but the cache keeps the "
+                       "last %lld keys: a call sees these and its own tokens",
+                       c->name, (long long)window - 1);
+    put_integer(c, "cache_window", window);
+    return 0;
 }
 
 /* Replaces sliding_window by the window that is in force, 0 for none, as the config class does. */
@@ -250,12 +330,17 @@ int hf_config_apply_rules(struct hf_config *c, struct error *err)
 
     fill_defaults(c);
     if (check_booleans(c, err) || check_sizes(c, err) || derive_heads(c, err) ||
-        check_activation(c, err) || check_causal(c, err) || derive_window(c, err))
+        check_activation(c, err) || check_foreign(c, err) || derive_cache_window(c, err) ||
+        derive_window(c, err))
         return -1;
+    note_bidirectional(c);
+    hf_config_note_rope(c);
     c->sliding = calloc((size_t)c->layers, 1);
     if (!c->sliding || c->no_memory)
         return error_set(err, 500, "%s: no memory", c->path);
     if (derive_layer_types(c, err))
         return -1;
-    return types && !json_is_null(types) ? read_layer_types(c, types, err) : 0;
+    return types && !json_is_null(types) && c->rules->window != WINDOW_NONE
+               ? read_layer_types(c, types, err)
+               : 0;
 }

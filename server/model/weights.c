@@ -5,6 +5,7 @@
  * until weights_release or weights_close. */
 #include "server/model/weights.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -26,8 +27,8 @@ struct slot {
     const struct safetensors *file;
     const struct safetensors_entry *entry;
     struct tensor tensor; /* bf16, contiguous and aligned, once `ready` */
-    int ready;
-    void *copy; /* tensor.data, if it is not the file's own bytes; else NULL */
+    int ready, used;      /* used: weights_find gave it */
+    void *copy;           /* tensor.data, if it is not the file's own bytes; else NULL */
 };
 
 struct weights {
@@ -117,6 +118,34 @@ static int is_file(const char *folder, const char *name)
     return found;
 }
 
+static int is_weights(const struct dirent *entry)
+{
+    static const char *const endings[] = {".safetensors", ".gguf", ".h5", ".msgpack",
+                                          ".pth",         ".pt",   ".bin"};
+    const char *ending = strrchr(entry->d_name, '.');
+
+    for (size_t i = 0; ending && i < sizeof(endings) / sizeof(endings[0]); i++)
+        if (strcmp(ending, endings[i]) == 0)
+            return 1;
+    return 0;
+}
+
+/* Names a file with weights that has neither name. */
+static int say_other_file(const struct weights *w, const char *single, const char *index,
+                          struct error *err)
+{
+    struct dirent **found = NULL;
+    const int count = scandir(w->folder, &found, is_weights, alphasort);
+
+    error_set(err, 400, "%s: neither %s nor %s is a file there%s%.80s%s", w->folder, single, index,
+              count > 0 ? "; what is there, " : "", count > 0 ? found[0]->d_name : "",
+              count > 0 ? ", has not the name or the format that transformers reads" : "");
+    for (int i = 0; i < count; i++)
+        free(found[i]);
+    free(found);
+    return -1;
+}
+
 /* No safetensors: says what is there instead and what to do with it. */
 static int say_absent(const struct weights *w, const char *single, const char *index,
                       struct error *err)
@@ -142,7 +171,7 @@ static int say_absent(const struct weights *w, const char *single, const char *i
                          "%s: an adapter (LoRA) without its model: merge_and_unload() of peft and "
                          "save_pretrained() make a model of both",
                          w->folder);
-    return error_set(err, 400, "%s: neither %s nor %s is a file there", w->folder, single, index);
+    return say_other_file(w, single, index, err);
 }
 
 /* A single file wins over an index, as in transformers. */
@@ -374,18 +403,38 @@ const struct tensor *weights_find(struct weights *w, const char *name, struct er
 {
     static const char prefix[] = "model.";
     struct slot *s = find_slot(w, name);
+    char longer[512];
     int rc = 0;
 
-    /* A checkpoint saved from the model without its head. */
+    /* A checkpoint saved from the model without its head, or from a module that holds the model. */
     if (!s && strncmp(name, prefix, sizeof(prefix) - 1) == 0)
         s = find_slot(w, name + sizeof(prefix) - 1);
+    if (!s && snprintf(longer, sizeof(longer), "%s%s", prefix, name) < (int)sizeof(longer))
+        s = find_slot(w, longer);
     if (!s)
         return NULL;
     pthread_mutex_lock(&w->lock);
     if (!s->ready)
         rc = prepare(s, err);
+    s->used = 1;
     pthread_mutex_unlock(&w->lock);
     return rc ? NULL : &s->tensor;
+}
+
+/* A buffer that old checkpoints hold; transformers says nothing of it either. */
+static int is_old_buffer(const char *name)
+{
+    return strstr(name, "rotary_emb.inv_freq") != NULL;
+}
+
+int weights_unused(const struct weights *w, const char **first)
+{
+    int count = 0;
+
+    for (int i = 0; i < w->count; i++)
+        if (!w->slots[i].used && !is_old_buffer(w->slots[i].entry->name) && !count++)
+            *first = w->slots[i].entry->name;
+    return count;
 }
 
 int weights_count(const struct weights *w)

@@ -15,7 +15,7 @@ void weights_close(struct weights *w);
 
 /* Returns a tensor as contiguous bf16.  NULL with an error: its dtype cannot be converted, or there
  * is no memory.  NULL without an error: the checkpoint has no such tensor.  As in transformers, a
- * name "model.X" that is not there is also looked for as "X". */
+ * name "model.X" that is not there is also looked for as "X", and any "X" as "model.X". */
 const struct tensor *weights_find(struct weights *w, const char *name, struct error *err);
 
 /* 0 as long as no file has been written to since weights_open, else -1 with 503, from then on: tensors
@@ -23,6 +23,9 @@ const struct tensor *weights_find(struct weights *w, const char *name, struct er
 int weights_check(struct weights *w, struct error *err);
 int weights_state(const struct weights *w, struct error *err);
 
+/* How many tensors weights_find was never asked for, and the first one's name (borrowed).  While no
+ * other thread uses w. */
+int weights_unused(const struct weights *w, const char **first);
 int weights_count(const struct weights *w);
 /* Returns the bytes of all tensors as they are stored. */
 uint64_t weights_bytes(const struct weights *w);

@@ -1,6 +1,7 @@
 /* auto_class.c - see auto_class.h. */
 #include "server/tokenizer/auto_class.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,7 +244,9 @@ static void add_specials(const struct auto_class_files *f, const json_t *default
     static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
     const json_t *map =
         json_object_get(f->tokenizer_config, "added_tokens_decoder") ? NULL : f->special_tokens_map;
-    const json_t *value, *item;
+    const json_t *value;
+    const char *name;
+    json_t *item;
     size_t i, k;
 
     for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -256,8 +259,11 @@ static void add_specials(const struct auto_class_files *f, const json_t *default
         value = json_object_get(map, lists[i]);
         if (!value)
             value = json_object_get(f->tokenizer_config, lists[i]);
-        json_array_foreach ((json_t *)(value ? value : json_object_get(defaults, lists[i])), k,
-                            item)
+        if (!value)
+            value = json_object_get(defaults, lists[i]);
+        json_array_foreach ((json_t *)(uintptr_t)value, k, item)
+            add_special(tokens, item);
+        json_object_foreach ((json_t *)(uintptr_t)value, name, item) /* {"image_token": "<im>"} */
             add_special(tokens, item);
     }
 }
@@ -402,6 +408,12 @@ static json_t *build_generic(const struct auto_class_files *f, json_t *file)
     return all;
 }
 
+/* In Python's sense, of what such keys hold. */
+static int is_true(const json_t *value)
+{
+    return json_is_true(value) || json_integer_value(value) != 0 || json_string_length(value) != 0;
+}
+
 json_t *auto_class_build(const struct auto_class_files *files, json_t *root, json_t *file,
                          char *why, size_t why_size)
 {
@@ -409,6 +421,12 @@ json_t *auto_class_build(const struct auto_class_files *files, json_t *root, jso
     const struct class *class;
     char name[64];
 
+    if (is_true(json_object_get(files->tokenizer_config, "split_special_tokens"))) {
+        snprintf(why, why_size,
+                 "transformers looks for no special tokens in a text (split_special_tokens of "
+                 "tokenizer_config.json), which is not mirrored");
+        return NULL;
+    }
     choose(files, name);
     class = find_class(name);
     if (class && json_is_object(json_object_get(model, "vocab")) &&

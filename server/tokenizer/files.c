@@ -121,11 +121,25 @@ static json_t *with_tokens(json_t *file, const json_t *config)
 
 /* ---- the folder ---- */
 
-static json_t *read_optional(const char *folder, const char *name)
+/* NULL also for a file that cannot be read; `unknown` then says so, as AutoTokenizer fails on it. */
+static json_t *read_optional(const char *folder, const char *name, struct tokenizer_files *out)
 {
-    struct error none = {0}; /* what else such a file is for is not the tokenizer's business */
+    struct error why = {0};
+    json_t *root = json_file_read(folder, name, JSON_FILE_OPTIONAL | JSON_FILE_PYTHON, &why);
 
-    return json_file_read(folder, name, JSON_FILE_OPTIONAL, &none);
+    if (!root && why.code)
+        snprintf(out->unknown, sizeof(out->unknown),
+                 "AutoTokenizer of transformers fails on this folder: %.220s", why.text);
+    return root;
+}
+
+/* What AutoTokenizer builds, unless a file that it reads is broken. */
+static json_t *build_auto(const struct auto_class_files *configs, json_t *root,
+                          struct tokenizer_files *out)
+{
+    return out->unknown[0]
+               ? NULL
+               : auto_class_build(configs, root, out->file, out->unknown, sizeof(out->unknown));
 }
 
 static int read_all(const char *folder, const struct auto_class_files *configs,
@@ -136,7 +150,7 @@ static int read_all(const char *folder, const struct auto_class_files *configs,
 
     if (root) {
         out->file = with_tokens(root, configs->tokenizer_config);
-        out->autos = auto_class_build(configs, root, out->file, out->unknown, sizeof(out->unknown));
+        out->autos = build_auto(configs, root, out);
         json_decref(root);
         return 0;
     }
@@ -147,7 +161,7 @@ static int read_all(const char *folder, const struct auto_class_files *configs,
     root = read_vocab_and_merges(folder, err);
     if (!root)
         return -1;
-    out->autos = auto_class_build(configs, root, NULL, out->unknown, sizeof(out->unknown));
+    out->autos = build_auto(configs, root, out);
     json_decref(root);
     if (!out->autos)
         return error_param(err, 400, "tokenizer.json",
@@ -158,12 +172,13 @@ static int read_all(const char *folder, const struct auto_class_files *configs,
 
 int tokenizer_files_read(const char *folder, struct tokenizer_files *out, struct error *err)
 {
-    json_t *config = read_optional(folder, "config.json");
-    json_t *tokenizer_config = read_optional(folder, "tokenizer_config.json");
-    json_t *map = read_optional(folder, "special_tokens_map.json");
+    json_t *config, *tokenizer_config, *map;
     int rc;
 
     memset(out, 0, sizeof(*out));
+    config = read_optional(folder, "config.json", out);
+    tokenizer_config = read_optional(folder, "tokenizer_config.json", out);
+    map = read_optional(folder, "special_tokens_map.json", out);
     rc = read_all(folder, &(struct auto_class_files){config, tokenizer_config, map}, out, err);
     json_decref(config);
     json_decref(tokenizer_config);

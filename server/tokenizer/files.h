@@ -11,7 +11,7 @@ struct tokenizer_files {
                      tokenizer_config.json; NULL: there is no tokenizer.json */
     json_t *autos; /* what AutoTokenizer.from_pretrained(FOLDER) of transformers 5.18 builds; it may
                       be `file` itself; NULL: not known here */
-    char unknown[192]; /* why `autos` is NULL */
+    char unknown[320]; /* why `autos` is NULL */
 };
 
 /* Reads the folder.  At least one of the two is set.  Errors: 400 that says what is missing and how

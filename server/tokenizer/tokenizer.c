@@ -183,24 +183,53 @@ static int differs(const struct tokenizer *a, const struct tokenizer *b, const c
     return other;
 }
 
-static void compare(struct tokenizer *t, enum tokenizer_ids ids, const struct tokenizer *other)
+/* Whether the two differ in this text; then a notice says how. */
+static int compare(struct tokenizer *t, enum tokenizer_ids ids, const struct tokenizer *other,
+                   const char *sample)
 {
     struct buffer how = {0};
-    size_t i;
+    const int found = differs(t, other, sample, &how);
 
-    for (i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
-        if (!differs(t, other, samples[i], &how))
-            continue;
+    if (found)
         notice(t,
                ids == TOKENIZER_FILE
                    ? "AutoTokenizer of transformers 5.18 gives other ids than tokenizer.json: for "
                      "\"%s\" %s; --tokenizer auto takes its"
                    : "these are the ids of AutoTokenizer of transformers 5.18; tokenizer.json has "
                      "others: for \"%s\" %s; --tokenizer file takes those",
-               samples[i], how.data ? how.data : "");
-        break;
-    }
+               sample, how.data ? how.data : "");
     buffer_clear(&how);
+    return found;
+}
+
+/* The added tokens of a document, each within a text. */
+static int compare_added(struct tokenizer *t, enum tokenizer_ids ids, const struct tokenizer *other,
+                         const json_t *document)
+{
+    char sample[128];
+    json_t *item;
+    size_t i;
+
+    json_array_foreach (json_object_get(document, "added_tokens"), i, item) {
+        const char *content = json_string_value(json_object_get(item, "content"));
+
+        if (!content || strlen(content) > 96)
+            continue;
+        snprintf(sample, sizeof(sample), "the %s cat", content);
+        if (compare(t, ids, other, sample))
+            return 1;
+    }
+    return 0;
+}
+
+static void compare_all(struct tokenizer *t, enum tokenizer_ids ids, const struct tokenizer *other,
+                        const struct tokenizer_files *files)
+{
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++)
+        if (compare(t, ids, other, samples[i]))
+            return;
+    if (!compare_added(t, ids, other, files->file))
+        compare_added(t, ids, other, files->autos);
 }
 
 static void notice_auto(struct tokenizer *t, enum tokenizer_ids ids,
@@ -215,7 +244,7 @@ static void notice_auto(struct tokenizer *t, enum tokenizer_ids ids,
         return;
     other = open_document(there, NULL);
     if (other)
-        compare(t, ids, other);
+        compare_all(t, ids, other, files);
     else
         notice(t, "whether AutoTokenizer of transformers 5.18 gives other ids is not known here");
     tokenizer_close(other);

@@ -79,6 +79,74 @@ def test_a_pickle_is_refused_with_the_line_that_converts_it():
     assert "pytorch_model.bin" in said and "save_pretrained('.')" in said
 
 
+# ---- variants of these kinds ----
+
+def variant(tmp_path, name, config=None, **files):
+    """A copy of a case with keys of config.json replaced, or files written."""
+    folder = tmp_path / "model"
+    shutil.copytree(os.path.join(CASES, name), folder, copy_function=shutil.copyfile)
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(said | (config or {})), encoding="utf-8")
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def notices(d):
+    found = "\n".join(d.get("/v1/model").json["notices"])
+    assert all(line in d.said() for line in found.splitlines())
+    return found
+
+
+@pytest.mark.parametrize("config, notice", [
+    ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: not followed, as by transformers 5.18: LlamaForCausalLM turns all pairs"),
+    ({"rope_scaling": []}, ""), ({"rope_scaling": False, "rope_parameters": None}, ""), ({"attention_chunk_size": None, "is_causal": True}, ""),
+    ({"sliding_window": 4096, "layer_types": ["full_attention"] * 2}, ""),
+    ({"sliding_window": 4096}, "no mask of LlamaForCausalLM follows it, but the cache keeps the last 4095 keys")])
+def test_keys_that_change_nothing(serve, tmp_path, config, notice):
+    want = expected("cfg_no_architectures")
+    d = serve(variant(tmp_path, "cfg_no_architectures", config))
+    assert digests(d, want["ids"])[0] == [want[f"sha256 {value}"] for value in VALUES]
+    assert notice in notices(d)
+
+
+def test_a_cache_that_slides_where_no_mask_does(serve, tmp_path):
+    """transformers' DynamicCache goes by sliding_window, or attention_chunk_size, where the class has no window: the prompt sees
+    all of itself, a later call only the keys that are kept."""
+    want = expected("cfg_no_architectures")
+    d = serve(variant(tmp_path, "cfg_no_architectures", {"attention_chunk_size": 3}))
+    found, _ = digests(d, want["ids"])
+    assert found[0] == want["sha256 lm_head"] and found[1] != want["sha256 step_1/lm_head"]
+    shape = {v["name"]: v["shape"] for v in d.get("/v1/values?attention=eager").json["values"]}
+    assert shape["model.layers.0.self_attn.keys"][1] == "min(L, 3)"
+
+
+@pytest.mark.parametrize("config, says", [
+    ({"is_causal": False}, "config.json: is_causal: attention to tokens that come later is not supported"),
+    ({"num_kv_shared_layers": 1}, "num_kv_shared_layers: is not supported"),
+    ({"per_layer_config": {"0": {"num_attention_heads": 1}}}, "per_layer_config: is not supported"),
+    ({"partial_rotary_factor": 0.5, "rope_scaling": {"type": "linear", "factor": 2.0}}, "only 1 is supported with rope_type linear")])
+def test_keys_that_must_not_be_ignored(tmp_path, config, says):
+    assert says in refusal(variant(tmp_path, "cfg_no_architectures", config))
+
+
+def test_tensors_that_are_not_used(serve, tmp_path):
+    """A config.json with fewer layers than the checkpoint: transformers warns too."""
+    d = serve(variant(tmp_path, "cfg_no_architectures", {"num_hidden_layers": 1}))
+    assert "9 of 21 tensors of the checkpoint are not used, as 'model.layers.1.input_layernorm.weight'" in notices(d)
+
+
+def test_a_broken_generation_config_is_noticed(serve, tmp_path):
+    d = serve(variant(tmp_path, "cfg_no_architectures", generation_config__json="{"))
+    assert "generation_config.json: not followed, as it cannot be read" in notices(d)
+
+
+def test_weights_of_another_name(tmp_path):
+    folder = variant(tmp_path, "cfg_no_architectures")
+    os.rename(os.path.join(folder, "model.safetensors"), os.path.join(folder, "consolidated.safetensors"))
+    assert "what is there, consolidated.safetensors, has not the name" in refusal(folder)
+
+
 def test_the_root_of_a_cache_entry(serve, tmp_path):
     """The layout of huggingface_hub: files are links into blobs/."""
     name = "cfg_no_architectures"

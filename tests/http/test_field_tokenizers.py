@@ -184,6 +184,21 @@ def test_tokens_of_tokenizer_config(serve, tmp_path):
     assert f"id {size + 5} in the file and {size + 1} here" in notices(d)
 
 
+@pytest.mark.parametrize("config, says", [
+    ("{", "AutoTokenizer of transformers fails on this folder"), ("[]", "tokenizer_config.json: not a JSON object"),
+    ('{"split_special_tokens": true}', "looks for no special tokens in a text (split_special_tokens"),
+    ('{"additional_special_tokens": ["<|z|>"]}', 'other ids than tokenizer.json: for "the <|z|> cat"'),
+    ('{"extra_special_tokens": {"z_token": "<|z|>"}}', 'other ids than tokenizer.json: for "the <|z|> cat"'),
+    ('{"model_max_length": 1000000000000000019884624838656, "pad_token": "<|z|>"}', 'other ids than tokenizer.json: for "the <|z|> cat"'),
+    ('{"model_max_length": NaN}', "")])
+def test_what_auto_tokenizer_makes_of_tokenizer_config(serve, tmp_path, config, says):
+    """It is said where AutoTokenizer fails, and where it gives other ids, if only for one more special token."""
+    shutil.copytree(os.path.join(CASES, NAMES[0]), tmp_path / "model", copy_function=shutil.copyfile)
+    (tmp_path / "model" / "tokenizer_config.json").write_text(config)
+    found = notices(serve(str(tmp_path / "model")))
+    assert says in found and (says or "AutoTokenizer" not in found)
+
+
 def test_two_names(serve):
     d = serve(os.path.join(CASES, NAMES[0]))
     with_bos = ids(d, "the cat")

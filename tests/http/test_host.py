@@ -97,6 +97,19 @@ def test_threads_are_refused_where_the_machines_bits_depend_on_none(model):
     assert done.returncode == 1 and f"the bits of numerics {name} depend on no threads" in done.stderr
 
 
+def test_numerics_of_another_machine_are_noticed(model):
+    lines = which()
+    name = lines[0]
+    if " " in name or name == "none":
+        pytest.skip(f"PyTorch's bits under sdpa are those of no numerics here: {name}")
+    for served in (PORTABLE, "torch-cpu/avx2"):
+        d = Daemon(model, None, ("--device", "cpu"), environment=CLEAN, numerics=served)
+        said = f"PyTorch on this machine has other bits, those of numerics {name} "
+        wanted = name != served and "the portable numerics" not in lines[1]
+        assert (said in d.said()) == any(n.startswith(said) for n in d.get("/v1/model").json["notices"]) == wanted
+        d.stop()
+
+
 # ---- a live torch ----
 
 SAMEBIT = os.path.join(os.path.dirname(SAMEBITD), "samebit")

@@ -128,7 +128,7 @@ def run_threads(model, numerics, job, threads):
     about = {"model": job["model"], "numerics": numerics, "attention": model.implementation, "threads": threads}
     first = threads == hosts.threads_of(numerics, job["threads"])[0]
     with daemon.Daemon(job["folder"], numerics, threads) as server:
-        for name, check in (checks.once(model, server, job) if first else []):
+        for name, check in (checks.once(model, server, job) if first and job["once"] else []):
             say("check", **about, name=name, **checks.verdict(check))
         for case in job["cases" if first else "fewer"][model.implementation]:
             feed = checks.feed(model, job["folder"], case)

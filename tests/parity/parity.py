@@ -54,19 +54,23 @@ def padded(length, steps, *padding, chunks=None):
     return [{"length": length, "steps": steps, "padding": list(padding), "chunks": chunks}]
 
 
-def job(name, eager, sdpa=None, fewer=None, threads=(2, 1), replace=False):
+def job(name, eager, sdpa=None, fewer=None, threads=(2, 1), replace=False, once=True):
     """Cases with the first number of threads, under each attention (sdpa None: eager's); fewer: with
-    the others (None: all)."""
+    the others (None: all).  once: also what is compared once a model."""
     cases = {"eager": eager, "sdpa": sdpa or eager}
     return {"model": name, "cases": cases, "fewer": {a: fewer or cases[a] for a in cases}, "threads": list(threads),
             "prove": plain((5, 2)) + chunked(1, 3, 2) + padded(5, 1, 0, 2), "watch": [path for _, path in ACCEPTANCE],
-            "replace": (plain((5, 2)) + chunked(1, 3, 2)) * replace}
+            "replace": (plain((5, 2)) + chunked(1, 3, 2)) * replace, "once": once}
 
 
 SMALL_CHUNKS = chunked(2, 9, 1, 2, 3, 6)
 SMALL_PADS = padded(9, 2, 4) + padded(21, 3, 0, 5, 13) + padded(14, 2, 6, chunks=[3, 4, 7])
 CHUNKS = chunked(8, 128, 100, 72) + chunked(4, 40, 1, 2, 3, 64) + chunked(2, 1, 1, 16)
 PADS = padded(300, 4, 100) + padded(64, 8, 0, 30, 63) + padded(70, 4, 20, chunks=[10, 20, 40]) + padded(5, 32, 1, 4)
+# The cache slides where no mask does: one call or several, and steps beyond the window.
+SLIDING = plain((1, 12), (5, 8), (17, 8)) + chunked(4, 9, 1, 2, 3, 6) + padded(9, 4, 4)
+# Prompts below and beyond the length at which a rope changes (20), and steps across it.
+ROPES = plain((17, 8), (64, 4))
 REPLACING = ("tiny-qwen2", "tiny-qwen3", "tiny-llama", "tiny-mistral")
 
 
@@ -75,11 +79,12 @@ def plan(arguments):
         lengths = plain(*((n, 0) for n in ACCEPTANCE_LENGTHS))
         return [job(name, lengths, threads=(2,)) for name in ACCEPTANCE_MODELS]
     tiny = models.tiny_names()
+    variants = [job(name, SLIDING, threads=(2,), once=False) for name in models.VARIANTS if name.startswith("tiny-")]
     if arguments.quick:
         small = plain((1, 24), (2, 4), (5, 4), (17, 8), (64, 4)) + SMALL_CHUNKS + SMALL_PADS
         large = small + plain((300, 1), (513, 1))
         real = plain((1, 4), (5, 2), (17, 4))
-        return [job(name, small, large, plain((1, 4), (17, 8)), replace=name in REPLACING) for name in tiny] + [
+        return [job(name, small, large, plain((1, 4), (17, 8)), replace=name in REPLACING) for name in tiny] + variants + [
             job("smollm2-135m", real, real + chunked(1, 9, 1, 3) + padded(9, 1, 4), plain((5, 2)))]
     deep = plain((1, 32), (2, 8), (5, 8), (17, 32), (64, 8), (300, 8))
     long = plain((513, 4), (800, 4))
@@ -88,10 +93,12 @@ def plan(arguments):
     # More than 1024 keys: one more block of the sums over keys.
     jobs = [job(name, whole + many, whole + long + many, replace=name in REPLACING)
             for name in tiny for many in [plain((1100, 2)) * (name in REPLACING)]]
+    jobs += variants
     fewer = plain((1, 8), (17, 32), (300, 2))
     jobs.append(job("smollm2-135m", deep + rest, deep + long + rest, fewer, replace=True))
     jobs.append(job("qwen2.5-0.5b-random", deep + rest, deep + long + rest, fewer))
     if arguments.full:
+        jobs += [job(name, ROPES, threads=(2,), once=False) for name in models.VARIANTS if name.startswith("qwen2.5-0.5b-")]
         jobs.append(job("qwen2.5-coder-1.5b", deep, deep + long, plain((1, 8), (17, 8))))
     return jobs
 

@@ -25,7 +25,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 TOOL = os.path.join(os.environ.get("SAMEBIT_BUILD", os.path.join(ROOT, "build")), "tests", "unit", "tool_tokenize")
 MANY = "SAMEBIT_TOKENIZER_STRINGS" in os.environ  # of every kind; else fewer of most
 ENOUGH = int(os.environ.get("SAMEBIT_TOKENIZER_STRINGS", "4000"))
-TOTALS = {"strings": 0, "ids": 0, "decodes": 0, "mismatches": 0}
+COUNTS = ("strings", "ids", "decodes", "mismatches")
+TOTALS = {}  # of each kind
+
+
+def count(name, **more):
+    row = TOTALS.setdefault(name, dict.fromkeys(COUNTS, 0))
+    for key, number in more.items():
+        row[key] += number
 
 
 def ask(folder, requests, environment=None, arguments=()):
@@ -97,7 +104,7 @@ def pair(request, tmp_path_factory):
 
 
 def complain(name, what, wrong, total):
-    TOTALS["mismatches"] += len(wrong)
+    count(name, mismatches=len(wrong))
     for text, ours, theirs in wrong[:5]:
         print(f"{name} {what}: {ascii(text)[:300]}\n    ours   {str(ours)[:300]}\n    theirs {str(theirs)[:300]}")
     assert not wrong, f"{name}: {len(wrong)} of {total} {what} differ"
@@ -120,8 +127,7 @@ def compare_texts(name, folder, reference, texts, special):
     for i in range(0, len(texts), 5000):  # an Encoding is much larger than its ids
         found = batch(lambda part: reference.encode_batch_fast(part, add_special_tokens=bool(special)), texts[i:i + 5000])
         want += [None if e is None else e.ids for e in found]
-    TOTALS["strings"] += len(texts)
-    TOTALS["ids"] += sum(len(w) for w in want if w)
+    count(name, strings=len(texts), ids=sum(len(w) for w in want if w))
     complain(name, "encodings", [(t, g, w) for t, g, w in zip(texts, got, want) if g != w and not (w is None and isinstance(g, str))],
              len(texts))
     return [w for w in want if w is not None]
@@ -131,7 +137,7 @@ def compare_decodes(name, folder, reference, lists, skip):
     want = batch(lambda part: reference.decode_batch(part, skip_special_tokens=bool(skip)), lists)
     for kind in (b"d", b"s"):
         got = ask(folder, [(kind, skip, ids) for ids in lists])
-        TOTALS["decodes"] += len(lists)
+        count(name, decodes=len(lists))
         complain(name, "decodes" if kind == b"d" else "streamed decodes",
                  [(i, g, w) for i, g, w in zip(lists, got, want) if w is not None and g != w.encode()], len(lists))
 
@@ -151,8 +157,8 @@ def test_generated(pair, generated):
 
 def test_edges(pair):
     """Where normalizers, pieces and bytes meet: clusters, removed characters, runs of spaces, tokens' names."""
-    count = ENOUGH if MANY else 600
-    compare_decodes(*pair, compare_texts(*pair, tokenizers_corpus.edges(count), 1)[:10000], 1)
+    many = ENOUGH if MANY else 600
+    compare_decodes(*pair, compare_texts(*pair, tokenizers_corpus.edges(many), 1)[:10000], 1)
 
 
 def test_random_ids(pair):
@@ -243,7 +249,10 @@ def test_dialect(pattern, tmp_path, few_words):
             compare_texts(f"{pattern} {behavior} {invert}", str(tmp_path), reference, texts, 0)
 
 
-@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip"])
+FORMS = ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_normalizers(form, tmp_path, few_words, generated):
     normalizer = {"type": form} | ({"strip_left": True, "strip_right": True} if form == "Strip" else {})
     content = tokenizers_made.build("qwen2", few_words) | {"normalizer": normalizer}
@@ -253,8 +262,14 @@ def test_normalizers(form, tmp_path, few_words, generated):
 
 
 def test_no_differences_in_all():
-    """Runs last: what was compared."""
-    print("tokenizer: %(strings)d strings, %(ids)d ids, %(decodes)d decodes, %(mismatches)d mismatches" % TOTALS)
+    """Runs last: what was compared, a line a kind; dialects are one line."""
+    rows = {}
+    for name, row in TOTALS.items():
+        kind = "patterns" if name.split(" ")[0] in PATTERNS else "normalizers" if name in FORMS else name
+        rows[kind] = {key: rows.get(kind, {}).get(key, 0) + row[key] for key in COUNTS}
+    rows["all"] = {key: sum(row[key] for row in rows.values()) for key in COUNTS}
+    lines = ["%-20s" % kind + "".join("%14s" % f"{row[key]:,}" for key in COUNTS) for kind, row in rows.items()]
+    print("\n".join(["%-20s" % "kind" + "".join("%14s" % key for key in COUNTS), *lines]))
     with open(os.environ.get("SAMEBIT_TOKENIZER_TOTALS", os.devnull), "w", encoding="utf-8") as file:
-        json.dump(TOTALS, file)
-    assert TOTALS["mismatches"] == 0
+        json.dump(rows, file)
+    assert rows["all"]["mismatches"] == 0

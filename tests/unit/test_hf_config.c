@@ -92,6 +92,82 @@ static void test_derived_numbers(void **state)
     assert_number(llama, "{\"my_multiplier\":12.5}", "my_multiplier", 12.5);
 }
 
+/* What the cache keeps where config.json says these, and what is noticed. */
+static void assert_cache_window(const char *architecture, const char *more, double window,
+                                const char *notice)
+{
+    struct hf_config *c = open_good(architecture, more);
+    double number = -1;
+
+    assert_int_equal(hf_config_number(c, "cache_window", &number, NULL), 0);
+    if (number != window)
+        fail_msg("%s %s: a cache of %g, not %g", architecture, more, number, window);
+    if (notice)
+        assert_contains(hf_config_notice(c, 0), notice);
+    else
+        assert_null(hf_config_notice(c, 0));
+    hf_config_close(c);
+}
+
+#define ALL(type) "\"layer_types\":[\"" type "\",\"" type "\",\"" type "\"]"
+
+static void test_cache_window(void **state)
+{
+    static const char kept[] = "config.json: sliding_window: as in transformers 5.18, no mask of "
+                               "LlamaForCausalLM follows it, but the cache keeps the last 15 keys";
+
+    (void)state;
+    assert_cache_window(llama, "{}", 0, NULL);
+    assert_cache_window(llama, "{\"sliding_window\":null,\"attention_chunk_size\":null}", 0, NULL);
+    assert_cache_window(llama, "{\"sliding_window\":16}", 16, kept);
+    assert_cache_window(llama, "{\"sliding_window\":16,\"attention_chunk_size\":8}", 16, kept);
+    assert_cache_window(llama, "{\"attention_chunk_size\":16}", 16, "attention_chunk_size");
+    assert_cache_window(llama, "{\"sliding_window\":16," ALL("full_attention") "}", 0, NULL);
+    assert_cache_window(llama, "{\"sliding_window\":16," ALL("sliding_attention") "}", 16, kept);
+    assert_cache_window(llama, "{\"attention_chunk_size\":16," ALL("chunked_attention") "}", 16,
+                        "attention_chunk_size");
+    assert_cache_window(mistral, "{\"num_key_value_heads\":2}", 4096, NULL);
+    assert_cache_window(
+        mistral, "{\"num_key_value_heads\":2,\"sliding_window\":null,\"attention_chunk_size\":16}",
+        16, NULL);
+}
+
+static void test_notices(void **state)
+{
+    static const struct {
+        const char *architecture, *more, *says; /* NULL: nothing */
+    } cases[] = {
+        {llama, "{\"partial_rotary_factor\":0.5}",
+         "config.json: partial_rotary_factor: not followed, as by transformers 5.18: "
+         "LlamaForCausalLM turns all pairs"},
+        {llama, "{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}", "partial_rotary_factor"},
+        {llama, "{\"rope_scaling\":{\"type\":\"default\",\"partial_rotary_factor\":0}}",
+         "partial_rotary_factor"},
+        {llama, "{\"partial_rotary_factor\":1.0,\"is_causal\":true}", NULL},
+        {llama, "{\"partial_rotary_factor\":null,\"num_kv_shared_layers\":0}", NULL},
+        {gemma, "{\"num_key_value_heads\":1,\"use_bidirectional_attention\":true}",
+         "use_bidirectional_attention: not followed"},
+        {gemma, "{\"num_key_value_heads\":1,\"use_bidirectional_attention\":false}", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct hf_config *c = open_good(cases[i].architecture, cases[i].more);
+
+        if (cases[i].says)
+            assert_contains(hf_config_notice(c, 0), cases[i].says);
+        else if (hf_config_notice(c, 0))
+            fail_msg("%s: %s", cases[i].more, hf_config_notice(c, 0));
+        hf_config_close(c);
+    }
+    scratch_text("generation_config.json", "{");
+    struct hf_config *c = open_good(llama, "{}");
+    assert_contains(hf_config_notice(c, 0), "generation_config.json: not followed, as it cannot");
+    assert_null(hf_config_generation(c));
+    hf_config_close(c);
+    unlink(scratch_path("generation_config.json"));
+}
+
 static void assert_layers(const char *architecture, const char *more, const char *types,
                           double window)
 {
@@ -116,7 +192,6 @@ static void test_layer_types(void **state)
     assert_layers(llama, "{" KV "}", "fff", 0);
     assert_layers(llama, "{" KV ",\"sliding_window\":null}", "fff", 0);
     assert_layers(llama, "{" KV ",\"sliding_window\":16}", "fff", 0);
-    assert_layers(llama, "{" KV ",\"sliding_window\":\"wide\"}", "fff", 0);
     assert_layers(qwen2, "{" KV "}", "fff", 0);
     assert_layers(qwen2, "{" KV ",\"sliding_window\":16}", "fff", 0);
     assert_layers(qwen2, "{" KV ",\"use_sliding_window\":true}", "fff", 4096);
@@ -203,6 +278,9 @@ static void test_scaled_rope(void **state)
         {"\"rope_type\":\"yarn\",\"factor\":4.0", 4, 1.138629436111989},
         {"\"rope_type\":\"yarn\",\"factor\":null" ORIGINAL "512", 4, 1.138629436111989},
         {"\"rope_type\":\"yarn\",\"factor\":4.0,\"attention_factor\":1.5", 4, 1.5},
+        {"\"rope_type\":\"yarn\",\"factor\":4.0,\"attention_factor\":0,\"beta_fast\":0", 4, 0},
+        {"\"rope_type\":\"yarn\",\"factor\":40,\"mscale\":0.7,\"mscale_all_dim\":0", 40,
+         0.1 * 3.6888794541139363 + 1},
         {"\"rope_type\":\"yarn\",\"factor\":40,\"mscale\":1.0,\"mscale_all_dim\":1.0", 40, 1},
         {"\"rope_type\":\"yarn\",\"factor\":40,\"mscale\":0.707,\"mscale_all_dim\":1.0", 40,
          0.9210423553163399},
@@ -239,9 +317,7 @@ static void test_rope_refused(void **state)
          "config.json: rope_scaling.rope_type: 'su' is not supported"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\"}}", "rope_scaling.factor: missing"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"beta_fast\":\"32\"}}",
-         "rope_scaling.beta_fast: not a number above 0"},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":1}}",
-         "rope_scaling.truncate: not true or false"},
+         "rope_scaling.beta_fast: not a number"},
         {"{\"rope_scaling\":{\"type\":\"dynamic\"}}", "rope_scaling.factor: missing"},
         {"{\"rope_parameters\":{\"rope_type\":\"longrope\"}}",
          "rope_parameters.short_factor: not a list"},
@@ -259,16 +335,19 @@ static void test_rope_refused(void **state)
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", "rope_scaling.factor: not a"},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}",
          "rope_scaling.low_freq_factor: missing"},
-        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
-         "\"high_freq_factor\":4}}",
-         "rope_scaling.high_freq_factor: not above low_freq_factor"},
         {"{\"rope_scaling\":{" LLAMA3 ORIGINAL "null}}", "rope_scaling.original_max_position_emb"},
         {"{\"rope_theta\":null}", "config.json: rope_theta: not a number above 0"},
         {"{\"rope_theta\":-1}", "config.json: rope_theta: not a number above 0"},
         {"{\"rope_theta\":\"1e4\"}", "config.json: rope_theta: not a number above 0"},
-        {"{\"partial_rotary_factor\":0.5}", "config.json: partial_rotary_factor: only 1"},
-        {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}",
-         "rope_parameters.partial_rotary_factor: only 1"},
+        {"{\"partial_rotary_factor\":0.5,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}",
+         "config.json: partial_rotary_factor: only 1 is supported with rope_type linear"},
+        {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5,\"rope_type\":\"dynamic\",\"factor\":"
+         "2}}",
+         "config.json: partial_rotary_factor: only 1 is supported with rope_type dynamic"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"beta_fast\":-1}}",
+         "rope_scaling.beta_fast: below 0"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"mscale\":\"1\"}}",
+         "rope_scaling.mscale: not a number"},
     };
 
     (void)state;
@@ -294,8 +373,13 @@ static void test_refused(void **state)
     } cases[] = {
         {llama, "{\"hidden_act\":\"gelu_pytorch_tanh\"}", "(silu is)"},
         {gemma, "{\"num_key_value_heads\":1,\"hidden_act\":\"silu\"}", "(gelu_pytorch_tanh is)"},
-        {gemma, "{\"num_key_value_heads\":1,\"use_bidirectional_attention\":true}",
-         "use_bidirectional_attention: is not supported"},
+        {llama, "{\"is_causal\":null}", "is_causal: attention to tokens that come later"},
+        {llama, "{\"num_kv_shared_layers\":1}", "num_kv_shared_layers: is not supported"},
+        {llama, "{\"transformers_weights\":\"a\"}", "transformers_weights: is not supported"},
+        {llama, "{\"sliding_window\":\"wide\"}", "sliding_window: not a whole number"},
+        {llama, "{\"sliding_window\":1}", "sliding_window: a window of 1 is not supported"},
+        {llama, "{\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\"]}",
+         "layer_types: types that differ are not supported by LlamaForCausalLM"},
         {llama, "{\"architectures\":\"-\"}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[]}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[1]}", "model_type: missing, and architectures names none"},
@@ -346,8 +430,9 @@ static void test_refused(void **state)
          "layer_types: [0] 'full_attention' does not fit sliding_window"},
         {llama, "{\"layer_types\":[\"full_attention\"]}", "layer_types: not a list of num_hidden"},
         {llama, "{\"layer_types\":7}", "layer_types: not a list of num_hidden"},
-        {llama, "{\"layer_types\":[\"full_attention\",\"full_attention\",\"linear_attention\"]}",
-         "layer_types: [2] 'linear_attention' is not supported"},
+        {llama,
+         "{\"layer_types\":[\"linear_attention\",\"linear_attention\",\"linear_attention\"]}",
+         "layer_types: 'linear_attention' is not supported"},
         {qwen2,
          "{\"num_key_value_heads\":2,\"layer_types\":[\"full_attention\","
          "\"sliding_attention\",\"full_attention\"]}",
@@ -451,9 +536,7 @@ static void test_eos(void **state)
     assert_null(open_with(llama, "{}", &err));
     assert_contains(err.text, "generation_config.json: eos_token_id: not a token id");
     memset(&err, 0, sizeof(err));
-    scratch_text("generation_config.json", "{");
-    assert_null(open_with(llama, "{}", &err));
-    assert_contains(err.text, "generation_config.json: line 1");
+    assert_eos("{\"eos_token_id\":7}", "{", "7 ");
     unlink(scratch_path("generation_config.json"));
 }
 
@@ -573,6 +656,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_derived_numbers),
         cmocka_unit_test(test_layer_types),
+        cmocka_unit_test(test_cache_window),
+        cmocka_unit_test(test_notices),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_scaled_rope),
         cmocka_unit_test(test_rope_refused),

@@ -44,6 +44,7 @@ static void test_bf16_stays_mapped(void **state)
     const struct safetensors_spec specs[] = {{"model.b", DTYPE_BF16, 2, {2, 2}},
                                              {"a", DTYPE_BF16, 1, {3}}};
     const uint16_t data[] = {1, 2, 3, 4, 5, 6, 7};
+    const char *first = NULL;
     const struct tensor *t;
     struct weights *w;
 
@@ -58,8 +59,12 @@ static void test_bf16_stays_mapped(void **state)
     assert_int_equal(t->stride[0], 2);
     assert_memory_equal(t->data, data, 8);
     assert_ptr_equal(weights_find(w, "model.b", NULL), t);
-    assert_null(weights_find(w, "b", NULL));
+    assert_ptr_equal(weights_find(w, "b", NULL), t);
+    assert_null(weights_find(w, "x.b", NULL));
+    assert_int_equal(weights_unused(w, &first), 1);
+    assert_string_equal(first, "a");
     assert_memory_equal(weights_find(w, "model.a", NULL)->data, data + 4, 6);
+    assert_int_equal(weights_unused(w, &first), 0);
     assert_null(weights_find(w, "model.c", NULL));
     weights_release(w, t);
     assert_memory_equal(t->data, data, 8);
