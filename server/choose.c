@@ -85,7 +85,7 @@ static void settle(struct options *o, struct host_numerics *found)
 /* Where other numerics are named than those of this machine. */
 static void note_others(struct options *o, const struct host_numerics *found)
 {
-    if (!found->portable && found->row && found->row != o->engine.numerics)
+    if (!found->portable && found->row && strcmp(found->row->name, o->engine.numerics->name) != 0)
         note(o,
              "PyTorch on this machine has other bits, those of numerics %s (samebitd "
              "--which-numerics says why)",
