@@ -159,7 +159,9 @@ static int read_config(struct work *w, const json_t *root, struct error *err)
     if (!c->eos_token_id.at)
         return error_set(err, 500, "no memory for the reply");
     c->eos_token_id.count = hf_config_eos(w->engine->config, c->eos_token_id.at, MOST_EOS);
-    if (generation_config_read(c, file, where, err) || generation_config_read(c, root, NULL, err) ||
+    if (generation_config_read(c, file, where, json_is_true(json_object_get(root, "do_sample")),
+                               err) ||
+        generation_config_read(c, root, NULL, 1, err) ||
         generation_config_check(file, where, root, c->do_sample, err))
         return -1;
     g->applied = merge_keys(file, root, c->do_sample);

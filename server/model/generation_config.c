@@ -61,6 +61,24 @@ static int read_ids(const struct place *p, const json_t *value, struct token_ids
     return 0;
 }
 
+/* A file's ids beyond the vocabulary suppress nothing, as in transformers; a request's are mistakes. */
+static int read_suppressed(const struct place *p, const json_t *value, struct token_ids *out)
+{
+    json_t *kept, *id;
+    size_t i;
+    int rc;
+
+    if (!p->where || !json_is_array(value))
+        return read_ids(p, value, out);
+    kept = json_array();
+    json_array_foreach (value, i, id)
+        if (!json_is_integer(id) || json_integer_value(id) < p->vocab_size)
+            json_array_append(kept, id);
+    rc = kept ? read_ids(p, kept, out) : no_memory(p);
+    json_decref(kept);
+    return rc;
+}
+
 static int is_sequence(const json_t *value)
 {
     return json_is_array(value) && json_array_size(value) > 0;
@@ -127,7 +145,7 @@ static int read_decay(const struct place *p, const json_t *value, struct generat
 
 /* ---- the keys ---- */
 
-enum kind { NUMBER, COUNT, BOOL, ID, IDS, BAD_WORDS, BIASES, DECAY };
+enum kind { NUMBER, COUNT, BOOL, ID, IDS, SUPPRESSED, BAD_WORDS, BIASES, DECAY };
 
 static const struct key {
     const char *name;
@@ -146,8 +164,8 @@ static const struct key {
     {FIELD(forced_eos_token_id, IDS), 0, 0, 0, ""},
     {FIELD(remove_invalid_values, BOOL), 0, 0, 0, ""},
     {"exponential_decay_length_penalty", DECAY, 0, 0, 0, 0, ""},
-    {FIELD(suppress_tokens, IDS), 0, 0, 0, ""},
-    {FIELD(begin_suppress_tokens, IDS), 0, 0, 0, ""},
+    {FIELD(suppress_tokens, SUPPRESSED), 0, 0, 0, ""},
+    {FIELD(begin_suppress_tokens, SUPPRESSED), 0, 0, 0, ""},
     {"bad_words_ids", BAD_WORDS, offsetof(struct generation_config, bad_words), 0, 0, 0, ""},
     {FIELD(sequence_bias, BIASES), 0, 0, 0, ""},
     {FIELD(do_sample, BOOL), 0, 0, 0, ""},
@@ -270,6 +288,7 @@ static void reset(struct generation_config *g, const struct key *k)
         *(int *)field = 0;
         break;
     case IDS:
+    case SUPPRESSED:
         ids_clear(field);
         break;
     case BAD_WORDS:
@@ -316,6 +335,8 @@ static int read_key(const struct place *p, struct generation_config *g, const st
         return read_id(p, value, field);
     case IDS:
         return read_ids(p, value, field);
+    case SUPPRESSED:
+        return read_suppressed(p, value, field);
     case BAD_WORDS:
         return read_bad_words(p, value, field);
     case BIASES:
@@ -350,11 +371,11 @@ static int check_other(const struct place *p, const json_t *value, double only)
 }
 
 int generation_config_read(struct generation_config *g, const json_t *object, const char *where,
-                           struct error *err)
+                           int sampling, struct error *err)
 {
     struct place p = {.where = where, .vocab_size = g->vocab_size, .err = err};
 
-    for (int i = 0; i < KEYS; i++) {
+    for (int i = 0; i < KEYS - (sampling ? 0 : SAMPLING_KEYS); i++) {
         const json_t *value = json_object_get(object, p.key = keys[i].name);
 
         if (!value || (where && keys[i].offset == offsetof(struct generation_config, do_sample) &&

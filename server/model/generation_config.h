@@ -68,9 +68,9 @@ void generation_config_clear(struct generation_config *g);
 
 /* Reads the keys of an object over what is there; null takes a key back to its default.  where: the
  * file's name; NULL for a request, whose keys are then the param of errors.  Other keys
- * are passed over.  (eos_token_id is the caller's to set.) */
+ * are passed over, and without `sampling` those that matter there alone.  (eos_token_id is the caller's to set.) */
 int generation_config_read(struct generation_config *g, const json_t *object, const char *where,
-                           struct error *err);
+                           int sampling, struct error *err);
 
 /* A 400 that names the first key of either object that would change transformers' choice and is not
  * mirrored here (num_beams 4).  The request's keys go before the file's; sampling: keys that matter

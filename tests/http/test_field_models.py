@@ -281,6 +281,24 @@ def test_nothing_to_draw(penalized):
     assert status == 400 and "token 1: none has a probability" in message
 
 
+@pytest.mark.parametrize("said, param", [
+    ({"temperature": 0.0, "top_p": 2.0, "top_k": -1}, None), ({"begin_suppress_tokens": [220, 50256]}, None),
+    ({"suppress_tokens": [100000]}, None), ({"cache_implementation": "dynamic", "encoder_repetition_penalty": 1.0}, None),
+    ({"encoder_repetition_penalty": 1.3}, "encoder_repetition_penalty"), ({"encoder_no_repeat_ngram_size": 2}, "encoder_no_repeat_ngram_size"),
+    ({"cache_implementation": "static"}, "cache_implementation"), ({"prefill_chunk_size": 2}, "prefill_chunk_size")])
+def test_keys_of_generation_config_json(serve, tmp_path, said, param):
+    """What matters to sampling alone, and ids beyond the vocabulary, change nothing there; what would change is refused."""
+    d = serve(variant(tmp_path, "gen_repetition_penalty", generation_config__json=json.dumps({"repetition_penalty": 1.1} | said)))
+    if param:
+        status, where, message = generate(d).error
+        assert (status, where) == (400, "generation_config.json") and f"{param}: not supported" in message
+        assert generate(d, **{param: None}).status == 200
+    else:
+        assert generate(d).json["tokens"] == expected("gen_repetition_penalty")[GENERATED]
+    if "temperature" in said:
+        assert generate(d, do_sample=True).error[:2] == (400, "generation_config.json")
+
+
 def test_a_file_that_asks_for_beams_is_not_ignored(serve, tmp_path):
     folder = tmp_path / "beams"
     shutil.copytree(os.path.join(CASES, "gen_repetition_penalty"), folder)

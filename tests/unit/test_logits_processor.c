@@ -30,7 +30,7 @@ static struct generation_config read_config(const char *json)
     config.eos_token_id.at = calloc(1, sizeof(int64_t));
     config.eos_token_id.at[0] = 2;
     config.eos_token_id.count = 1;
-    if (generation_config_read(&config, object, NULL, &err))
+    if (generation_config_read(&config, object, NULL, 1, &err))
         fail_msg("%s: %s", json, err.text);
     json_decref(object);
     return config;
@@ -134,7 +134,7 @@ static void test_every_key_is_looked_at(void **state)
         struct error err = {0};
 
         generation_config_init(&config, VOCAB);
-        if (generation_config_read(&config, object, NULL, &err))
+        if (generation_config_read(&config, object, NULL, 1, &err))
             read++;
         else if (generation_config_check(NULL, NULL, object, 1, &err) == 0)
             fail_msg("%s is passed over", keys[i]);
