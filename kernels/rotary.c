@@ -175,6 +175,34 @@ int rotary_is_listed(float scale)
     return rotary_scale(scale) != NULL;
 }
 
+/* PyTorch's f32 is one of the two around the exact value, no further from it than 0.6013 of what lies
+ * between them, as measured; this takes a margin. */
+static int is_unsure(double exact, float scale)
+{
+    const float near = (float)exact, other = nextafterf(near, exact > (double)near ? 2.0f : -2.0f);
+    const double between = fabs((double)other - (double)near);
+
+    return fabs(exact - (double)other) < 0.7 * between &&
+           bf16_from_f32(near * scale) != bf16_from_f32(other * scale);
+}
+
+int64_t rotary_unsure(const float *inv_freq, int64_t pairs, float scale, int64_t positions,
+                      int64_t *first)
+{
+    int64_t count = 0;
+
+    for (int64_t position = 0; position < positions; position++)
+        for (int64_t i = 0; i < pairs; i++) {
+            const double angle = (double)((float)position * inv_freq[i]);
+            const int found = is_unsure(cos(angle), scale) + is_unsure(sin(angle), scale);
+
+            if (found && !count)
+                *first = position;
+            count += found;
+        }
+    return count;
+}
+
 bf16 rotary_cos(float x, float scale)
 {
     const struct rotary_scale *s = rotary_scale(scale);

@@ -50,6 +50,12 @@ bf16 rotary_cos(float x, float scale);
 bf16 rotary_sin(float x, float scale);
 int rotary_is_listed(float scale);
 
+/* How many of cos and sin below a position PyTorch may round to the other
+ * bf16: those so near the middle between two that the last bit of an f32 decides.  0: all have
+ * PyTorch's bits.  first: the first such position, where there is one. */
+int64_t rotary_unsure(const float *inv_freq, int64_t pairs, float scale, int64_t positions,
+                      int64_t *first);
+
 #ifdef __cplusplus
 }
 #endif

@@ -189,6 +189,35 @@ static void note_unused(struct engine *e)
                     count, weights_count(e->weights), first);
 }
 
+/* A scale of cos and sin that PyTorch was not asked about: which values may differ, up to the length that
+ * config.json says. */
+static void note_rope(struct engine *e)
+{
+    const struct program *p = e->program[0] ? e->program[0] : e->program[1];
+    const float scale = (float)p->rope.attention_factor;
+    const int64_t most = 1 << 17, positions = e->max_positions < most ? e->max_positions : most;
+    float far[ROPE_MOST_PAIRS];
+    int64_t first = 0, later = 0, count;
+
+    if (rotary_is_listed(scale))
+        return;
+    rotary_inv_freq(&p->rope, 2 * p->inv_freq_count, INT64_MAX, e->backend->numerics, far);
+    count = rotary_unsure(p->inv_freq, p->inv_freq_count, scale, positions, &first);
+    if (memcmp(far, p->inv_freq, (size_t)p->inv_freq_count * sizeof(*far)) != 0) {
+        const int64_t more = rotary_unsure(far, p->inv_freq_count, scale, positions, &later);
+
+        first = more && (!count || later < first) ? later : first;
+        count += more;
+    }
+    if (count)
+        notices_add(
+            &e->notices,
+            "cos and sin are multiplied by %.9g, for which PyTorch was not asked about every "
+            "angle: of those up to position %lld, %lld may differ from its in the last bit, "
+            "the first at position %lld",
+            (double)scale, (long long)positions - 1, (long long)count, (long long)first);
+}
+
 struct rest {
     struct engine *engine;
     const struct engine_options *options;
@@ -205,8 +234,10 @@ static void *open_rest(void *user)
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
     r->rc = open_tokenizer(r->engine, r->options, &r->err) ||
             open_programs(r->engine, r->options, &r->err);
-    if (!r->rc)
-        note_unused(r->engine);
+    if (r->rc)
+        return NULL;
+    note_unused(r->engine);
+    note_rope(r->engine);
     return NULL;
 }
 

@@ -167,6 +167,12 @@ static int read_first(struct head *h, const char *s, size_t n, struct error *err
     return read_version(h, last + 1, n - (size_t)(last + 1 - s), err);
 }
 
+/* What says where a request ends. */
+static int is_length(const char *name, size_t n)
+{
+    return is_named(name, n, "Content-Length") || is_named(name, n, "Transfer-Encoding");
+}
+
 static int read_line(struct head *h, const char *s, size_t n, struct error *err)
 {
     const char *colon = memchr(s, ':', n), *value;
@@ -184,6 +190,12 @@ static int read_line(struct head *h, const char *s, size_t n, struct error *err)
     }
     while (size && (value[size - 1] == ' ' || value[size - 1] == '\t'))
         size--;
+    /* RFC 9112 allows it, libmicrohttpd does not read it. */
+    if (value + size != s + n && is_length(s, (size_t)(colon - s)))
+        return error_param(err, 400,
+                           is_named(s, (size_t)(colon - s), "Content-Length") ? "Content-Length"
+                                                                              : "Transfer-Encoding",
+                           "%.*s with a space behind its value", (int)(colon - s), s);
     return head_field(h, s, (size_t)(colon - s), value, size, err);
 }
 

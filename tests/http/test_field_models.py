@@ -110,6 +110,13 @@ def test_keys_that_change_nothing(serve, tmp_path, config, notice):
     assert notice in notices(d)
 
 
+@pytest.mark.parametrize("factor, says", [(1.0, None), (1.2345, "cos and sin are multiplied by 1.23450005"), (None, None)])
+def test_a_scale_of_rope_that_was_not_compared(serve, tmp_path, factor, says):
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "attention_factor": factor}
+    found = notices(serve(variant(tmp_path, "cfg_no_architectures", {"max_position_embeddings": 32768, "rope_scaling": rope})))
+    assert says in found and "the first at position" in found if says else "cos and sin" not in found
+
+
 def test_a_cache_that_slides_where_no_mask_does(serve, tmp_path):
     """transformers' DynamicCache goes by sliding_window, or attention_chunk_size, where the class has no window: the prompt sees
     all of itself, a later call only the keys that are kept."""

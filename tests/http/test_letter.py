@@ -61,7 +61,8 @@ def test_cases_that_are_wrong(daemon, name):
 @pytest.mark.parametrize("fields, body, status, param", [
     (b"Content-Length: +16\r\n", BODY, 400, "Content-Length"), (b"Content-Length: 0x10\r\n", BODY, 400, "Content-Length"),
     (b"Content-Length: 16, 16\r\n", BODY, 400, "Content-Length"), (b"Content-Length:\r\n", BODY, 400, "Content-Length"),
-    (b"Content-Length: 1 6\r\n", BODY, 400, "Content-Length"), (b"content-length: 16\r\nCONTENT-LENGTH: 15\r\n", BODY, 400, "Content-Length"),
+    (b"Content-Length: 1 6\r\n", BODY, 400, "Content-Length"), (b"Content-Length:  16 \r\n", BODY, 400, "Content-Length"),
+    (b"Content-Length: 16\t\r\n", BODY, 400, "Content-Length"), (b"Transfer-Encoding: chunked \r\n", BODY, 400, "Transfer-Encoding"), (b"content-length: 16\r\nCONTENT-LENGTH: 15\r\n", BODY, 400, "Content-Length"),
     (b"Content-Length: 9999999999999999999999\r\n", BODY, 413, "Content-Length"),
     (b"Content-Length: 16\r\nTransfer-Encoding: chunked\r\n", BODY, 400, "Content-Length"),
     (b"Transfer-Encoding: gzip\r\n", BODY, 501, "Transfer-Encoding"),

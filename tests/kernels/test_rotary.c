@@ -83,6 +83,25 @@ static void test_exceptions_are_found(void **state)
     assert_true(rotary_is_listed((float)(0.1 * log(4) + 1)));
 }
 
+/* What cannot be told without asking PyTorch holds every exception that it was asked for. */
+static void test_unsure_values_hold_the_exceptions(void **state)
+{
+    const int scales = sizeof(rotary_scales) / sizeof(rotary_scales[0]);
+    const float plain[] = {1.0f, 0.1f, 0.01f};
+    int64_t first = -1;
+
+    (void)state;
+    for (int i = 0; i < scales; i++)
+        for (int k = rotary_scales[i].cos; k < rotary_scales[i].end; k++) {
+            const float x = f32_from_bits(rotary_exceptions[k].x);
+
+            assert_true(rotary_unsure(&x, 1, rotary_scales[i].scale, 2, &first) >= 1);
+            assert_int_equal(first, 1);
+        }
+    assert_int_equal(rotary_unsure(plain, 3, 1.5f, 1, &first), 0);
+    assert_true(rotary_unsure(plain, 3, 1.5f, 1 << 17, &first) < 20);
+}
+
 static void test_neighbours_are_rounded(void **state)
 {
     static const float scales[] = {1.0f, 1.1386294f, 1.5f};
@@ -105,6 +124,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inv_freq),
         cmocka_unit_test(test_exceptions_are_found),
+        cmocka_unit_test(test_unsure_values_hold_the_exceptions),
         cmocka_unit_test(test_neighbours_are_rounded),
     };
 
