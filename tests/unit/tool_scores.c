@@ -37,7 +37,7 @@ static int answer(const json_t *request, const struct numerics *numerics, struct
     generation_config_init(&config, size);
     config.eos_token_id.at = numbers(json_object_get(request, "eos"), &config.eos_token_id.count);
     if (fread(logits, sizeof(*logits), (size_t)size, stdin) == (size_t)size &&
-        !generation_config_read(&config, json_object_get(request, "config"), NULL, err))
+        !generation_config_read(&config, json_object_get(request, "config"), NULL, 1, err))
         p = logits_processor_create(&config, number(request, "prompt"),
                                     number(request, "max_new_tokens"), 0, numerics, err);
     if (p) {
