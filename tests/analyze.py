@@ -27,6 +27,9 @@ EXPLAINED = [
     ("kernels/base/safetensors.c", "*s.entries", "none are sorted where there are none"),
     ("server/engine/drivers.c", "leak of", "a seat is in its driver's list until it is freed there"),
     ("server/engine/program.c", "leak of", TABLE), ("server/engine/run_names.c", "leak of", TABLE),
+    ("server/http/logits.c", "possibly-NULL ‘list’", "the loop's head asks for it"),
+    ("server/http/logits.c", "leak of", "the work's writer frees its state, also one that is half made"),
+    *[(f"server/model/{name}.c", "leak of", TABLE) for name in ("family", "family_attention", "family_attr", "family_labels", "generation_config")],
     ("server/engine/run.c", "leak of", "run_free has what a run holds, also one that is half made"),
     ("server/engine/run.c", "NULL ‘*r.state’", KNOWN_ERROR), ("server/engine/isolate.c", "leak of", TABLE), ("server/engine/isolate_arrays.c", "dereference of NULL", KNOWN_ERROR),
 ]
