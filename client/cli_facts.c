@@ -74,7 +74,7 @@ static int values_run(int argc, char **argv, struct error *err)
             err, 404,
             "no value is called %s; `samebit values` lists all (--attention NAME those of another "
             "attention)",
-            argv[0]);
+            count ? argv[0] : "*");
     else if (values)
         rc = json ? cli_print_json(values, err) : print_values(values, err);
     json_decref(values);

@@ -2,6 +2,7 @@
 #include "client/judge.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "client/compare_stats.h"
@@ -62,6 +63,12 @@ static int is_wrong(double theirs, double ideal)
     return fabs(theirs) >= MASKED;
 }
 
+/* Whether two elements are one, as compare has it: a zero's sign counts, a NaN's bits do not. */
+static bool same_bits(double a, double b)
+{
+    return (a == b && !signbit(a) == !signbit(b)) || (isnan(a) && isnan(b));
+}
+
 /* Rows of `length`; adds to the sums, and finds the row and the element that are farthest. */
 static double row_error(const struct tensor *theirs, const struct tensor *ideal,
                         const struct tensor *torch, int64_t first, int64_t length, struct sums *s,
@@ -73,7 +80,7 @@ static double row_error(const struct tensor *theirs, const struct tensor *ideal,
         const double p = compare_stats_element(theirs, i), y = compare_stats_element(ideal, i);
         const double t = torch ? compare_stats_element(torch, i) : y;
 
-        out->differing += torch && p != t && !(isnan(p) && isnan(t));
+        out->differing += torch && !same_bits(p, t);
         if (is_wrong(p, y)) {
             out->nan += isnan(p);
             out->wrong++;

@@ -43,12 +43,19 @@ static int refuse(const struct options *o, const struct host_numerics *found, st
 
 /* ---- no --numerics ---- */
 
+/* Adds to what is told at the start. */
 __attribute__((format(printf, 2, 3))) static void note(struct options *o, const char *format, ...)
 {
+    const size_t used = strlen(o->notice);
+    const char *between = used ? "; " : "";
+    const size_t at = used + strlen(between);
     va_list args;
 
+    if (at >= sizeof(o->notice))
+        return;
+    memcpy(o->notice + used, between, at - used + 1);
     va_start(args, format);
-    vsnprintf(o->notice, sizeof(o->notice), format, args);
+    vsnprintf(o->notice + at, sizeof(o->notice) - at, format, args);
     va_end(args);
     o->engine.notice = o->notice;
 }

@@ -21,7 +21,7 @@ struct options {
     const char *probe;            /* what it is asked with: configs/probe_torch.py */
     int host_numerics;            /* --numerics host */
     struct torch_host torch_host; /* what engine.torch_host points to */
-    char notice[256];             /* what engine.notice points to */
+    char notice[512];             /* what engine.notice points to */
     /* What config, families and probe point to by default. */
     char config_found[4096], families_found[4096], probe_found[4096];
 };

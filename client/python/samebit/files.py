@@ -72,21 +72,31 @@ def load(path: str) -> Arrays:
 
 
 def save(path: str, values: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = None) -> None:
-    """By the ending of path: .safetensors, .npz or .pt."""
-    ending = os.path.splitext(path)[1]
+    """By the ending of path: .safetensors, .npz, .npy or .pt; a file that was there is replaced once all is written."""
+    stem, ending = os.path.splitext(path)
+    unfinished = f"{stem}.{os.getpid()}.unfinished{ending}"
+    try:
+        _write(unfinished, path, ending, values, metadata)
+        os.replace(unfinished, path)
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+
+
+def _write(to: str, path: str, ending: str, values: Mapping[str, Any], metadata: Optional[Mapping[str, str]]) -> None:
     if ending == ".npz":
-        np.savez(path, **to_arrays(values))
+        np.savez(to, **to_arrays(values))
     elif ending == ".npy":
         if len(values) != 1:
             raise ValueError(f"{path}: a .npy holds one array, not {len(values)}")
-        np.save(path, to_numpy(next(iter(values.values()))))
+        np.save(to, to_numpy(next(iter(values.values()))))
     elif ending == ".pt":
         import torch
         torch.save({n: torch.from_numpy(x.view(np.uint16).copy()).view(torch.bfloat16) if x.dtype == BFLOAT16
-                    else torch.from_numpy(np.ascontiguousarray(x)) for n, x in to_arrays(values).items()}, path)
+                    else torch.from_numpy(np.ascontiguousarray(x)) for n, x in to_arrays(values).items()}, to)
     elif ending == ".safetensors":
         data = encode(values, metadata)
-        with open(path, "wb") as f:
+        with open(to, "wb") as f:
             f.write(data)
     else:
         raise ValueError(f"{path}: .safetensors, .npz, .npy and .pt are written")
