@@ -115,8 +115,8 @@ static int run(const char *python, const char *script, size_t most, struct buffe
         return error_set(err, 400, "--python %.200s: %s", python, strerror(rc));
     }
     in_time = read_all(ends[0], most, out) == 0;
-    close(ends[0]);
     status = status_of(pid, !in_time || out->size > most);
+    close(ends[0]); /* after its end: one that still writes would say that nobody reads */
     if (!in_time)
         return error_set(err, 400, "--python %.200s: no answer in %d s", python, SECONDS);
     return out->size > most ? no_answer(python, err) : check_status(python, status, err);
