@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The hunt: every planted mistake named, no healthy run accused.
 
-    hunt.py --samebit build/samebit --samebitd build/samebitd --cache FOLDER [--only TEXT] [--port numpy|jax] [--section NAME]
+    hunt.py --samebit build/samebit --samebitd build/samebitd --cache FOLDER [--only TEXT] [--port numpy|jax] [--section NAME] [--quick]
 
 Sections: `faults` (each mistake alone: three layers, prefill and cached decode, dtypes), `pairs`, `healthy`, `model` (a reduced set on
 SmolLM2-135M).  A case is right where `compare` finds the runs unequal, `isolate` holds no step of another layer at fault, and
@@ -12,6 +12,7 @@ import collections
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -182,7 +183,7 @@ class Hunt:
                     model = NEEDS.get(fault, {}).get("model", "hunt-qwen2")
                     layers = numpy_port.Port(self.model(model)).n
                     for dtype in ("f32", "bf16", "f16") if NEEDS.get(fault, {}).get("dtype") == "f16" else ("f32", "bf16"):
-                        for layer in places(fault, layers):
+                        for layer in places(fault, layers)[-1:] if self.o.quick else places(fault, layers):
                             self.case(kind, "hunt-qwen2", dtype, [fault], [layer])
 
     def section_pairs(self):
@@ -265,9 +266,11 @@ def main():
     p.add_argument("--torch", help="a Python that has torch and transformers")
     p.add_argument("--llama", help="a Python that has llama_cpp and gguf")
     p.add_argument("--only", default="")
+    p.add_argument("--quick", action="store_true", help="the last layer alone")
     p.add_argument("--verbose", action="store_true")
     o = p.parse_args()
     o.port = o.port or ["numpy", "jax"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # daemons are stopped
     hunt, start = Hunt(o), time.time()
     try:
         for section in o.section or ["faults", "pairs", "healthy", "model"]:
