@@ -168,7 +168,7 @@ static __attribute__((noinline)) void pair_lanes(const struct split_row *q, cons
         for (; p + PAIR_LANES <= pairs; p += PAIR_LANES)
 #pragma GCC unroll 4
             for (int v = 0; v < PAIR_LANES / LANES; v++) {
-                const bf16 *at = key + 2 * (p + v * LANES);
+                const uint32_t *at = (const uint32_t *)(const void *)(key + 2 * (p + v * LANES));
                 const int64_t i = p + v * LANES;
 
                 sum[v] = FMA(FLOATS(q->odd + i), WIDEN_HIGH(at), sum[v]);
