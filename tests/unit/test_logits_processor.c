@@ -72,6 +72,7 @@ static void test_each_processor(void **state)
         {"{\"bad_words_ids\":[[3,5,5]]}", 0, 3},
         {"{\"bad_words_ids\":[[5,3,5]]}", 0, 5},
         {"{\"sequence_bias\":[[[2],7.5]]}", 0, 2},
+        {"{\"sequence_bias\":[[[2],4.0],[[2],4.0]]}", 0, 5}, /* the last of one token counts */
         {"{\"sequence_bias\":[[[2],7.5]],\"bad_words_ids\":[[2]]}", 0,
          2}, /* an end of text stays */
         {"{\"sequence_bias\":[[[2],7.5]],\"min_new_tokens\":1}", 0, 5},
