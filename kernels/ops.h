@@ -40,23 +40,34 @@ enum op_role {
 };
 
 enum rotary_part { ROTARY_COS, ROTARY_SIN };
+enum rotary_layers { ROTARY_ALL, ROTARY_FULL, ROTARY_SLIDING };
+enum rope_pairs { ROPE_HALVES, ROPE_NEIGHBOURS }; /* i and i + R/2; 2i and 2i + 1 */
+enum rope_apply { ROPE_BF16, ROPE_F32 };
 enum norm_weight { NORM_BF16, NORM_F32, NORM_ONE_PLUS };
 
 /* A family row's attributes, resolved against config.json. */
 struct op_attrs {
-    double eps;             /* rms_norm */
-    double by;              /* scale, sdpa: rounded to f32 once, never to bf16; embedding: 0 = 1 */
-    int64_t width;          /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D */
-    int64_t window;         /* cache_append, causal_mask, sdpa: sliding window in keys, 0 = none */
-    int64_t rows, out;      /* embedding, linear: the extents that config.json gives, 0 = any */
-    int64_t heads;          /* rope, cache_append: likewise */
-    int64_t bias;           /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
-    int64_t any;            /* never set: an extent that config.json does not give */
-    enum rotary_part part;  /* rotary: "cos" | "sin" */
-    enum norm_weight norm;  /* rms_norm: "bf16" | "f32" | "one_plus" */
-    const float *inv_freq;  /* rotary: [D/2], borrowed */
-    int64_t inv_freq_count; /* rotary: D/2 */
-    float rotary_scale;     /* rotary: cos and sin are multiplied by it; 1 where nothing is said */
+    double eps;            /* rms_norm, layer_norm */
+    double by;             /* scale, sdpa: rounded to f32 once, never to bf16; embedding: 0 = 1 */
+    int64_t width;         /* rms_norm: elements of one norm, 0 = the last axis; rope, cache: D;
+                             * slice: of a unit */
+    int64_t window;        /* cache_append, causal_mask, sdpa: sliding window in keys, 0 = none */
+    int64_t rows, out;     /* embedding, linear: the extents that config.json gives, 0 = any */
+    int64_t heads;         /* rope, cache_append: likewise */
+    int64_t bias;          /* linear: 1 = has a bias, 0 = none, whatever the checkpoint holds */
+    int64_t any;           /* never set: an extent that config.json does not give */
+    int64_t still;         /* rope: 1 = heads are not turned, only put first */
+    int64_t before, count; /* slice: units of `width` before it and in it; count 0 = 1 */
+    int64_t pieces;        /* slice: equal pieces of a row, cut alike; 0 = 1 */
+    enum rotary_part part; /* rotary: "cos" | "sin" */
+    enum rotary_layers layers; /* rotary: "all" | "full_attention" | "sliding_attention" */
+    enum rope_pairs pairs;     /* rope: "halves" | "neighbours" */
+    enum rope_pairs table;     /* rotary, rope: likewise */
+    enum rope_apply apply;     /* rope: "bf16" | "f32" */
+    enum norm_weight norm;     /* rms_norm: "bf16" | "f32" | "one_plus" */
+    const float *inv_freq;     /* rotary: [D/2], borrowed */
+    int64_t inv_freq_count;    /* rotary: D/2 */
+    float rotary_scale; /* rotary: cos and sin are multiplied by it; 1 where nothing is said */
     const struct rope_config *rope; /* rotary: makes inv_freq of calls that are longer than
                                      * rotary_same_up_to(); NULL: inv_freq is that of all calls */
 };
@@ -157,8 +168,10 @@ int attr_word(const struct attr_spec *spec, const char *word);
  * embedding: y[t] = weight[token[t]]; with `by`, bf(weight[token[t]] * bf((float)by))
  *   shapes: tokens I64 [T], weight [V, C] -> [T, C].  Token ids are valid (checked on entry).
  *
- * rotary: y[t, i] = y[t, i + D/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]) * rotary_scale)
- *   shapes: positions I64 [T], position[t] = max(0, past + t - shift) -> [T, D]
+ * rotary: y[t, i] = y[t, i + R/2] = bf(cos | sin(f32(position[t]) * inv_freq[i]) * rotary_scale)
+ *   shapes: positions I64 [T], position[t] = max(0, past + t - shift) -> [T, R], R = 2 * inv_freq_count
+ *   table:  halves, as above; neighbours: y[t, 2i] = y[t, 2i + 1]
+ *   layers: whose rope parameters inv_freq is made of, where config.json has them by layer type
  *   order:  one f32 product, torch.cos / torch.sin, one f32 product, rounded to bf16 (kernels/rotary.h)
  *
  * linear: y[t, n] = bf(sum_k x[t, k] * w[n, k] (+ bias[n]))
@@ -174,8 +187,21 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *           f32       w * (x * r): rounds after w
  *           one_plus  (x * r) * (1 + w): rounds after that; 1 + w is one f32 addition
  *
+ * layer_norm: y = bf(fma(fma(x, r, -(r * mean)), w, b)), r = 1 / sqrt(variance + eps), by rows
+ *   shapes: [T, C] -> [T, C], weight [C], bias [C]
+ *   order:  ATen's RowwiseMoments (moments_utils.h) with W = numerics' lanes: Welford's update in
+ *           2W lanes over chunks of 16 vectors, chunks merged as a binary counter carries, then the
+ *           elements left over by whole vectors one by one, then the W lanes in order
+ *           (kernels/layer_norm.h)
+ *
  * rope: y = bf(bf(x * cos) + bf(rotate_half(x) * sin))
- *   shapes: x [T, n*D] or [T, n, D], cos [T, D], sin [T, D] -> heads first: [n, T, D]
+ *   shapes: x [T, n*D] or [T, n, D], cos [T, R], sin [T, R], R <= D -> heads first: [n, T, D]
+ *   pairs:  of the first R elements of a head; those behind are copied.  rotate_half(x) of a pair
+ *           (a, b) is (-b, a); halves: elements i and i + R/2; neighbours: 2i and 2i + 1
+ *   table:  halves: pair i has cos[i] and cos[i + R/2], which are equal; neighbours: cos[2i] and
+ *           cos[2i + 1], likewise
+ *   apply:  bf16, as above; f32: y = bf((x * cos) + (rotate_half(x) * sin))
+ *   still:  y = x
  *
  * cache_append: the keys (values) of the cache with this call's appended
  *   shapes: [G, T, D] or [T, G*D] -> [G, L, D], strided.  `out` is the view of the cache; its last
@@ -187,6 +213,14 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   M = T, N = L, K = D
  *
  * scale: y = bf(x * (float)by)
+ *
+ * divide: y = bf(x / (float)by)
+ *
+ * tanh: y = bf(TANH(x)), SLEEF's tanhf_u10
+ *
+ * slice: a part of every row, or of each of its equal `pieces`: `count` units of `width` elements,
+ *   behind `before` of them
+ *   shapes: [T, pieces*C] -> [T, pieces*count*width]
  *
  * causal_mask: y = bf(x + m), m = 0 where the key is at or before the query (and within window
  *   keys of it), else bf16's lowest finite value 0xff7f.  Key j of L is position

@@ -270,11 +270,32 @@ static int shape_rms_norm(const struct request *r, struct shape *out)
     return 0;
 }
 
+static int shape_layer_norm(const struct request *r, struct shape *out)
+{
+    const struct shape *x = r->in[0];
+
+    if (!is_token_rows(x, 2, 2))
+        return misfit(r, 0, "[T, C] of BF16");
+    if (check_weight(r))
+        return -1;
+    if (r->weight->shape[0] != x->at[1].n)
+        return error_set(r->err, 400, "layer_norm: rows of %lld do not fit a weight of %lld",
+                         (long long)x->at[1].n, (long long)r->weight->shape[0]);
+    if (!r->bias || r->bias->rank != 1 || r->bias->dtype != DTYPE_BF16 ||
+        r->bias->shape[0] != x->at[1].n)
+        return r->bias ? weight_misfit(r, "bias", r->bias, "one BF16 for each element of a row")
+                       : error_set(r->err, 400, "layer_norm: there is no bias");
+    if (x->at[1].n > NORM_LONGEST)
+        return error_set(r->err, 400, "layer_norm: rows of %lld: at most %d are known",
+                         (long long)x->at[1].n, NORM_LONGEST);
+    *out = *x;
+    return 0;
+}
+
 static int shape_rope(const struct request *r, struct shape *out)
 {
     const struct shape *x = r->in[0];
     const int64_t width = r->attrs->width;
-    const struct shape table = {DTYPE_BF16, 2, {x->at[0], constant(width)}};
 
     if (!is_token_rows(x, 2, 3))
         return misfit(r, 0, "[T, n*D] or [T, n, D] of BF16");
@@ -284,8 +305,11 @@ static int shape_rope(const struct request *r, struct shape *out)
         return error_set(r->err, 400, "rope: width is %lld: expected an even number",
                          (long long)width);
     for (int i = 1; i <= 2; i++)
-        if (!shape_equal(r->in[i], &table))
-            return misfit(r, i, i == 1 ? "cos [T, width] of BF16" : "sin [T, width] of BF16");
+        if (!is_token_rows(r->in[i], 2, 2) || r->in[i]->at[1].n > width || r->in[i]->at[1].n % 2 ||
+            !shape_equal(r->in[i], r->in[1]))
+            return misfit(r, i,
+                          i == 1 ? "cos [T, width or less] of BF16"
+                                 : "sin [T, width or less] of BF16, as cos");
     *out = (struct shape){
         DTYPE_BF16,
         3,
@@ -414,6 +438,26 @@ static int shape_causal_mask(const struct request *r, struct shape *out)
     return 0;
 }
 
+static int shape_slice(const struct request *r, struct shape *out)
+{
+    const struct shape *x = r->in[0];
+    const struct op_attrs *a = r->attrs;
+    const int64_t pieces = a->pieces ? a->pieces : 1, count = a->count ? a->count : 1;
+    int64_t piece;
+
+    if (!is_token_rows(x, 2, 2))
+        return misfit(r, 0, "[T, C] of BF16");
+    piece = x->at[1].n / pieces;
+    if (a->width < 1 || x->at[1].n % pieces || (a->before + count) > piece / a->width)
+        return error_set(
+            r->err, 400,
+            "slice: %lld units of %lld behind %lld are not in a row of %lld in %lld pieces",
+            (long long)count, (long long)a->width, (long long)a->before, (long long)x->at[1].n,
+            (long long)pieces);
+    *out = (struct shape){DTYPE_BF16, 2, {x->at[0], constant(pieces * count * a->width)}};
+    return 0;
+}
+
 /* gelu_tanh: rows of tokens. */
 static int shape_rows(const struct request *r, struct shape *out)
 {
@@ -423,7 +467,7 @@ static int shape_rows(const struct request *r, struct shape *out)
     return 0;
 }
 
-/* scale, softmax, silu: any bf16. */
+/* scale, divide, tanh, softmax, silu: any bf16. */
 static int shape_same(const struct request *r, struct shape *out)
 {
     if (r->in[0]->dtype != DTYPE_BF16 || r->in[0]->rank < 1)

@@ -73,6 +73,18 @@ static void scale_row(const struct op_call *call, const bf16 *a, const bf16 *b, 
     cpu_of(call)->rows->scale(a, (float)call->attrs->by, y, n);
 }
 
+static void divide_row(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y, int64_t n)
+{
+    (void)b;
+    cpu_of(call)->rows->divide(a, (float)call->attrs->by, y, n);
+}
+
+static void tanh_row(const struct op_call *call, const bf16 *a, const bf16 *b, bf16 *y, int64_t n)
+{
+    (void)b;
+    cpu_of(call)->rows->tanh(a, y, n);
+}
+
 int cpu_add(const struct op_call *call)
 {
     return elementwise_run(call, add_row);
@@ -99,6 +111,16 @@ int cpu_gelu_tanh(const struct op_call *call)
         cpu_row(call->out, i / width)[i % width] =
             gelu_tanh_left_over(cpu_row(x, i / width)[i % width]);
     return 0;
+}
+
+int cpu_divide(const struct op_call *call)
+{
+    return elementwise_run(call, divide_row);
+}
+
+int cpu_tanh(const struct op_call *call)
+{
+    return elementwise_run(call, tanh_row);
 }
 
 int cpu_scale(const struct op_call *call)

@@ -86,7 +86,9 @@ static int ideal_rotary(const struct op_call *call)
             const double angle = (double)positions[t] * (double)inv_freq[i];
             double *y = row2(call->out, t);
 
-            y[i] = y[i + half] =
+            const int apart = call->attrs->table == ROPE_NEIGHBOURS;
+
+            y[apart ? 2 * i : i] = y[apart ? 2 * i + 1 : i + half] =
                 scale * (call->attrs->part == ROTARY_COS ? cos(angle) : sin(angle));
         }
     return 0;
@@ -112,10 +114,32 @@ static int ideal_rms_norm(const struct op_call *call)
     return 0;
 }
 
+static int ideal_layer_norm(const struct op_call *call)
+{
+    const int64_t width = call->weight->plain.shape[0];
+    const bf16 *w = call->weight->plain.data, *b = call->bias->plain.data;
+
+    for (int64_t t = 0; t < call->out->shape[0]; t++) {
+        const double *x = row2(call->in[0], t);
+        double *y = row2(call->out, t), mean = 0, variance = 0;
+
+        for (int64_t i = 0; i < width; i++)
+            mean += x[i] / (double)width;
+        for (int64_t i = 0; i < width; i++)
+            variance += (x[i] - mean) * (x[i] - mean) / (double)width;
+        for (int64_t i = 0; i < width; i++)
+            y[i] = (x[i] - mean) / sqrt(variance + call->attrs->eps) * (double)bf16_to_f32(w[i]) +
+                   (double)bf16_to_f32(b[i]);
+    }
+    return 0;
+}
+
 static int ideal_rope(const struct op_call *call)
 {
     const struct tensor *x = call->in[0], *out = call->out;
-    const int64_t width = out->shape[2], half = width / 2;
+    const struct op_attrs *a = call->attrs;
+    const int64_t width = out->shape[2], half = a->still ? 0 : call->in[1]->shape[1] / 2;
+    const int near = a->pairs == ROPE_NEIGHBOURS, apart = a->table == ROPE_NEIGHBOURS;
     const int64_t head_step = x->rank == 3 ? x->stride[1] : width;
 
     for (int64_t h = 0; h < out->shape[0]; h++)
@@ -125,9 +149,13 @@ static int ideal_rope(const struct op_call *call)
             double *y = row3(out, h, t);
 
             for (int64_t i = 0; i < half; i++) {
-                y[i] = from[i] * c[i] - from[i + half] * s[i];
-                y[i + half] = from[i + half] * c[i + half] + from[i] * s[i + half];
+                const int64_t p = near ? 2 * i : i, q = near ? 2 * i + 1 : i + half;
+                const int64_t at = apart ? 2 * i : i;
+
+                y[p] = from[p] * c[at] - from[q] * s[at];
+                y[q] = from[q] * c[at] + from[p] * s[at];
             }
+            memcpy(y + 2 * half, from + 2 * half, (size_t)(width - 2 * half) * sizeof(double));
         }
     return 0;
 }
@@ -346,6 +374,19 @@ static double scale_one(const struct op_call *call, double a, double b)
     return a * call->attrs->by;
 }
 
+static double divide_one(const struct op_call *call, double a, double b)
+{
+    (void)b;
+    return a / call->attrs->by;
+}
+
+static double tanh_one(const struct op_call *call, double a, double b)
+{
+    (void)call;
+    (void)b;
+    return tanh(a);
+}
+
 static double add_one(const struct op_call *call, double a, double b)
 {
     (void)call;
@@ -375,6 +416,30 @@ static double gelu_tanh_one(const struct op_call *call, double a, double b)
 static int ideal_scale(const struct op_call *call)
 {
     return elements(call, scale_one);
+}
+
+static int ideal_divide(const struct op_call *call)
+{
+    return elements(call, divide_one);
+}
+
+static int ideal_tanh(const struct op_call *call)
+{
+    return elements(call, tanh_one);
+}
+
+static int ideal_slice(const struct op_call *call)
+{
+    const struct op_attrs *a = call->attrs;
+    const int64_t pieces = a->pieces ? a->pieces : 1, part = call->out->shape[1] / pieces;
+    const int64_t step = call->in[0]->shape[1] / pieces;
+
+    for (int64_t t = 0; t < call->out->shape[0]; t++)
+        for (int64_t i = 0; i < pieces; i++)
+            memcpy(row2(call->out, t) + i * part,
+                   row2(call->in[0], t) + i * step + a->before * a->width,
+                   (size_t)part * sizeof(double));
+    return 0;
 }
 
 static int ideal_add(const struct op_call *call)

@@ -1,4 +1,6 @@
 /* rope.c - the tables of cos and sin, and heads turned by them. */
+#include <string.h>
+
 #include "kernels/cpu/cpu.h"
 #include "kernels/rotary.h"
 
@@ -15,6 +17,7 @@ static void rotary_piece(const void *user, int64_t piece)
     const struct rotary_work *work = user;
     const struct op_call *call = work->call;
     const float scale = call->attrs->rotary_scale;
+    const int apart = call->attrs->table == ROPE_NEIGHBOURS;
     const int64_t half = call->attrs->inv_freq_count, rows = call->out->shape[0];
     const int64_t per_piece = cpu_rows_of_piece(half * ROTARY_COST);
     const int64_t end = (piece + 1) * per_piece < rows ? (piece + 1) * per_piece : rows;
@@ -26,9 +29,11 @@ static void rotary_piece(const void *user, int64_t piece)
         for (int64_t i = 0; i < half; i++) {
             const float angle = position * work->inv_freq[i];
 
-            y[i] = call->attrs->part == ROTARY_COS ? rotary_cos(angle, scale)
-                                                   : rotary_sin(angle, scale);
-            y[i + half] = y[i];
+            const bf16 value = call->attrs->part == ROTARY_COS ? rotary_cos(angle, scale)
+                                                               : rotary_sin(angle, scale);
+
+            y[apart ? 2 * i : i] = value;
+            y[apart ? 2 * i + 1 : i + half] = value;
         }
     }
 }
@@ -42,6 +47,20 @@ int cpu_rotary(const struct op_call *call)
             cpu_pieces(call->out->shape[0],
                        cpu_rows_of_piece(call->attrs->inv_freq_count * ROTARY_COST)));
     return 0;
+}
+
+/* One head of one token. */
+static void turn(const struct op_call *call, const bf16 *x, int64_t t, bf16 *y)
+{
+    const struct op_attrs *a = call->attrs;
+    const int64_t width = call->out->shape[2], turned = a->still ? 0 : call->in[1]->shape[1];
+    const bf16 *cos = cpu_row(call->in[1], t), *sin = cpu_row(call->in[2], t);
+
+    if (turned && a->pairs == ROPE_HALVES && a->table == ROPE_HALVES && a->apply == ROPE_BF16)
+        cpu_of(call)->rows->rope(x, cos, sin, y, turned);
+    else if (turned)
+        cpu_of(call)->rows->rope_as(a, x, cos, sin, y, turned);
+    memcpy(y + turned, x + turned, (size_t)(width - turned) * sizeof(bf16));
 }
 
 /* Rows of the output, heads first: r = head * T + t. */
@@ -58,8 +77,7 @@ static void rope_piece(const void *work, int64_t piece)
         const int64_t head = r / tokens, t = r % tokens;
         const bf16 *from = (const bf16 *)x->data + t * x->stride[0] + head * head_step;
 
-        cpu_of(call)->rows->rope(from, cpu_row(call->in[1], t), cpu_row(call->in[2], t),
-                                 cpu_row(out, r), width);
+        turn(call, from, t, cpu_row(out, r));
     }
 }
 

@@ -18,14 +18,22 @@ struct rows {
     void (*mul)(const bf16 *a, const bf16 *b, bf16 *y, int64_t n);
     void (*add_value)(const bf16 *x, float value, bf16 *y, int64_t n);
     void (*scale)(const bf16 *x, float by, bf16 *y, int64_t n);
+    void (*divide)(const bf16 *x, float by, bf16 *y, int64_t n);
+    void (*tanh)(const bf16 *x, bf16 *y, int64_t n);
     void (*silu)(const bf16 *x, bf16 *y, int64_t n);
     /* y = bf(bf(silu(x)) * up). */
     void (*gate)(const bf16 *x, const bf16 *up, bf16 *y, int64_t n);
     void (*gelu_tanh)(const bf16 *x, bf16 *y, int64_t n); /* none of them left over: gelu.h */
     void (*rms_norm)(const bf16 *x, const bf16 *w, enum norm_weight weight, float eps, bf16 *y,
                      int64_t n);
+    /* lanes: 8 or 16. */
+    void (*layer_norm)(const bf16 *x, const bf16 *w, const bf16 *b, float eps, bf16 *y, int64_t n,
+                       int lanes);
     /* One head: x, cos, sin and y have n elements, n is even. */
     void (*rope)(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *y, int64_t n);
+    /* The same as ops.h says for attrs. */
+    void (*rope_as)(const struct op_attrs *attrs, const bf16 *x, const bf16 *cos, const bf16 *sin,
+                    bf16 *y, int64_t n);
     /* lanes: 8 or 16 (numerics.h, "softmax"). */
     void (*softmax)(const bf16 *x, bf16 *y, int64_t n, int lanes);
     /* sum(exp(x - max)), in the softmax's order; *max is set. */

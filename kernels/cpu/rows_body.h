@@ -7,6 +7,7 @@
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/sleef.h"
 #include "kernels/gelu.h"
+#include "kernels/layer_norm.h"
 
 enum { ROWS_CHUNK = 2048 }; /* elements of a row kept as f32 on the stack; a multiple of 16 */
 
@@ -32,6 +33,18 @@ static void rows_scale(const bf16 *restrict x, float by, bf16 *restrict y, int64
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = finish_round(bf16_to_f32(x[i]) * by);
+}
+
+static void rows_divide(const bf16 *restrict x, float by, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = finish_round(bf16_to_f32(x[i]) / by);
+}
+
+static void rows_tanh(const bf16 *restrict x, bf16 *restrict y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = finish_round(sleef_tanhf(bf16_to_f32(x[i])));
 }
 
 static inline void rows_silu(const bf16 *restrict x, bf16 *restrict y, int64_t n)
@@ -96,6 +109,31 @@ static void rows_rms_norm(const bf16 *restrict x, const bf16 *restrict w, enum n
     }
 }
 
+/* `lanes` is a constant at every call. */
+static inline void rows_layer_norm_by(const bf16 *restrict x, const bf16 *restrict w,
+                                      const bf16 *restrict b, float eps, bf16 *restrict y,
+                                      int64_t n, const int lanes)
+{
+    struct moments lane[MOMENTS_LANES], m;
+    float scale;
+
+    for (int l = 0; l < lanes; l++)
+        lane[l] = moments_of_lane(x, n, lanes, l);
+    m = moments_of_row(x, n, lanes, lane);
+    scale = moments_scale(&m, n, eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = layer_norm_element(x[i], w[i], b[i], scale, m.mean);
+}
+
+static void rows_layer_norm(const bf16 *restrict x, const bf16 *restrict w, const bf16 *restrict b,
+                            float eps, bf16 *restrict y, int64_t n, int lanes)
+{
+    if (lanes == 16)
+        rows_layer_norm_by(x, w, b, eps, y, n, 16);
+    else
+        rows_layer_norm_by(x, w, b, eps, y, n, 8);
+}
+
 static inline bf16 rows_rotate(bf16 x, bf16 cos, bf16 turned, bf16 sin)
 {
     const float a = bf16_to_f32(finish_round(bf16_to_f32(x) * bf16_to_f32(cos)));
@@ -112,6 +150,32 @@ static void rows_rope(const bf16 *restrict x, const bf16 *restrict cos, const bf
     for (int64_t i = 0; i < half; i++) {
         y[i] = rows_rotate(x[i], cos[i], x[i + half] ^ 0x8000, sin[i]);
         y[i + half] = rows_rotate(x[i + half], cos[i + half], x[i], sin[i + half]);
+    }
+}
+
+static inline bf16 rows_rotate_f32(bf16 x, bf16 cos, bf16 turned, bf16 sin)
+{
+    return finish_round(bf16_to_f32(x) * bf16_to_f32(cos) + bf16_to_f32(turned) * bf16_to_f32(sin));
+}
+
+static void rows_rope_as(const struct op_attrs *attrs, const bf16 *restrict x,
+                         const bf16 *restrict cos, const bf16 *restrict sin, bf16 *restrict y,
+                         int64_t n)
+{
+    const int near = attrs->pairs == ROPE_NEIGHBOURS, apart = attrs->table == ROPE_NEIGHBOURS;
+    const int64_t half = n / 2;
+
+    for (int64_t i = 0; i < half; i++) {
+        const int64_t a = near ? 2 * i : i, b = near ? 2 * i + 1 : i + half;
+        const int64_t at = apart ? 2 * i : i;
+
+        if (attrs->apply == ROPE_F32) {
+            y[a] = rows_rotate_f32(x[a], cos[at], x[b] ^ 0x8000, sin[at]);
+            y[b] = rows_rotate_f32(x[b], cos[at], x[a], sin[at]);
+        } else {
+            y[a] = rows_rotate(x[a], cos[at], x[b] ^ 0x8000, sin[at]);
+            y[b] = rows_rotate(x[b], cos[at], x[a], sin[at]);
+        }
     }
 }
 
@@ -249,10 +313,14 @@ static void rows_dots(const double *x, const double *w, int64_t n, double *y)
         .mul = rows_mul,                                                                           \
         .add_value = rows_add_value,                                                               \
         .scale = rows_scale,                                                                       \
+        .divide = rows_divide,                                                                     \
+        .tanh = rows_tanh,                                                                         \
         .silu = (silu_),                                                                           \
         .gate = (gate_),                                                                           \
         .gelu_tanh = rows_gelu_tanh,                                                               \
         .rms_norm = rows_rms_norm,                                                                 \
+        .layer_norm = rows_layer_norm,                                                             \
+        .rope_as = rows_rope_as,                                                                   \
         .rope = rows_rope,                                                                         \
         .softmax = rows_softmax,                                                                   \
         .exp_sum = rows_exp_sum,                                                                   \

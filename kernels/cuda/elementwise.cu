@@ -7,7 +7,7 @@ enum { THREADS = 256 };
 
 struct operands {
     struct rows a, b, y; /* b: of ADD and MUL */
-    float by;            /* of SCALE */
+    float by;            /* of SCALE and DIVIDE */
     int64_t width, count;
     int64_t vectorized; /* of GELU_TANH: the first element that ATen's loop leaves over */
 };
@@ -96,6 +96,16 @@ int cuda_mul(const struct op_call *call)
 int cuda_scale(const struct op_call *call)
 {
     return run(call, flat_kernel<SCALE>, strided_kernel<SCALE>);
+}
+
+int cuda_divide(const struct op_call *call)
+{
+    return run(call, flat_kernel<DIVIDE>, strided_kernel<DIVIDE>);
+}
+
+int cuda_tanh(const struct op_call *call)
+{
+    return run(call, flat_kernel<TANH>, strided_kernel<TANH>);
 }
 
 int cuda_silu(const struct op_call *call)

@@ -6,7 +6,7 @@
 
 #include "kernels/gelu.h"
 
-enum elementwise { ADD, MUL, SCALE, SILU, GELU_TANH };
+enum elementwise { ADD, MUL, SCALE, DIVIDE, TANH, SILU, GELU_TANH };
 
 template <enum elementwise kind>
 static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by)
@@ -20,6 +20,10 @@ static __forceinline__ __device__ bf16 element(bf16 first, bf16 second, float by
         return bf16_from_f32(__fmul_rn(a, b));
     case SCALE:
         return bf16_from_f32(__fmul_rn(a, by));
+    case DIVIDE:
+        return bf16_from_f32(__fdiv_rn(a, by));
+    case TANH:
+        return bf16_from_f32(sleef_tanhf(a));
     case GELU_TANH:
         return gelu_tanh(first);
     case SILU:

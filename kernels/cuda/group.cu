@@ -131,13 +131,14 @@ static __global__ void rope_append_kernel(struct rope_append a)
     }
     at -= q_work;
     if (at < k_work) {
-        const uint32_t row = at / a.k.half, i = at % a.k.half;
+        const uint32_t row = at / a.k.half;
+        const uint2 of = rope_elements(a.k, at % a.k.half);
         const bf16 *y = row_at(a.k.y, row);
         bf16 *to = tail_row(a.keys, row / tokens, row % tokens);
 
         rope_pair(a.k, at);
-        to[i] = y[i];
-        to[i + a.k.half] = y[i + a.k.half];
+        to[of.x] = y[of.x];
+        to[of.y] = y[of.y];
         return;
     }
     at -= k_work;

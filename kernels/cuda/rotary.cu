@@ -20,6 +20,7 @@ struct table {
     float *inv_freq; /* [half] */
     int64_t half;
     enum rotary_part part;
+    enum rope_pairs layout;
     float scale;
     bf16 **page; /* [pages], each [ROWS, 2 * half] or NULL */
     int64_t pages;
@@ -67,8 +68,9 @@ static struct table *table_of(struct rotary_tables *tables, const struct op_attr
     struct table *t;
 
     for (t = tables->first; t; t = t->next)
-        if (t->part == attrs->part && t->scale == attrs->rotary_scale &&
-            t->half == attrs->inv_freq_count && memcmp(t->inv_freq, attrs->inv_freq, size) == 0)
+        if (t->part == attrs->part && t->layout == attrs->table &&
+            t->scale == attrs->rotary_scale && t->half == attrs->inv_freq_count &&
+            memcmp(t->inv_freq, attrs->inv_freq, size) == 0)
             return t;
     t = (struct table *)calloc(1, sizeof(*t));
     if (t)
@@ -80,6 +82,7 @@ static struct table *table_of(struct rotary_tables *tables, const struct op_attr
     memcpy(t->inv_freq, attrs->inv_freq, size);
     t->half = attrs->inv_freq_count;
     t->part = attrs->part;
+    t->layout = attrs->table;
     t->scale = attrs->rotary_scale;
     t->next = tables->first;
     tables->first = t;
@@ -95,9 +98,11 @@ static void compute_row(const struct op_attrs *attrs, const float *inv_freq, int
     for (int64_t i = 0; i < half; i++) {
         const float angle = (float)position * inv_freq[i];
 
-        y[i] = attrs->part == ROTARY_COS ? rotary_cos(angle, attrs->rotary_scale)
-                                         : rotary_sin(angle, attrs->rotary_scale);
-        y[i + half] = y[i];
+        const bf16 value = attrs->part == ROTARY_COS ? rotary_cos(angle, attrs->rotary_scale)
+                                                     : rotary_sin(angle, attrs->rotary_scale);
+
+        y[attrs->table == ROPE_NEIGHBOURS ? 2 * i : i] = value;
+        y[attrs->table == ROPE_NEIGHBOURS ? 2 * i + 1 : i + half] = value;
     }
 }
 

@@ -191,20 +191,19 @@ static void note_unused(struct engine *e)
 
 /* A scale of cos and sin that PyTorch was not asked about: which values may differ, up to the length that
  * config.json says. */
-static void note_rope(struct engine *e)
+static void note_one_rope(struct engine *e, const struct program_rope *rope, int64_t pairs)
 {
-    const struct program *p = e->program[0] ? e->program[0] : e->program[1];
-    const float scale = (float)p->rope.attention_factor;
+    const float scale = (float)rope->config.attention_factor;
     const int64_t most = 1 << 17, positions = e->max_positions < most ? e->max_positions : most;
     float far[ROPE_MOST_PAIRS];
     int64_t first = 0, later = 0, count;
 
     if (rotary_is_listed(scale))
         return;
-    rotary_inv_freq(&p->rope, 2 * p->inv_freq_count, INT64_MAX, e->backend->numerics, far);
-    count = rotary_unsure(p->inv_freq, p->inv_freq_count, scale, positions, &first);
-    if (memcmp(far, p->inv_freq, (size_t)p->inv_freq_count * sizeof(*far)) != 0) {
-        const int64_t more = rotary_unsure(far, p->inv_freq_count, scale, positions, &later);
+    rotary_inv_freq(&rope->config, 2 * pairs, INT64_MAX, e->backend->numerics, far);
+    count = rotary_unsure(rope->inv_freq, pairs, scale, positions, &first);
+    if (memcmp(far, rope->inv_freq, (size_t)pairs * sizeof(*far)) != 0) {
+        const int64_t more = rotary_unsure(far, pairs, scale, positions, &later);
 
         first = more && (!count || later < first) ? later : first;
         count += more;
@@ -216,6 +215,15 @@ static void note_rope(struct engine *e)
             "angle: of those up to position %lld, %lld may differ from its in the last bit, "
             "the first at position %lld",
             (double)scale, (long long)positions - 1, (long long)count, (long long)first);
+}
+
+static void note_rope(struct engine *e)
+{
+    const struct program *p = e->program[0] ? e->program[0] : e->program[1];
+
+    for (int i = 0; i < PROGRAM_ROPES; i++)
+        if (p->rope[i].inv_freq)
+            note_one_rope(e, &p->rope[i], p->inv_freq_count);
 }
 
 struct rest {

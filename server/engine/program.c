@@ -41,10 +41,17 @@ static const struct family_row *row_named(const struct family *f, enum family_se
     return NULL;
 }
 
-static int input_value(const struct builder *b, const struct family_row *row, const char *name)
+static int input_value(const struct builder *b, const struct family_row *row, const char *input,
+                       int layer)
 {
-    const struct family_row *r = row_named(b->family, row->section, name, row->index);
+    char room[160];
+    const char *name =
+        family_input_of(input, hf_config_layer_type(b->config, layer), room, sizeof(room));
+    const struct family_row *r;
 
+    if (!name)
+        return -1;
+    r = row_named(b->family, row->section, name, row->index);
     if (r)
         return b->local[r->index];
     if (strcmp(name, "x") == 0)
@@ -78,26 +85,30 @@ static const struct shape *value_shape(const struct program *p, int value)
     return value < PROGRAM_INPUTS ? &ids : &p->steps[value - PROGRAM_INPUTS].shape;
 }
 
+/* The first row of that op, or NULL. */
+static const struct family_row *row_of_op(const struct family *f, enum family_section section,
+                                          enum op op)
+{
+    for (int i = 0; i < f->count[section]; i++)
+        if (f->rows[section][i].op == op)
+            return &f->rows[section][i];
+    return NULL;
+}
+
 /* The head of a model whose word embeddings are tied has no weight of its own. */
 static int is_tied_head(const struct builder *b, const struct family_row *row)
 {
-    const struct family *f = b->family;
-
-    return row->section == FAMILY_AFTER && row->index == f->count[FAMILY_AFTER] - 1 &&
-           op_role(row->op) == ROLE_PRODUCT && hf_config_bool(b->config, "tie_word_embeddings", 0);
-}
-
-static const struct family_row *head_of(const struct family *f)
-{
-    return &f->rows[FAMILY_AFTER][f->count[FAMILY_AFTER] - 1];
+    return row && row == row_of_op(b->family, FAMILY_AFTER, OP_linear) &&
+           row_of_op(b->family, FAMILY_BEFORE, OP_embedding) &&
+           hf_config_bool(b->config, "tie_word_embeddings", 0);
 }
 
 /* The word embeddings of a model whose head is tied to them may be saved under the head's name
  * alone; transformers takes them from there. */
 static int is_tied_embedding(const struct builder *b, const struct family_row *row)
 {
-    return row->section == FAMILY_BEFORE && strcmp(row->name, b->family->input) == 0 &&
-           is_tied_head(b, head_of(b->family));
+    return row == row_of_op(b->family, FAMILY_BEFORE, OP_embedding) &&
+           is_tied_head(b, row_of_op(b->family, FAMILY_AFTER, OP_linear));
 }
 
 static const struct weight *open_weight(struct builder *b, const struct step *s, const char *suffix)
@@ -108,11 +119,13 @@ static const struct weight *open_weight(struct builder *b, const struct step *s,
     snprintf(name, sizeof(name), "%s.%s", s->name, suffix);
     w = parameters_open(b->parameters, name, s->op, b->err);
     if (!w && !b->err->code && is_tied_head(b, s->row)) {
-        snprintf(name, sizeof(name), "%s.%s", b->family->input, suffix);
+        snprintf(name, sizeof(name), "%s.%s",
+                 row_of_op(b->family, FAMILY_BEFORE, OP_embedding)->name, suffix);
         w = parameters_open(b->parameters, name, s->op, b->err);
     }
     if (!w && !b->err->code && is_tied_embedding(b, s->row)) {
-        snprintf(name, sizeof(name), "%s.%s", head_of(b->family)->name, suffix);
+        snprintf(name, sizeof(name), "%s.%s", row_of_op(b->family, FAMILY_AFTER, OP_linear)->name,
+                 suffix);
         w = parameters_open(b->parameters, name, s->op, b->err);
     }
     if (!w && b->err->code)
@@ -193,6 +206,57 @@ static void add_cache(struct program *p, struct step *s)
         .heads = s->shape.at[0].n, .width = s->shape.at[2].n, .window = s->attrs.window};
 }
 
+static int check_rope(struct builder *b, const struct rope_config *rope, int64_t dim)
+{
+    const struct numerics *numerics = b->p->backend->numerics;
+
+    if (dim / 2 > ROPE_MOST_PAIRS)
+        return error_set(b->err, 400, "%s: head_dim %lld: rope of more than %d is not supported",
+                         hf_config_folder(b->config), (long long)dim, 2 * ROPE_MOST_PAIRS);
+    if (rope->type == ROPE_DYNAMIC && numerics->kernels == KERNELS_TORCH_CUDA)
+        return error_set(
+            b->err, 400,
+            "%s: a dynamic rope under %s, whose powers PyTorch takes on the GPU, is not "
+            "supported",
+            hf_config_folder(b->config), numerics->name);
+    return 0;
+}
+
+static int open_rope(struct builder *b, enum rotary_layers layers)
+{
+    struct program_rope *rope = &b->p->rope[layers];
+    int64_t dim;
+
+    if (hf_config_rope_of(b->config, layers, &rope->config, b->err) ||
+        hf_config_rope_width(b->config, &dim, b->err) || check_rope(b, &rope->config, dim))
+        return -1;
+    b->p->inv_freq_count = dim / 2;
+    rope->inv_freq = calloc((size_t)dim / 2 + 1, sizeof(float));
+    if (!rope->inv_freq)
+        return error_set(b->err, 500, "out of memory");
+    rotary_inv_freq(&rope->config, dim, 1, b->p->backend->numerics, rope->inv_freq);
+    return 0;
+}
+
+/* Gives a row of rotary the frequencies of its layers, and every row after it, whose formulas may
+ * name them, those that were opened first. */
+static int prepare_rotary(struct builder *b, struct step *s)
+{
+    struct program_rope *rope = &b->p->rope[s->attrs.layers];
+
+    if (s->op == OP_rotary && !rope->inv_freq && open_rope(b, s->attrs.layers))
+        return -1;
+    for (int i = 0; s->op != OP_rotary && i < PROGRAM_ROPES && !rope->inv_freq; i++)
+        rope = &b->p->rope[i];
+    if (!rope->inv_freq)
+        return 0;
+    s->attrs.inv_freq = rope->inv_freq;
+    s->attrs.inv_freq_count = b->p->inv_freq_count;
+    s->attrs.rotary_scale = (float)rope->config.attention_factor;
+    s->attrs.rope = rotary_same_up_to(&rope->config) < INT64_MAX ? &rope->config : NULL;
+    return 0;
+}
+
 static int add_step(struct builder *b, const struct family_row *row, int layer)
 {
     struct program *p = b->p;
@@ -211,17 +275,13 @@ static int add_step(struct builder *b, const struct family_row *row, int layer)
     for (int k = row->inputs; k < OP_INPUTS; k++)
         s->in[k] = -1;
     for (int k = 0; k < row->inputs; k++) {
-        s->in[k] = input_value(b, row, row->input[k]);
+        s->in[k] = input_value(b, row, row->input[k], layer);
         if (s->in[k] < 0)
             return fail(b, row, "undefined input");
     }
     if (family_attrs(b->family, row, b->config, layer, &s->attrs, b->err))
         return -1;
-    s->attrs.inv_freq = p->inv_freq;
-    s->attrs.inv_freq_count = p->inv_freq_count;
-    s->attrs.rotary_scale = (float)p->rope.attention_factor;
-    s->attrs.rope = rotary_same_up_to(&p->rope) < INT64_MAX ? &p->rope : NULL;
-    if (bind_weights(b, s) || infer_shape(b, s))
+    if (prepare_rotary(b, s) || bind_weights(b, s) || infer_shape(b, s))
         return -1;
     add_cache(p, s);
     b->local[row->index] = s->out;
@@ -322,32 +382,6 @@ static int find_rows(struct program *p, struct error *err)
     return 0;
 }
 
-static int prepare_rotary(struct builder *b)
-{
-    struct program *p = b->p;
-    const struct numerics *numerics = p->backend->numerics;
-    int64_t dim;
-
-    if (hf_config_rope(b->config, &p->rope, b->err) ||
-        hf_config_count(b->config, "head_dim", &dim, b->err))
-        return -1;
-    if (dim / 2 > ROPE_MOST_PAIRS)
-        return error_set(b->err, 400, "%s: head_dim %lld: rope of more than %d is not supported",
-                         hf_config_folder(b->config), (long long)dim, 2 * ROPE_MOST_PAIRS);
-    if (p->rope.type == ROPE_DYNAMIC && numerics->kernels == KERNELS_TORCH_CUDA)
-        return error_set(
-            b->err, 400,
-            "%s: a dynamic rope under %s, whose powers PyTorch takes on the GPU, is not "
-            "supported",
-            hf_config_folder(b->config), numerics->name);
-    p->inv_freq_count = dim / 2;
-    p->inv_freq = calloc((size_t)p->inv_freq_count, sizeof(float));
-    if (!p->inv_freq)
-        return error_set(b->err, 500, "out of memory");
-    rotary_inv_freq(&p->rope, dim, 1, numerics, p->inv_freq);
-    return 0;
-}
-
 static int reserve(struct builder *b)
 {
     const struct family *f = b->family;
@@ -371,7 +405,7 @@ static int reserve(struct builder *b)
 
 static int build(struct builder *b)
 {
-    if (reserve(b) || prepare_rotary(b) || add_section(b, FAMILY_BEFORE, -1))
+    if (reserve(b) || add_section(b, FAMILY_BEFORE, -1))
         return -1;
     for (int64_t layer = 0; layer < b->layers; layer++)
         if (add_section(b, FAMILY_LAYER, (int)layer))
@@ -418,6 +452,7 @@ void program_close(struct program *p)
         free(p->steps[i].name);
     free(p->steps);
     free(p->caches);
-    free(p->inv_freq);
+    for (int i = 0; i < PROGRAM_ROPES; i++)
+        free(p->rope[i].inv_freq);
     free(p);
 }

@@ -35,6 +35,8 @@ struct step {
     const struct family_row *row;
 };
 
+enum { PROGRAM_ROPES = ROTARY_SLIDING + 1 };
+
 /* Key and value tensors of a sequence, [G, capacity, D] each. */
 struct cache_spec {
     int64_t heads, width, window;
@@ -50,8 +52,10 @@ struct program {
     struct cache_spec *caches;
     int cache_count;
     /* private: what close frees */
-    struct rope_config rope;
-    float *inv_freq; /* [inv_freq_count], of calls up to rotary_same_up_to() */
+    struct program_rope {
+        struct rope_config config;
+        float *inv_freq;   /* [inv_freq_count], of calls up to rotary_same_up_to(); NULL: unused */
+    } rope[PROGRAM_ROPES]; /* by enum rotary_layers */
     int64_t inv_freq_count;
 };
 

@@ -26,6 +26,19 @@ static int is_outside_input(const char *name)
     return strcmp(name, outside_inputs[0]) == 0 || strcmp(name, outside_inputs[1]) == 0;
 }
 
+const char *family_input_of(const char *input, const char *layer_type, char *room, size_t size)
+{
+    static const char mark[] = "{layer_type}";
+    const char *at = strstr(input, mark);
+    int n;
+
+    if (!at)
+        return input;
+    n = snprintf(room, size, "%.*s%s%s", (int)(at - input), input, layer_type,
+                 at + sizeof(mark) - 1);
+    return n >= 0 && (size_t)n < size ? room : NULL;
+}
+
 /* Returns whether a row may read `name`.  If not, *near is the most similar name that it may read. */
 static int is_defined(const struct family *f, const struct family_row *row, const char *name,
                       const char **near)
@@ -95,8 +108,16 @@ static int add_input(const struct family *f, struct family_row *row, const char 
     if (!input)
         return error_set(err, 500, "no memory");
     row->input[row->inputs++] = input;
-    if (is_defined(f, row, input, &near))
-        return 0;
+    for (int i = 0; i < 2; i++) {
+        char room[160];
+        const char *of =
+            family_input_of(input, i ? "full_attention" : "sliding_attention", room, sizeof(room));
+
+        if (!of || !is_defined(f, row, of, &near))
+            break;
+        if (i)
+            return 0;
+    }
     if (near)
         return error_set(err, 400, "undefined input '%.80s' (did you mean '%.80s'?)", input, near);
     return error_set(err, 400, "undefined input '%.80s'", input);

@@ -15,9 +15,12 @@
  *              "lines": {"input_layernorm": 286, ...}}           source line by row name
  *   "comment": anything
  * A row is [name, op, "input input", {attribute: value}?].  An attribute's value is a number, a key
- * of config.json, "sqrt KEY", "rsqrt KEY", a word (NAME attributes), or an object that chooses
- * among these by layer type: {"sliding_attention": "sliding_window", "full_attention": 0}.
- * An input is a row before it in the same section, a row of "before", `tokens` or `positions`.  In a
+ * of config.json (a list there has a number for each layer), "KEY + KEY", "sqrt KEY", "rsqrt KEY",
+ * a word (NAME attributes), or an object that chooses among these by layer type:
+ * {"sliding_attention": "sliding_window", "full_attention": 0}.  The model's only row of linear in
+ * "after" is its head; its only row of embedding in "before" is what the head may be tied to.
+ * An input is a row before it in the same section, a row of "before", `tokens` or `positions`;
+ * "{layer_type}" in its name stands for full_attention or sliding_attention, as the layer is.  In a
  * layer, `x` is the layer's input, and the row named `x` makes its output.
  */
 #ifndef SAMEBIT_FAMILY_H
@@ -82,6 +85,10 @@ struct family *family_open(const char *path, enum attention attention, struct er
 struct family *family_for(const char *folder, const struct hf_config *config,
                           enum attention attention, struct error *err);
 void family_close(struct family *f);
+
+/* The input's name for layers of a type: as it stands, or with {layer_type} replaced, in `room`.  NULL:
+ * it does not fit. */
+const char *family_input_of(const char *input, const char *layer_type, char *room, size_t size);
 
 /* Returns the attention that has this row where the chosen attention has not, or -1. */
 int family_elsewhere(const struct family *f, const char *row);

@@ -10,7 +10,7 @@
 static int read_key(const struct attr_spec *spec, struct family_value *v, const char *text,
                     struct error *err)
 {
-    const char *key = text;
+    const char *key = text, *plus = NULL;
 
     v->kind = VALUE_KEY;
     if (strncmp(text, "sqrt ", 5) == 0) {
@@ -20,11 +20,16 @@ static int read_key(const struct attr_spec *spec, struct family_value *v, const 
         v->kind = VALUE_RSQRT;
         key = text + 6;
     }
-    if (!*key || strchr(key, ' '))
-        return error_set(err, 400, "attribute '%s': '%.80s' is none of KEY, sqrt KEY, rsqrt KEY",
+    if (v->kind == VALUE_KEY && (plus = strstr(text, " + ")))
+        v->plus = strdup(plus + 3);
+    v->key = plus ? strndup(key, (size_t)(plus - text)) : strdup(key);
+    if (!v->key || (plus && !v->plus))
+        return error_set(err, 500, "no memory");
+    if (!*v->key || strchr(v->key, ' ') || (plus && (!*v->plus || strchr(v->plus, ' '))))
+        return error_set(err, 400,
+                         "attribute '%s': '%.80s' is none of KEY, KEY + KEY, sqrt KEY, rsqrt KEY",
                          spec->key, text);
-    v->key = strdup(key);
-    return v->key ? 0 : error_set(err, 500, "no memory");
+    return 0;
 }
 
 static int read_word(const struct attr_spec *spec, struct family_value *v, const json_t *value,
@@ -97,6 +102,7 @@ void family_attr_clear(struct family_attr *a)
     for (int i = 0; i < a->count; i++) {
         free(a->values[i].layer_type);
         free(a->values[i].key);
+        free(a->values[i].plus);
     }
     free(a->values);
     memset(a, 0, sizeof(*a));
@@ -115,14 +121,18 @@ static const struct family_value *choose(const struct family_attr *a, const char
     return NULL;
 }
 
-static int compute(const struct family_value *v, const struct hf_config *config, double *out,
-                   struct error *err)
+static int compute(const struct family_value *v, const struct hf_config *config, int64_t layer,
+                   double *out, struct error *err)
 {
+    double more = 0;
+
     *out = v->number;
     if (!v->key)
         return 0;
-    if (hf_config_number(config, v->key, out, err))
+    if (hf_config_number_of(config, v->key, layer, out, err) ||
+        (v->plus && hf_config_number_of(config, v->plus, layer, &more, err)))
         return -1;
+    *out += more;
     /* Python's n**0.5 and n**-0.5: pow, not sqrt and a division. */
     if (v->kind == VALUE_SQRT)
         *out = pow(*out, 0.5);
@@ -164,7 +174,7 @@ int family_attr_resolve(const struct family_attr *a, const struct hf_config *con
     const struct family_value *v = choose(a, hf_config_layer_type(config, layer), err);
     double number;
 
-    if (!v || compute(v, config, &number, err))
+    if (!v || compute(v, config, layer, &number, err))
         return -1;
     return store(a->spec, number, out, err);
 }

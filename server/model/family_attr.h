@@ -16,6 +16,7 @@ struct family_value {
     enum family_value_kind kind;
     double number; /* NUMBER; of a WORD, its index */
     char *key;     /* KEY, SQRT, RSQRT: of config.json */
+    char *plus;    /* of a KEY: the key that is added, or NULL */
 };
 
 struct family_attr {

@@ -66,8 +66,17 @@ const char *hf_config_notice(const struct hf_config *c, int i)
 
 int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err)
 {
+    return hf_config_number_of(c, key, -1, out, err);
+}
+
+int hf_config_number_of(const struct hf_config *c, const char *key, int64_t layer, double *out,
+                        struct error *err)
+{
     const json_t *value = json_object_get(c->values, key);
 
+    if (json_is_array(value) && layer >= 0)
+        if (!(value = json_array_get(value, (size_t)layer)))
+            return hf_config_bad(c, key, err, "not a number for each layer");
     if (!value)
         return hf_config_bad(c, key, err, "missing");
     if (json_is_boolean(value))

@@ -27,6 +27,9 @@ const char *hf_config_architecture(const struct hf_config *c);
 /* Reads a number.  true and false count as 1 and 0, null as 0 for `sliding_window`.  Errors: the
  * key is missing, or not a number. */
 int hf_config_number(const struct hf_config *c, const char *key, double *out, struct error *err);
+/* The same of layer n (-1: outside the layers): a list has a number for every layer. */
+int hf_config_number_of(const struct hf_config *c, const char *key, int64_t layer, double *out,
+                        struct error *err);
 /* Reads a positive whole number, such as num_hidden_layers. */
 int hf_config_count(const struct hf_config *c, const char *key, int64_t *out, struct error *err);
 int hf_config_bool(const struct hf_config *c, const char *key, int otherwise);
@@ -34,8 +37,13 @@ int hf_config_bool(const struct hf_config *c, const char *key, int otherwise);
  * architecture's config class derives it). */
 const char *hf_config_layer_type(const struct hf_config *c, int64_t layer);
 /* rope_theta with rope_scaling (transformers 4) or rope_parameters (transformers 5).  Errors: a
- * rope type that is not supported. */
+ * rope type that is not supported; parameters by layer type. */
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err);
+/* The same of a config class that has them by layer type; ROTARY_ALL: of any other. */
+int hf_config_rope_of(const struct hf_config *c, enum rotary_layers layers, struct rope_config *out,
+                      struct error *err);
+/* Elements of a head that rope turns: head_dim times partial_rotary_factor. */
+int hf_config_rope_width(const struct hf_config *c, int64_t *out, struct error *err);
 /* Token ids that end a text: eos_token_id of hf_config_generation; negative ones mean none.  Returns
  * how many were written, at most `most`. */
 int hf_config_eos(const struct hf_config *c, int64_t *ids, int most);

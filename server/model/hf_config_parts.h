@@ -42,6 +42,12 @@ void hf_config_note(struct hf_config *c, const char *key, const char *format, ..
 const struct hf_architecture *hf_architecture_find(const char *name);
 const struct hf_architecture *hf_architecture_of_type(const char *model_type);
 const char *hf_architecture_name(const struct hf_architecture *a);
+/* What its config class has of rope; of NULL, what most have. */
+double hf_architecture_theta(const struct hf_architecture *a); /* where config.json says nothing */
+double hf_architecture_partial(const struct hf_architecture *a); /* likewise; 0: only 1 is known */
+int hf_architecture_takes_longrope(
+    const struct hf_architecture *a); /* "su" and "yarn" are longrope */
+int hf_architecture_rope_by_type(const struct hf_architecture *a); /* parameters by layer type */
 
 /* Fills defaults into `values`, checks what the rules demand and derives head_dim,
  * num_key_value_heads, sliding_window (0 where none is in force), cache_window and `sliding`. */

@@ -8,6 +8,8 @@
 struct rope_source {
     const char *key; /* "rope_scaling" or "rope_parameters", for errors */
     const json_t *parameters;
+    const char *theta_key; /* of config.json, where the parameters have none */
+    double theta;          /* where config.json has none either */
 };
 
 static int rope_bad(const struct hf_config *c, const struct rope_source *from, const char *key,
@@ -34,7 +36,7 @@ static int rope_number(const struct hf_config *c, const struct rope_source *from
 
 /* rope_scaling wins over rope_parameters unless it is null or empty; the key of either may be
  * missing. */
-static int find_rope(const struct hf_config *c, struct rope_source *out, struct error *err)
+static int find_rope_of_all(const struct hf_config *c, struct rope_source *out, struct error *err)
 {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
 
@@ -57,6 +59,37 @@ static int find_rope(const struct hf_config *c, struct rope_source *out, struct 
     return 0;
 }
 
+/* Gemma 3's: rope_scaling and rope_theta are of the full layers; those that slide have
+ * rope_local_base_freq; rope_parameters has an object for either. */
+static int find_rope(const struct hf_config *c, enum rotary_layers layers, struct rope_source *out,
+                     struct error *err)
+{
+    const int full = layers == ROTARY_FULL;
+    const json_t *both = json_object_get(c->root, "rope_parameters"), *own;
+
+    out->theta_key = full || layers == ROTARY_ALL ? "rope_theta" : "rope_local_base_freq";
+    out->theta = full ? 1e6 : layers == ROTARY_SLIDING ? 1e4 : hf_architecture_theta(c->rules);
+    if (layers == ROTARY_ALL)
+        return find_rope_of_all(c, out, err);
+    own = json_object_get(both, full ? "full_attention" : "sliding_attention");
+    out->key = full ? "rope_parameters.full_attention" : "rope_parameters.sliding_attention";
+    out->parameters = own && !json_is_null(own) ? own : NULL;
+    if ((both && !json_is_null(both) && !json_is_object(both)) ||
+        (out->parameters && !json_is_object(own)))
+        return hf_config_bad(c, out->parameters ? out->key : "rope_parameters", err,
+                             "not an object");
+    own = json_object_get(c->root, "rope_scaling");
+    if (!full || !own || json_is_null(own))
+        return 0;
+    if (out->parameters || !json_is_object(own))
+        return hf_config_bad(c, "rope_scaling", err,
+                             out->parameters ? "beside rope_parameters it is not supported"
+                                             : "not an object");
+    out->parameters = own;
+    out->key = "rope_scaling";
+    return 0;
+}
+
 static int read_rope_type(const struct hf_config *c, const struct rope_source *from,
                           struct rope_config *out, struct error *err)
 {
@@ -68,6 +101,12 @@ static int read_rope_type(const struct hf_config *c, const struct rope_source *f
 
     if (!value)
         value = json_object_get(from->parameters, "type");
+    if (json_is_string(value) && hf_architecture_takes_longrope(c->rules) &&
+        (strcmp(json_string_value(value), "su") == 0 ||
+         strcmp(json_string_value(value), "yarn") == 0)) {
+        out->type = ROPE_LONGROPE;
+        return 0;
+    }
     out->type = ROPE_DEFAULT;
     if (!value)
         return 0;
@@ -87,13 +126,13 @@ static int read_rope_type(const struct hf_config *c, const struct rope_source *f
 static int read_theta(const struct hf_config *c, const struct rope_source *from,
                       struct rope_config *out, struct error *err)
 {
-    const json_t *value = json_object_get(c->root, "rope_theta");
+    const json_t *value = json_object_get(c->root, from->theta_key);
 
     if (json_object_get(from->parameters, "rope_theta"))
         return rope_number(c, from, "rope_theta", &out->theta, err);
-    out->theta = value ? json_number_value(value) : 10000.0;
+    out->theta = value ? json_number_value(value) : from->theta;
     if (!isfinite(out->theta) || out->theta <= 0 || (value && !json_is_number(value)))
-        return hf_config_bad(c, "rope_theta", err, "not a number above 0");
+        return hf_config_bad(c, from->theta_key, err, "not a number above 0");
     return 0;
 }
 
@@ -105,10 +144,10 @@ static int read_original(const struct hf_config *c, const struct rope_source *fr
     static const char *const original = "original_max_position_embeddings";
     int64_t positions;
 
-    if (!json_object_get(c->root, original) && json_object_get(from->parameters, original))
+    if (!json_object_get(c->values, original) && json_object_get(from->parameters, original))
         return rope_number(c, from, original, &out->original_max_position_embeddings, err);
     if (hf_config_count(c,
-                        json_object_get(c->root, original) ? original : "max_position_embeddings",
+                        json_object_get(c->values, original) ? original : "max_position_embeddings",
                         &positions, err))
         return -1;
     out->original_max_position_embeddings = (double)positions;
@@ -224,11 +263,11 @@ static int read_longrope(const struct hf_config *c, const struct rope_source *fr
 
     if (read_factors(c, from, "short_factor", out->short_factor, &out->factors, err) ||
         read_factors(c, from, "long_factor", out->long_factor, &longs, err) ||
-        hf_config_count(c, "head_dim", &head_dim, err) || read_ratio(c, from, out, err))
+        hf_config_rope_width(c, &head_dim, err) || read_ratio(c, from, out, err))
         return -1;
     if (out->factors != head_dim / 2 || longs != head_dim / 2)
         return rope_bad(c, from, out->factors != head_dim / 2 ? "short_factor" : "long_factor", err,
-                        "not a number for every pair of head_dim");
+                        "not a number for every pair of head_dim that rope turns");
     if (!rope_optional(c, from, "attention_factor", &out->attention_factor, err))
         out->attention_factor =
             out->factor <= 1 ? 1.0 : sqrt(1 + log(out->factor) / log(*original));
@@ -263,7 +302,8 @@ static int asks_for_part(const struct hf_config *c, const struct rope_source *fr
 static int check_partial(const struct hf_config *c, const struct rope_source *from,
                          const struct rope_config *rope, struct error *err)
 {
-    if (rope->type == ROPE_DEFAULT || !asks_for_part(c, from))
+    if (hf_architecture_partial(c->rules) > 0 || rope->type == ROPE_DEFAULT ||
+        !asks_for_part(c, from))
         return 0;
     return hf_config_bad(c, "partial_rotary_factor", err,
                          "only 1 is supported with rope_type %s: transformers cannot run it either",
@@ -278,14 +318,61 @@ void hf_config_note_rope(struct hf_config *c)
     struct rope_source from;
     struct error own = {0};
 
-    if (!find_rope(c, &from, &own) && !read_rope_type(c, &from, &rope, &own) &&
+    if (hf_architecture_partial(c->rules) == 0 && !hf_architecture_rope_by_type(c->rules) &&
+        !find_rope(c, ROTARY_ALL, &from, &own) && !read_rope_type(c, &from, &rope, &own) &&
         rope.type == ROPE_DEFAULT && asks_for_part(c, &from))
         hf_config_note(c, "partial_rotary_factor",
                        "not followed, as by transformers 5.18: %s turns all pairs", c->name);
 }
 
+/* partial_rotary_factor: of the parameters, else of config.json, else the config class's own. */
+static int read_partial(const struct hf_config *c, const struct rope_source *from, double *out,
+                        struct error *err)
+{
+    static const char key[] = "partial_rotary_factor";
+    const json_t *inner = json_object_get(from->parameters, key);
+    const json_t *outer = json_object_get(c->root, key);
+    const double own = hf_architecture_partial(c->rules);
+    const int is_inner = inner && !json_is_null(inner);
+    const json_t *value = is_inner ? inner : outer && !json_is_null(outer) ? outer : NULL;
+    const char *wrong = NULL;
+
+    *out = value ? json_number_value(value) : own ? own : 1.0;
+    if (own == 0)
+        *out = 1.0; /* see check_partial */
+    else if ((value && !json_is_number(value)) || !(*out > 0) || *out > 1)
+        wrong = "not a number above 0, at most 1";
+    if (!wrong)
+        return 0;
+    return is_inner ? rope_bad(c, from, key, err, wrong) : hf_config_bad(c, key, err, "%s", wrong);
+}
+
+int hf_config_rope_width(const struct hf_config *c, int64_t *out, struct error *err)
+{
+    const int by_type = hf_architecture_rope_by_type(c->rules);
+    struct rope_source from;
+    int64_t head_dim;
+    double factor;
+
+    if (find_rope(c, by_type ? ROTARY_FULL : ROTARY_ALL, &from, err) ||
+        read_partial(c, &from, &factor, err) || hf_config_count(c, "head_dim", &head_dim, err))
+        return -1;
+    *out = (int64_t)((double)head_dim * factor);
+    if (*out < 2 || *out % 2)
+        return hf_config_bad(c, "partial_rotary_factor", err, "%g of head_dim %lld are not pairs",
+                             factor, (long long)head_dim);
+    return 0;
+}
+
 int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct error *err)
 {
+    return hf_config_rope_of(c, ROTARY_ALL, out, err);
+}
+
+int hf_config_rope_of(const struct hf_config *c, enum rotary_layers layers, struct rope_config *out,
+                      struct error *err)
+{
+    double partial;
     struct rope_source from;
     struct error own = {0};
 
@@ -293,8 +380,9 @@ int hf_config_rope(const struct hf_config *c, struct rope_config *out, struct er
         err = &own;
     memset(out, 0, sizeof(*out));
     out->attention_factor = 1;
-    if (find_rope(c, &from, err) || read_rope_type(c, &from, out, err) ||
-        check_partial(c, &from, out, err) || read_theta(c, &from, out, err))
+    if (find_rope(c, layers, &from, err) || read_rope_type(c, &from, out, err) ||
+        check_partial(c, &from, out, err) || read_partial(c, &from, &partial, err) ||
+        read_theta(c, &from, out, err))
         return -1;
     switch (out->type) {
     case ROPE_DEFAULT:

@@ -8,9 +8,10 @@ DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.int64: "I64"}
 
 
 def request(op, tensors, out_dtype, out_shape, past=0, tokens=1, padding=0, eps=0.0, by=0.0, width=0, window=0, part=0,
-            row=0):
+            row=0, pairs=0, table=0, apply=0, before=0, count=0, pieces=0):
     """What the driver reads, as pieces of bytes.  tensors: (role, tensor) pairs."""
-    yield f"{op} {past} {tokens} {padding} {eps!r} {by!r} {width} {window} {part} {row} {len(tensors) + 1}\n".encode()
+    yield (f"{op} {past} {tokens} {padding} {eps!r} {by!r} {width} {window} {part} {row} {pairs} {table} {apply} "
+           f"{before} {count} {pieces} {len(tensors) + 1}\n").encode()
     for role, t in tensors:
         t = t.contiguous()
         yield f"{role} {DTYPES[t.dtype]} {t.dim()} {' '.join(map(str, t.shape))}\n".encode()

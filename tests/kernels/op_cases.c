@@ -103,6 +103,7 @@ static void cases_rotary(struct random *r, const struct op_visit *visit)
         c.attrs = (struct op_attrs){.part = t % 3 ? ROTARY_COS : ROTARY_SIN,
                                     .inv_freq = inv_freq,
                                     .inv_freq_count = D / 2,
+                                    .table = t % 5 ? ROPE_HALVES : ROPE_NEIGHBOURS,
                                     .rotary_scale = t % 2 ? 1.0f : 1.1386294f};
         c.out = op_case_empty(2, (int64_t[]){T, D});
         op_case_finish(visit, &c);
@@ -165,8 +166,45 @@ static void cases_rms_norm(struct random *r, const struct op_visit *visit)
     case_rms_norm_exposed(r, visit, 5, 140003);
 }
 
+/* eps takes away all but 2^-14 of the variance in half of them. */
+static void cases_layer_norm(struct random *r, const struct op_visit *visit)
+{
+    static const int64_t widths[] = {1,   7,   15,  16,   31,   32,   33,   64,
+                                     100, 256, 272, 1000, 2560, 4100, 20000};
+
+    for (int w = 0; w < (int)(sizeof(widths) / sizeof(widths[0])); w++)
+        for (int t = 0; t < OP_CASE_TOKENS; t++) {
+            const int64_t T = op_case_tokens[t], width = widths[w];
+            struct op_case c = {.op = OP_layer_norm, .count = 1, .scope = {.tokens = T}};
+
+            if (T * width > 400000)
+                continue;
+            c.in[0] = op_case_filled(r, t % 2 ? FILL_PLAIN : FILL_WILD, 2, (int64_t[]){T, width});
+            c.weight = op_case_filled(r, FILL_PLAIN, 1, &width);
+            c.bias = op_case_filled(r, FILL_PLAIN, 1, &width);
+            c.attrs.eps = 1e-5;
+            if (t % 2) {
+                const bf16 *x = c.in[0].data;
+                double mean = 0, variance = 0;
+
+                for (int64_t i = 0; i < width; i++)
+                    mean += (double)bf16_to_f32(x[i]) / (double)width;
+                for (int64_t i = 0; i < width; i++)
+                    variance += ((double)bf16_to_f32(x[i]) - mean) *
+                                ((double)bf16_to_f32(x[i]) - mean) / (double)width;
+                c.attrs.eps = -variance * (1 - 0x1p-14);
+            }
+            c.out = op_case_empty(2, (int64_t[]){T, width});
+            snprintf(c.label, sizeof(c.label), "[%d, %d]", (int)T, (int)width);
+            op_case_finish(visit, &c);
+        }
+}
+
+static op_cases_fn cases_rope_as;
+
 static void cases_rope(struct random *r, const struct op_visit *visit)
 {
+    cases_rope_as(r, visit);
     for (int t = 0; t < OP_CASE_TOKENS; t++)
         for (int rank = 2; rank <= 3; rank++) {
             const int64_t T = op_case_tokens[t], n = 1 + t, D = t % 2 ? 64 : 6 + 2 * t;
@@ -180,6 +218,36 @@ static void cases_rope(struct random *r, const struct op_visit *visit)
             c.out = op_case_empty(3, (int64_t[]){n, T, D});
             op_case_finish(visit, &c);
         }
+}
+
+/* Every way to pair, to read the table and to round, a part of the head left alone or all of it. */
+static void cases_rope_as(struct random *r, const struct op_visit *visit)
+{
+    for (int way = 0; way < 32; way++) {
+        const int64_t T = op_case_tokens[way % OP_CASE_TOKENS], n = 1 + way % 3;
+        const int64_t D = way & 16 ? 64 : 22, R = way & 8 ? D : D / 2 + 1;
+        struct op_case c = {.op = OP_rope, .count = 3, .scope = {.tokens = T}};
+
+        c.in[0] = op_case_filled(r, FILL_WILD, 2, (int64_t[]){T, n * D});
+        c.in[1] = op_case_filled(r, FILL_EDGE, 2, (int64_t[]){T, R & ~(int64_t)1});
+        c.in[2] = op_case_filled(r, FILL_EDGE, 2, (int64_t[]){T, R & ~(int64_t)1});
+        for (int k = 1; k <= 2; k++) { /* both elements of a pair have one cos and one sin */
+            bf16 *table = c.in[k].data;
+            const int64_t half = c.in[k].shape[1] / 2;
+
+            for (int64_t t = 0; t < T; t++, table += 2 * half)
+                for (int64_t i = 0; i < half; i++)
+                    table[way & 2 ? 2 * i + 1 : i + half] = table[way & 2 ? 2 * i : i];
+        }
+        c.attrs = (struct op_attrs){.width = D,
+                                    .pairs = way & 1 ? ROPE_NEIGHBOURS : ROPE_HALVES,
+                                    .table = way & 2 ? ROPE_NEIGHBOURS : ROPE_HALVES,
+                                    .apply = way & 4 ? ROPE_F32 : ROPE_BF16,
+                                    .still = way == 21};
+        c.out = op_case_empty(3, (int64_t[]){n, T, D});
+        snprintf(c.label, sizeof(c.label), "way %d", way);
+        op_case_finish(visit, &c);
+    }
 }
 
 static void cases_cache_append(struct random *r, const struct op_visit *visit)
@@ -241,6 +309,44 @@ static void cases_scores(struct random *r, const struct op_visit *visit, enum op
 static void cases_scale(struct random *r, const struct op_visit *visit)
 {
     cases_scores(r, visit, OP_scale, &(struct op_attrs){.by = 0.08838834764831845});
+}
+
+static void cases_divide(struct random *r, const struct op_visit *visit)
+{
+    cases_scores(r, visit, OP_divide, &(struct op_attrs){.by = 8.0});
+    cases_scores(r, visit, OP_divide, &(struct op_attrs){.by = 30.1});
+}
+
+/* Every bf16, and scores. */
+static void cases_tanh(struct random *r, const struct op_visit *visit)
+{
+    const int64_t all = 65536;
+    struct op_case c = {
+        .op = OP_tanh, .count = 1, .scope = {.tokens = 1}, .label = "of every bf16"};
+
+    c.in[0] = tensor_make(DTYPE_BF16, 1, &all, op_case_take(all));
+    for (int64_t i = 0; i < all; i++)
+        ((bf16 *)c.in[0].data)[i] = (bf16)i;
+    c.out = op_case_empty(1, &all);
+    op_case_finish(visit, &c);
+    cases_scores(r, visit, OP_tanh, &(struct op_attrs){0});
+}
+
+static void cases_slice(struct random *r, const struct op_visit *visit)
+{
+    for (int t = 0; t < 4 * OP_CASE_TOKENS; t++) {
+        const int64_t T = op_case_tokens[t % OP_CASE_TOKENS], pieces = t % 3, width = 1 + t % 9;
+        const int64_t before = t % 4, count = t % 5, after = t % 2, C = count ? count : 1;
+        const int64_t parts = pieces ? pieces : 1;
+        struct op_case c = {.op = OP_slice, .count = 1, .scope = {.tokens = T}};
+
+        c.in[0] =
+            op_case_filled(r, FILL_WILD, 2, (int64_t[]){T, parts * ((before + C + after) * width)});
+        c.attrs =
+            (struct op_attrs){.width = width, .before = before, .count = count, .pieces = pieces};
+        c.out = op_case_empty(2, (int64_t[]){T, parts * C * width});
+        op_case_finish(visit, &c);
+    }
 }
 
 static void cases_causal_mask(struct random *r, const struct op_visit *visit)
@@ -347,10 +453,14 @@ static op_cases_fn *const cases[OP_COUNT] = {
     [OP_rotary] = cases_rotary,
     [OP_linear] = op_cases_linear,
     [OP_rms_norm] = cases_rms_norm,
+    [OP_layer_norm] = cases_layer_norm,
     [OP_rope] = cases_rope,
     [OP_cache_append] = cases_cache_append,
     [OP_matmul_qk] = op_cases_matmul_qk,
     [OP_scale] = cases_scale,
+    [OP_divide] = cases_divide,
+    [OP_tanh] = cases_tanh,
+    [OP_slice] = cases_slice,
     [OP_causal_mask] = cases_causal_mask,
     [OP_softmax] = cases_softmax,
     [OP_matmul_pv] = op_cases_matmul_pv,

@@ -7,7 +7,7 @@
  * output is fetched.
  * Reads requests from stdin until it ends, answers each on stdout with the raw bytes of the output.
  * A request is a line
- *     OP past tokens padding eps by width window part row tensors
+ *     OP past tokens padding eps by width window part row pairs table apply before count pieces tensors
  * where part is the index of a NAME attribute's word, and that many tensors, each a line "ROLE DTYPE rank dims..." and its raw bytes; ROLE is in,
  * weight, bias, inv_freq or out (which has no bytes).  Besides the operations there are two, both the
  * host's on any device:
@@ -87,17 +87,25 @@ static void read_tensor(struct request *r)
 static int read_request(struct request *r)
 {
     long long past, tokens, padding, width, window, row;
-    int part, tensors, got;
+    long long before, count, pieces;
+    int part, tensors, got, pairs, table, apply;
 
     memset(r, 0, sizeof(*r));
-    got = scanf("%31s %lld %lld %lld %lf %lf %lld %lld %d %lld %d", r->op, &past, &tokens, &padding,
-                &r->attrs.eps, &r->attrs.by, &width, &window, &part, &row, &tensors);
+    got = scanf("%31s %lld %lld %lld %lf %lf %lld %lld %d %lld %d %d %d %lld %lld %lld %d", r->op,
+                &past, &tokens, &padding, &r->attrs.eps, &r->attrs.by, &width, &window, &part, &row,
+                &pairs, &table, &apply, &before, &count, &pieces, &tensors);
     if (got == EOF)
         return 0;
-    if (got != 11 || tensors > DRIVER_TENSORS)
+    if (got != 17 || tensors > DRIVER_TENSORS)
         die("a request's line makes no sense");
     r->scope = (struct op_scope){.past = past, .tokens = tokens, .padding = padding, .row = row};
     r->attrs.width = width;
+    r->attrs.before = before;
+    r->attrs.count = count;
+    r->attrs.pieces = pieces;
+    r->attrs.pairs = (enum rope_pairs)pairs;
+    r->attrs.table = (enum rope_pairs)table;
+    r->attrs.apply = (enum rope_apply)apply;
     r->attrs.window = window;
     r->attrs.part = (enum rotary_part)part;
     r->attrs.norm = (enum norm_weight)part;

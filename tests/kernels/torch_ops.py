@@ -64,10 +64,14 @@ from transformers import LlamaConfig  # noqa: E402
 from transformers import masking_utils as masking  # noqa: E402
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
+from transformers.models.cohere2 import modeling_cohere2 as cohere2  # noqa: E402
 from transformers.models.gemma import modeling_gemma as gemma  # noqa: E402
+from transformers.models.glm4 import modeling_glm4 as glm4  # noqa: E402
 from transformers.models.llama import modeling_llama as llama  # noqa: E402
 from transformers.models.olmo2 import modeling_olmo2 as olmo2  # noqa: E402
+from transformers.models.phi3 import modeling_phi3 as phi3  # noqa: E402
 
+EVERY = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
 BF16_WIDE = args.numerics == "torch-cpu/avx512_bf16"
 rng = np.random.default_rng(args.seed)
 torch.set_grad_enabled(False)
@@ -362,6 +366,29 @@ def check_frequencies(tally, kind, factor, theta, dim):
         tally.check(f"{kind} {factor}, theta {theta}, dim {dim}, length {length}", rotary.inv_freq.float(), got)
 
 
+def layer_norm_case(tally, label, x, w, b, eps):
+    got = driver.run("layer_norm", [("in", x), ("weight", w), ("bias", b)], torch.bfloat16, list(x.shape),
+                     tokens=x.shape[0], eps=eps)
+    tally.check(label, torch.nn.functional.layer_norm(x, x.shape[1:], w, b, eps), got)
+
+
+def check_layer_norm(tally):
+    """Plain rows; rows whose eps leaves 2^-15 of the variance, or whose mean is far, so that its last bits show; and
+    biases that take nearly all away, which shows what is fused."""
+    for n in [7, 13, 15, 16, 20, 33, 40, 100, 256, 272, 300, 520, 1000, 1031, 2048, 2560, 4100, 8192]:
+        one, zero = torch.ones(n).to(torch.bfloat16), torch.zeros(n).to(torch.bfloat16)
+        for i in range(times(10)):
+            w, b = normal(n), normal(n)
+            layer_norm_case(tally, f"rows of {n}", (wide if i % 2 else normal)(17, n), w, b, 1e-5)
+            row = normal(1, n)
+            turned = torch.cat([row.roll(7 * k, 1) for k in range(9)])
+            layer_norm_case(tally, f"rows of {n}, variance", turned, one, zero,
+                            -float(row.double().var(unbiased=False)) * (1 - 2**-15))
+            layer_norm_case(tally, f"rows of {n}, mean", normal(9, n, scale=0.02) + 100 * i, one, zero, 1e-5)
+            near = torch.nn.functional.layer_norm(row[0].double(), (n,), w.double(), None, 1e-5)
+            layer_norm_case(tally, f"rows of {n}, bias", row, w, -near.to(torch.bfloat16), 1e-5)
+
+
 def check_rotary(tally):
     scaled = [(1000000.0, "yarn", factor) for factor in (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 16.0, 32.0, 40.0, 64.0)]
     for theta, kind, factor in [(10000.0, "default", 1.0), (500000.0, "llama3", 8.0), (1000000.0, "default", 1.0), *scaled]:
@@ -388,6 +415,23 @@ def check_rope(tally):
             tally.check(f"[{T}, {n}, {D}]", want[0], got)
 
 
+def check_rope_as(tally):
+    """GLM's pairs of neighbours in a part of the head, Cohere's in f32 with a table of its own, Phi's part of halves."""
+    for T, n, D, R in [(1, 14, 64, 32), (5, 2, 64, 64), (17, 4, 128, 64), (64, 3, 16, 12), (3, 1, 4, 2)]:
+        x, half = normal(1, T, n, D), [normal(1, T, R // 2) for _ in range(2)]
+        q = x.transpose(1, 2)
+        for name, (cos, sin), want, attributes in [
+                ("glm4", [torch.cat((h, h), -1) for h in half], lambda *a: glm4.apply_rotary_pos_emb(q, q, *a)[0], {"pairs": 1}),
+                ("phi3", [torch.cat((h, h), -1) for h in half], lambda *a: phi3.apply_rotary_pos_emb(q, q, *a)[0], {}),
+                ("cohere2", [h.repeat_interleave(2, -1) for h in half],
+                 lambda *a: cohere2.apply_rotary_pos_emb(q, q, *a)[0], {"pairs": 1, "table": 1, "apply": 1})]:
+            if name == "cohere2" and R != D:
+                continue
+            got = driver.run("rope", [("in", x[0].reshape(T, n * D)), ("in", cos[0]), ("in", sin[0])], torch.bfloat16,
+                             [n, T, D], tokens=T, width=D, **attributes)
+            tally.check(f"{name} [{T}, {n}, {D}], {R} turned", want(cos, sin)[0], got)
+
+
 def check_embedding(tally):
     for T in (1, 5, 64):
         tokens, w = torch.from_numpy(rng.integers(0, 500, T)), normal(500, 333)
@@ -412,6 +456,28 @@ def check_scale(tally):
     for by in (64 ** -0.5, 128 ** -0.5, 80 ** -0.5, 0.0625, 1.0):
         got = driver.run("scale", [("in", every)], torch.bfloat16, [65536], by=by)
         tally.check(f"by {by}", every * by, got)
+
+
+def check_divide(tally):
+    for by in (8.0, 30.0, 50.0, 20.0, 13.7):
+        got = driver.run("divide", [("in", EVERY)], torch.bfloat16, [65536], by=by)
+        tally.check(f"by {by}", EVERY / by, got)
+
+
+def check_tanh(tally):
+    """Of any length: what is left over by whole vectors goes the same way."""
+    for shape in [(65536,), (65535,), (2, 4, 7, 1170), (13,), (1,)]:
+        x = EVERY[: int(np.prod(shape))].reshape(shape)
+        tally.check(f"{shape}", torch.tanh(x), driver.run("tanh", [("in", x)], torch.bfloat16, list(shape)))
+
+
+def check_slice(tally):
+    for T, width, before, count, pieces in [(1, 4, 0, 2, 1), (5, 16, 1, 3, 4), (17, 3, 2, 1, 2)]:
+        x = normal(T, pieces * (before + count + 1) * width)
+        want = x.view(T, pieces, -1)[..., before * width:(before + count) * width].reshape(T, -1)
+        got = driver.run("slice", [("in", x)], torch.bfloat16, list(want.shape), tokens=T, width=width, before=before,
+                         count=count, pieces=pieces)
+        tally.check(f"{before} + {count} of {width}, {pieces} pieces", want, got)
 
 
 def check_causal_mask(tally):

@@ -84,7 +84,7 @@ def environment(numerics):
     """The environment of a process in which PyTorch computes that numerics."""
     env = {k: v for k, v in os.environ.items() if k not in VARIABLES}
     # Threads that wait without spinning leave the processor to the server.
-    return {**env, **host_of(numerics).variables, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+    return {**env, **host_of(numerics).variables, "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false",
             "OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -11,6 +11,7 @@ is kept: a value is given to the callback and dropped.
 """
 import sys
 
+from family_rows import INSIDE, compute, family_of
 from hosts import HOSTS, OF_THREADS, cpu_flags, environment, why_not  # noqa: F401
 
 NUMERICS = list(HOSTS)
@@ -48,18 +49,6 @@ def same_bits(a, b):
 
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(
         a.contiguous().view(torch.int16), b.contiguous().view(torch.int16))
-
-
-def module_values(model):
-    """Names of the modules whose output is a value of the same name."""
-    kinds = ("input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj",
-             "self_attn.v_proj", "self_attn.q_norm", "self_attn.k_norm", "self_attn.o_proj",
-             "mlp.gate_proj", "mlp.up_proj", "mlp.act_fn", "mlp.down_proj")
-    known = dict(model.named_modules(remove_duplicate=False))
-    names = ["model.embed_tokens", "model.norm", "lm_head"]
-    for n in range(model.config.num_hidden_layers):
-        names += [f"model.layers.{n}"] + [f"model.layers.{n}.{k}" for k in kinds]
-    return {name: known[name] for name in names if name in known}
 
 
 class Feed:
@@ -106,12 +95,54 @@ class Reference:
         self.device = device
         self.implementation = attention
         self.modeling = sys.modules[type(self.model).__module__]
+        self.family = family_of(type(self.model).__name__, attention)
+        self.modules = dict(self.model.named_modules(remove_duplicate=False))
         self.eager = self.modeling.eager_attention_forward
-        self.rotate = self.modeling.apply_rotary_pos_emb
+        self.rotate = getattr(self.modeling, "apply_rotary_pos_emb", None)
         self.sdpa = self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"]
         self.config = self.model.config
         self.on_values = self.replace = None
-        self.call, self.attention = 0, ""
+        self.call, self.layer, self.attention, self.turned = 0, 0, "", False
+        self._plan()
+        self.heads_first = self._find_heads_first()
+
+    # ---- which value comes from where ----
+
+    def _plan(self):
+        """modules: {name: what is hooked}; made: rows that are computed here, of values that hooks gave."""
+        f = self.family
+        self.outputs, self.inputs, self.made, self.kept = [], {}, [], set()
+        attention = {r.name for r in f.attention} | {r.name for r in f.of_op("layer", "cache_append")} | set(f.turned())
+        for section in ("before", "layer", "after"):
+            for prefix, layer in self._places(section):
+                for row in f.section[section]:
+                    if row.op == "rotary" or (section == "layer" and row.name in attention and row.op != "linear"):
+                        continue
+                    self._plan_row(section, prefix, layer, row)
+        for _, row, layer, prefix in self.made:
+            self.kept |= {self._full(row, i, prefix, layer) for i in row.inputs}
+
+    def _places(self, section):
+        if section != "layer":
+            return [("", -1)]
+        return [(f"{self.family.layers}.{n}.", n) for n in range(self.config.num_hidden_layers)]
+
+    def _plan_row(self, section, prefix, layer, row):
+        name = prefix + row.name if row.name != "x" else prefix[:-1]
+        consumer = self.family.consumer(section, row.name, self.modules, prefix)
+        if name in self.modules:
+            self.outputs.append(name)
+        elif consumer and row.name != "x":
+            self.inputs[consumer] = name
+        else:
+            self.made.append((name, row, layer, prefix))
+
+    def _full(self, row, name, prefix, layer):
+        """The path of a row's input."""
+        if name == "x":
+            return f"{self.family.layers}.{layer - 1}" if layer > 0 else self.family.input
+        before = {r.name for r in self.family.section["before"]}
+        return name if not prefix or name in before else prefix + name
 
     # ---- what a run hands out ----
 
@@ -123,14 +154,53 @@ class Reference:
             value = given.unsqueeze(0).view(value.shape)
         for row, on_value in enumerate(self.on_values):  # the rotary tables are one for all rows
             on_value(self.call, name, value[row if value.shape[0] > 1 else 0])
+        if name in self.kept:
+            self.known[name] = value
+            self._make()
         return value if given is not None else None
 
-    def _hook_module(self, name):
-        return lambda module, args, out: self._give(name, out)
+    def _make(self):
+        """Computes the rows of `made` whose inputs are all known now, once."""
+        for at, (name, row, layer, prefix) in enumerate(self.made):
+            inputs = [self._full(row, i, prefix, layer) for i in row.inputs]
+            if at not in self.done and all(i in self.known for i in inputs):
+                self.done.add(at)
+                made = compute(self.torch, row, [self.known[i] for i in inputs], self.config, layer)
+                if self._give(name, made) is not None:
+                    raise Refused(f"{name}: the reference cannot replace this value")
 
-    def _hook_rotary(self, module, args, out):
-        self._give("model.rotary_emb.cos", out[0])
-        self._give("model.rotary_emb.sin", out[1])
+    def _hook_module(self, name):
+        if name not in self.heads_first:
+            return lambda module, args, out: self._give(name, out)
+
+        def hook(module, args, out):
+            given = self._give(name, out.transpose(1, 2))
+            return None if given is None else given.transpose(1, 2)
+        return hook
+
+    def _find_heads_first(self):
+        """The norms of heads that the model takes after it has put the heads first, as [n, T, D]; the
+        value is [T, n, D] wherever it is taken."""
+        found, tokens = set(), self.config.num_attention_heads + 1
+
+        def watch(name):
+            return lambda module, args, out: found.add(name) if out.dim() == 4 and out.shape[1] != tokens else None
+
+        names = [prefix + r.name for prefix, _ in self._places("layer") for r in self.family.of_op("layer", "rms_norm")
+                 if "width" in r.attributes]
+        hooks = [self.modules[n].register_forward_hook(watch(n)) for n in names]
+        if names:
+            with self.torch.inference_mode():
+                self.model(self.torch.zeros(1, tokens, dtype=self.torch.int64, device=self.device))
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    def _hook_rotary(self, module, args, kwargs, out):
+        names = [r.name for r in self.family.of_op("before", "rotary")]
+        kind = kwargs.get("layer_type") or (args[2] if len(args) > 2 else None)
+        for name, value in zip([n for n in names if not kind or kind in n], out):
+            self._give(name, value)
 
     def _hook_input(self, name):
         def hook(module, args):
@@ -139,68 +209,89 @@ class Reference:
                 raise Refused(f"{name}: the reference cannot replace this value")
         return hook
 
-    def _enter_attention(self, name):
+    def _enter_attention(self, prefix, layer):
         def hook(module, args, kwargs):
-            self.attention = name + "."
+            self.attention, self.layer, self.turned = prefix, layer, False
         return hook
 
     def _rotary(self, q, k, cos, sin, *rest, **more):
         rotated = list(self.rotate(q, k, cos, sin, *rest, **more))
-        for i, part in enumerate(("q_rope", "k_rope")):
+        if any(x.shape[-1] != self._head_dim() for x in rotated):
+            return tuple(rotated)  # a part of each head; the whole ones are attention's arguments
+        self.turned = True
+        for i, part in enumerate(self.family.turned()):
             given = self._give(self.attention + part, rotated[i])
             rotated[i] = rotated[i] if given is None else given
         return tuple(rotated)
 
-    def _give_cache(self, key, value):
+    def _head_dim(self):
+        return getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+
+    def _give_arguments(self, query, key, value):
         """The cache holds these two: what came instead of them would be gone at the next step."""
-        for part, kept in (("keys", key), ("values", value)):
+        parts = [r.name for r in self.family.of_op("layer", "cache_append")]
+        if not self.turned:
+            for part, x in zip(self.family.turned(), (query, key[:, :, -query.shape[2]:])):
+                if self._give(self.attention + part, x) is not None:
+                    raise Refused(f"{self.attention}{part}: the reference cannot replace this value")
+        for part, kept in zip(parts, (key, value)):
             if self._give(self.attention + part, kept) is not None:
                 raise Refused(f"{self.attention}{part}: the reference cannot replace this value")
 
     def _attend_sdpa(self, module, query, key, value, *rest, **more):
         """sdpa_attention_forward, called as the model calls it."""
-        self._give_cache(key, value)
+        self._give_arguments(query, key, value)
         output, none = self.sdpa(module, query, key, value, *rest, **more)
-        given = self._give(self.attention + "context", output.reshape(*output.shape[:2], -1))
+        given = self._give(self.attention + self.family.attention[-1].name, output.reshape(*output.shape[:2], -1))
         return output if given is None else given.view(output.shape), none
 
-    def _attend(self, module, query, key, value, attention_mask, scaling, dropout=0.0, **more):
+    def _attend(self, module, query, key, value, attention_mask, *rest, **more):
         """eager_attention_forward, and its lines one by one."""
-        t = self.torch
-        output, weights = self.eager(module, query, key, value, attention_mask, scaling,
-                                     dropout=dropout, **more)
+        output, weights = self.eager(module, query, key, value, attention_mask, *rest, **more)
         if attention_mask is None:
             raise Refused("eager attention without a mask: `masked` has no reference")
         before = len(self.replaced)
-
-        def line(part, x):
-            given = self._give(self.attention + part, x)
-            return x if given is None else given
-
-        self._give_cache(key, value)
-        groups = module.num_key_value_groups
-        s = line("scores", t.matmul(query, self.modeling.repeat_kv(key, groups).transpose(2, 3)))
-        s = line("scaled", s * scaling)
-        s = line("masked", s + attention_mask)
-        p = t.nn.functional.softmax(s, dim=-1, dtype=t.float32).to(query.dtype)
-        p = line("weights", p)
-        c = t.matmul(p, self.modeling.repeat_kv(value, groups)).transpose(1, 2).contiguous()
-        flat = c.reshape(*c.shape[:2], -1)
-        c = line("context", flat).view(c.shape)
+        self._give_arguments(query, key, value)
+        x = p = None
+        for row in self.family.attention:
+            if row.op not in INSIDE:
+                raise Refused(f"{row.name}: no line of attention is {row.op}")
+            if row.op == "matmul_pv":
+                p = x
+            x = self._line(row, x, query, key, value, attention_mask)
+            given = self._give(self.attention + row.name, x)
+            x = x if given is None else given
+        c = x.view(output.shape)
         if len(self.replaced) == before and not (same_bits(c, output) and same_bits(p, weights)):
             raise Refused(f"{self.attention}: the lines give other bits than eager_attention_forward")
         return c, p
 
+    def _line(self, row, x, query, key, value, attention_mask):
+        t, groups = self.torch, query.shape[1] // key.shape[1]
+        if row.op == "matmul_qk":
+            return t.matmul(query, self._repeat(key, groups).transpose(2, 3))
+        if row.op == "causal_mask":
+            return x + attention_mask
+        if row.op == "softmax":
+            return t.nn.functional.softmax(x, dim=-1, dtype=t.float32).to(query.dtype)
+        if row.op == "matmul_pv":
+            c = t.matmul(x, self._repeat(value, groups)).transpose(1, 2).contiguous()
+            return c.reshape(*c.shape[:2], -1)
+        return compute(t, row, [x], self.config, self.layer)
+
+    def _repeat(self, x, groups):
+        return self.modeling.repeat_kv(x, groups) if groups > 1 else x
+
     def _hooks(self):
-        made = [m.register_forward_hook(self._hook_module(n)) for n, m in module_values(self.model).items()]
-        made.append(self.model.model.rotary_emb.register_forward_hook(self._hook_rotary))
-        for n, layer in enumerate(self.model.model.layers):
-            p = f"model.layers.{n}."
-            made.append(layer.self_attn.register_forward_pre_hook(
-                self._enter_attention(p + "self_attn"), with_kwargs=True))
-            made.append(layer.post_attention_layernorm.register_forward_pre_hook(
-                self._hook_input(p + "attn_residual")))
-            made.append(layer.mlp.down_proj.register_forward_pre_hook(self._hook_input(p + "mlp.product")))
+        made = [self.modules[n].register_forward_hook(self._hook_module(n)) for n in self.outputs]
+        made += [self.modules[n].register_forward_pre_hook(self._hook_input(v)) for n, v in self.inputs.items()]
+        rotary = [r.name.rpartition(".")[0] for r in self.family.of_op("before", "rotary")]
+        for name in {n if n in self.modules else n.rpartition(".")[0] for n in rotary}:
+            made.append(self.modules[name].register_forward_hook(self._hook_rotary, with_kwargs=True))
+        attention = self.family.attention_prefix()
+        for prefix, layer in self._places("layer"):
+            made.append(self.modules[prefix + attention].register_forward_pre_hook(
+                self._enter_attention(prefix, layer), with_kwargs=True))
         return made
 
     # ---- running ----
@@ -213,6 +304,7 @@ class Reference:
         with t.inference_mode():
             for self.call in range(feed.calls):
                 start, end = feed.span(self.call)
+                self.known, self.done = {}, set()
                 mask = feed.mask(end)
                 if mask is not None:
                     more["attention_mask"] = t.tensor(mask, device=self.device)
@@ -236,13 +328,15 @@ class Reference:
         hooks = self._hooks()
         self.modeling.eager_attention_forward = self._attend
         self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"] = self._attend_sdpa
-        self.modeling.apply_rotary_pos_emb = self._rotary
+        if self.rotate:
+            self.modeling.apply_rotary_pos_emb = self._rotary
         try:
             fed = self._calls(feed)
         finally:
             self.modeling.eager_attention_forward = self.eager
             del self.modeling.ALL_ATTENTION_FUNCTIONS["sdpa"]  # ours; transformers' own is behind it
-            self.modeling.apply_rotary_pos_emb = self.rotate
+            if self.rotate:
+                self.modeling.apply_rotary_pos_emb = self.rotate
             for hook in hooks:
                 hook.remove()
         if self.replaced != set(self.replace):
@@ -252,7 +346,9 @@ class Reference:
     def forget_lengths(self):
         """A dynamic rope remembers the longest call since the model was loaded, until a short one comes; the
         reference is a model that has just been loaded."""
-        rope = self.model.model.rotary_emb
+        rope = getattr(self.model.base_model, "rotary_emb", None)
+        if not hasattr(rope, "original_inv_freq"):
+            return
         rope.register_buffer("inv_freq", rope.original_inv_freq.clone(), persistent=False)
         rope.max_seq_len_cached = rope.original_max_seq_len
 
@@ -260,16 +356,17 @@ class Reference:
         """Runs the bare model, without any of this file's hooks, and demands that a run with them
         has the bits of all it returns: logits, hidden states and, where it has them, attention
         weights.  Returns how many elements were compared."""
-        bare, elements = {}, 0
+        bare, elements, f = {}, 0, self.family
+        inside = [r.name for r in f.attention if r.op == "softmax"]
         eager = self.implementation == "eager"
 
         def after(call, out):
             for n, h in enumerate(out.hidden_states[:-1]):
-                bare[call, f"model.layers.{n - 1}" if n else "model.embed_tokens"] = h
+                bare[call, f"{f.layers}.{n - 1}" if n else f.input] = h
             for n, w in enumerate(out.attentions if eager else []):
-                bare[call, f"model.layers.{n}.self_attn.weights"] = w
-            bare[call, "model.norm"] = out.hidden_states[-1]
-            bare[call, "lm_head"] = out.logits
+                bare[call, f"{f.layers}.{n}.{inside[0]}"] = w
+            bare[call, f.section["after"][0].name] = out.hidden_states[-1]
+            bare[call, f.section["after"][-1].name] = out.logits
 
         def on_row(row):
             def on_value(call, name, value):

@@ -91,6 +91,16 @@ def fill(file, seed, count, make, bits):
 # ---------------------------------------------------------------------------------------------
 # tensors of a model
 
+FOUR_NORMS = ("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+PARTS = {  # what a layer of an architecture has that Llama's has not
+    "phi3": {"fused_qkv": 1, "fused_gate": 1},
+    "glm4": {"fused_gate": 1, "norms": ("post_attention_layernorm", "post_self_attn_layernorm", "post_mlp_layernorm")},
+    "gemma2": {"norms": FOUR_NORMS}, "gemma3_text": {"norms": FOUR_NORMS, "head_norms": 1},
+    "exaone4": {"first": False, "head_norms": 1, "norms": ("post_attention_layernorm", "post_feedforward_layernorm")},
+    "stablelm": {"norm_bias": 1}, "starcoder2": {"norm_bias": 1, "mlp": ("c_fc", "c_proj")},
+}
+
+
 def tensors(m):
     """[(name, shape, f32 of hashes)] in the order of the file."""
     c = m["config"]
@@ -108,26 +118,39 @@ def tensors(m):
 
     def norm(name, size):
         out.append((name + ".weight", [size], lambda z: uniform(z, 0.5, 1.5)))
+        if "norm_bias" in PARTS.get(c["model_type"], {}):
+            bias(name, size, 0.3)
 
     weight("model.embed_tokens", c["vocab_size"], hidden)
+    parts = PARTS.get(c["model_type"], {})
     for n in range(c["num_hidden_layers"]):
         p = f"model.layers.{n}."
-        norm(p + "input_layernorm", hidden)
+        if parts.get("first", True):
+            norm(p + "input_layernorm", hidden)
         # queries and keys a little larger, so that attention is far from uniform
-        for name, rows, scale, spread in (("q_proj", q, 1.5, 1.0), ("k_proj", kv, 1.5, 2.0),
-                                          ("v_proj", kv, 1.0, 0.1)):
+        for name, rows, scale, spread in (
+                (("qkv_proj", q + 2 * kv, 1.5, 1.0),) if "fused_qkv" in parts else
+                (("q_proj", q, 1.5, 1.0), ("k_proj", kv, 1.5, 2.0), ("v_proj", kv, 1.0, 0.1))):
             weight(p + "self_attn." + name, rows, hidden, scale)
             if m["biases"]:
                 bias(p + "self_attn." + name, rows, spread)
         weight(p + "self_attn.o_proj", hidden, q)
         if m["biases"] == "all":
             bias(p + "self_attn.o_proj", hidden, 0.1)
-        if c["model_type"] == "qwen3":
+        if c["model_type"] == "qwen3" or "head_norms" in parts:
             norm(p + "self_attn.q_norm", dim)
             norm(p + "self_attn.k_norm", dim)
-        norm(p + "post_attention_layernorm", hidden)
-        for name, rows, columns in (("gate_proj", inner, hidden), ("up_proj", inner, hidden),
-                                    ("down_proj", hidden, inner)):
+        for name in parts.get("norms", ("post_attention_layernorm",)):
+            norm(p + name, hidden)
+        if "mlp" in parts:
+            for name, rows, columns in zip(parts["mlp"], (inner, hidden), (hidden, inner)):
+                weight(p + "mlp." + name, rows, columns)
+                bias(p + "mlp." + name, rows, 0.1)
+            continue
+        for name, rows, columns in ((("gate_up_proj", 2 * inner, hidden), ("down_proj", hidden, inner))
+                                    if "fused_gate" in parts else
+                                    (("gate_proj", inner, hidden), ("up_proj", inner, hidden),
+                                     ("down_proj", hidden, inner))):
             weight(p + "mlp." + name, rows, columns)
             if m["biases"] == "all":
                 bias(p + "mlp." + name, rows, 0.1)
@@ -254,6 +277,7 @@ def model(architecture, tokenizer, std=0.1, dtype="bfloat16", shards=1, biases=N
           classic=True, **config):
     """A model's description; config overrides the defaults of the small ones."""
     kind = architecture[:-len("ForCausalLM")].lower()
+    kind = {"gemma3": "gemma3_text", "seedoss": "seed_oss"}.get(kind, kind)
     c = {"architectures": [architecture], "model_type": kind, "attention_dropout": 0.0,
          "hidden_act": "silu", "hidden_size": 64, "initializer_range": std,
          "intermediate_size": 176, "max_position_embeddings": 2048, "num_attention_heads": 4,
@@ -264,7 +288,7 @@ def model(architecture, tokenizer, std=0.1, dtype="bfloat16", shards=1, biases=N
         c |= {"torch_dtype": dtype, "transformers_version": "4.40.1", "rope_theta": 10000.0}
     else:  # as transformers 5 does
         c |= {"dtype": dtype, "transformers_version": "5.18.0"}
-    if kind == "qwen2":
+    if kind in ("qwen2", "seed_oss", "glm4"):
         biases = "qkv"
     if kind in ("qwen2", "qwen3"):
         c |= {"rope_theta": 1000000.0, "use_sliding_window": False, "sliding_window": None,
@@ -313,6 +337,34 @@ MODELS = {
                           rms_norm_eps=1e-5),
     "tiny-gemma": model("GemmaForCausalLM", "gpt2", head_dim=32, hidden_act="gelu_pytorch_tanh",
                         attention_bias=False, tie_word_embeddings=True),
+    "tiny-gemma2": model("Gemma2ForCausalLM", "gpt2", std=0.2, head_dim=32, num_hidden_layers=3, sliding_window=8,
+                         hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=24, attn_logit_softcapping=20.0,
+                         final_logit_softcapping=10.0, tie_word_embeddings=True),
+    "tiny-gemma3": model("Gemma3ForCausalLM", "gpt2", head_dim=32, num_hidden_layers=3, sliding_window=8,
+                         sliding_window_pattern=3, hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=24,
+                         rope_theta=1000000.0, rope_local_base_freq=10000.0, tie_word_embeddings=True),
+    "tiny-granite": model("GraniteForCausalLM", "gpt2", embedding_multiplier=12.0, residual_multiplier=0.22,
+                          attention_multiplier=0.0625, logits_scaling=8.0, attention_bias=False, mlp_bias=False,
+                          tie_word_embeddings=True),
+    "tiny-smollm3": model("SmolLM3ForCausalLM", "llama3", num_hidden_layers=4, rope_theta=2000000.0,
+                          tie_word_embeddings=True),
+    "tiny-seed-oss": model("SeedOssForCausalLM", "gpt2", head_dim=32, attention_bias=True, attention_out_bias=False,
+                           mlp_bias=False),
+    "tiny-ministral": model("MinistralForCausalLM", "gpt2", head_dim=32, num_hidden_layers=3, sliding_window=8,
+                            layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "tiny-exaone4": model("Exaone4ForCausalLM", "gpt2", num_hidden_layers=4, sliding_window=8, sliding_window_pattern=4),
+    "tiny-phi3": model("Phi3ForCausalLM", "gpt2", sliding_window=8, rms_norm_eps=1e-5),
+    "tiny-phi4-mini": model("Phi3ForCausalLM", "gpt2", head_dim=32, partial_rotary_factor=0.75, tie_word_embeddings=True,
+                            original_max_position_embeddings=8, num_attention_heads=2, num_key_value_heads=1,
+                            rope_scaling={
+                                "type": "longrope",
+                                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.8, 2.0, 2.2, 2.3, 2.5, 2.6, 3.0],
+                                "long_factor": [1.0, 1.5, 2.5, 4.0, 8.0, 16.0, 32.0, 40.0, 41.0, 42.5, 44.0, 48.0]}),
+    "tiny-glm4": model("Glm4ForCausalLM", "gpt2", head_dim=32, partial_rotary_factor=0.5, attention_bias=True),
+    "tiny-stablelm": model("StableLmForCausalLM", "gpt2", biases="qkv", head_dim=16, partial_rotary_factor=0.25,
+                           layer_norm_eps=1e-5, use_qkv_bias=True),
+    "tiny-starcoder2": model("Starcoder2ForCausalLM", "gpt2", biases="all", hidden_act="gelu_pytorch_tanh", use_bias=True,
+                             norm_epsilon=1e-5, sliding_window=8, tie_word_embeddings=True),
     # sums over more than 1024 elements, of lengths that are no multiples of 64
     "tiny-wide": model(QWEN, "qwen2", hidden_size=96, intermediate_size=2080,
                        num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=True),

@@ -281,7 +281,7 @@ static struct family *open_attrs(const char *eps, const char *window)
 static const char attr_config[] =
     "{\"architectures\":[\"Qwen2ForCausalLM\"],\"use_sliding_window\":true,\"sliding_window\":9,"
     "\"max_window_layers\":1,\"my_scale\":0.25,\"my_flag\":true,\"my_text\":\"a\",\"my_zero\":0,"
-    "\"my_list\":[1]," SIZES "}";
+    "\"my_list\":[1],\"my_words\":[\"a\",\"b\"]," SIZES "}";
 
 static void test_numbers(void **state)
 {
@@ -337,7 +337,9 @@ static void test_attributes_that_do_not_fit(void **state)
     } cases[] = {
         {"\"no_such_key\"", "0", "x", "config.json: no_such_key: missing"},
         {"\"my_text\"", "0", "x", "config.json: my_text: not a number"},
-        {"\"my_list\"", "0", "x", "config.json: my_list: not a number"},
+        {"\"my_list\"", "0", "x", "config.json: my_list: not a number for each layer"},
+        {"\"my_words\"", "0", "x", "config.json: my_words: not a number"},
+        {"\"my_scale + my_none\"", "0", "x", "config.json: my_none: missing"},
         {"\"rsqrt my_zero\"", "0", "x", "'my_zero' of config.json gives no number"},
         {"{\"full_attention\":1}", "0", "x",
          "attribute 'eps': nothing said for layers of type 'sli"},

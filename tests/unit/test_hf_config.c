@@ -56,7 +56,97 @@ static void assert_number(const char *architecture, const char *more, const char
 
 static const char qwen2[] = "Qwen2ForCausalLM", qwen3[] = "Qwen3ForCausalLM",
                   llama[] = "LlamaForCausalLM", mistral[] = "MistralForCausalLM",
-                  gemma[] = "GemmaForCausalLM";
+                  gemma[] = "GemmaForCausalLM", gemma2[] = "Gemma2ForCausalLM",
+                  gemma3[] = "Gemma3ForCausalLM", granite[] = "GraniteForCausalLM",
+                  smollm3[] = "SmolLM3ForCausalLM", seed_oss[] = "SeedOssForCausalLM",
+                  ministral[] = "MinistralForCausalLM", exaone4[] = "Exaone4ForCausalLM",
+                  phi3[] = "Phi3ForCausalLM", glm4[] = "Glm4ForCausalLM";
+
+/* The types of the layers, "FS.." with F full, S sliding, and a dot behind those without rope. */
+static void assert_types(const char *architecture, const char *more, const char *expected)
+{
+    struct hf_config *c = open_good(architecture, more);
+    char found[64] = "";
+    double still;
+
+    for (int64_t i = 0; strlen(found) < strlen(expected); i++) {
+        assert_int_equal(hf_config_number_of(c, "layers_without_rope", i, &still, NULL), 0);
+        strcat(found, hf_config_layer_type(c, i)[0] == 's' ? "S" : "F");
+        strcat(found, still != 0 ? "." : "");
+    }
+    if (strcmp(found, expected))
+        fail_msg("%s %s: layers %s, not %s", architecture, more, found, expected);
+    hf_config_close(c);
+}
+
+#define EIGHT "\"num_hidden_layers\":8,\"num_key_value_heads\":2,"
+
+static void test_types(void **state)
+{
+    (void)state;
+    assert_types(gemma2, "{" EIGHT "\"sliding_window\":8}", "SFSFSFSF");
+    assert_types(gemma3, "{" EIGHT "\"sliding_window\":8}", "SSSSSFSS");
+    assert_types(gemma3, "{" EIGHT "\"sliding_window_pattern\":2}", "SFSFSFSF");
+    assert_types(smollm3, "{" EIGHT "\"sliding_window\":8}", "FFFF.FFFF.");
+    assert_types(smollm3, "{" EIGHT "\"sliding_window\":8,\"use_sliding_window\":true}",
+                 "FFFS.FFFS.");
+    assert_types(smollm3, "{" EIGHT "\"no_rope_layer_interval\":2}", "FF.FF.FF.FF.");
+    assert_types(smollm3, "{" EIGHT "\"no_rope_layers\":[0,1,1,1,1,1,1,0]}", "F.FFFFFFF.");
+    assert_types(ministral, "{" EIGHT "\"sliding_window\":8}", "SSSSSSSS");
+    assert_types(ministral, "{" EIGHT "\"sliding_window\":null}", "FFFFFFFF");
+    assert_types(exaone4, "{" EIGHT "\"sliding_window\":8}", "SSSF.SSSF.");
+    assert_types(exaone4,
+                 "{\"num_hidden_layers\":2,\"num_key_value_heads\":2,\"sliding_window\":null,"
+                 "\"layer_types\":[\"full_attention\",\"full_attention\"]}",
+                 "FF");
+    assert_types(phi3, "{" EIGHT "\"sliding_window\":8}", "SSSSSSSS");
+    assert_types(phi3, "{" EIGHT "\"sliding_window\":null}", "FFFFFFFF");
+}
+
+static void assert_rope_width(const char *architecture, const char *more, int64_t expected)
+{
+    struct hf_config *c = open_good(architecture, more);
+    int64_t width = 0;
+
+    assert_int_equal(hf_config_rope_width(c, &width, NULL), 0);
+    if (width != expected)
+        fail_msg("%s %s: rope turns %d, not %d", architecture, more, (int)width, (int)expected);
+    hf_config_close(c);
+}
+
+static void assert_theta(const char *architecture, const char *more, enum rotary_layers layers,
+                         double expected)
+{
+    struct hf_config *c = open_good(architecture, more);
+    struct rope_config rope;
+
+    assert_int_equal(hf_config_rope_of(c, layers, &rope, NULL), 0);
+    if (rope.theta != expected)
+        fail_msg("%s %s: theta is %g, not %g", architecture, more, rope.theta, expected);
+    hf_config_close(c);
+}
+
+static void test_rope_of_classes(void **state)
+{
+    (void)state;
+    assert_rope_width(llama, "{\"head_dim\":32}", 32);
+    assert_rope_width(phi3, "{\"head_dim\":32}", 32);
+    assert_rope_width(phi3, "{\"head_dim\":32,\"partial_rotary_factor\":0.75}", 24);
+    assert_rope_width(glm4, "{\"head_dim\":32}", 16);
+    assert_rope_width(glm4, "{\"head_dim\":32,\"rope_parameters\":{\"partial_rotary_factor\":1.0}}",
+                      32);
+    assert_theta(smollm3, "{}", ROTARY_ALL, 2000000);
+    assert_theta(granite, "{}", ROTARY_ALL, 10000);
+    assert_theta(gemma3, "{}", ROTARY_FULL, 1000000);
+    assert_theta(gemma3, "{}", ROTARY_SLIDING, 10000);
+    assert_theta(gemma3, "{\"rope_theta\":5000,\"rope_local_base_freq\":70}", ROTARY_FULL, 5000);
+    assert_theta(gemma3, "{\"rope_theta\":5000,\"rope_local_base_freq\":70}", ROTARY_SLIDING, 70);
+    assert_theta(gemma3, "{\"rope_parameters\":{\"sliding_attention\":{\"rope_theta\":9.0}}}",
+                 ROTARY_SLIDING, 9);
+    assert_number(granite, "{}", "attention_multiplier", 1);
+    assert_number(seed_oss, "{\"num_key_value_heads\":2}", "attention_bias", 1);
+    assert_number(gemma2, "{}", "query_pre_attn_scalar", 256);
+}
 
 static void test_derived_numbers(void **state)
 {
@@ -380,6 +470,17 @@ static void test_refused(void **state)
         {llama, "{\"sliding_window\":1}", "sliding_window: a window of 1 is not supported"},
         {llama, "{\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\"]}",
          "layer_types: types that differ are not supported by LlamaForCausalLM"},
+        {gemma2, "{\"hidden_activation\":\"silu\"}", "hidden_activation: 'silu' is not supported"},
+        {gemma2, "{\"sliding_window\":null}", "sliding_window: null, and there are no layer_types"},
+        {gemma3, "{\"final_logit_softcapping\":30.0}", "final_logit_softcapping: is not supported"},
+        {gemma3, "{\"sliding_window_pattern\":0}", "sliding_window_pattern: 0 is not between"},
+        {smollm3, "{\"no_rope_layers\":[1]}", "no_rope_layers: not a list of num_hidden_layers"},
+        {smollm3, "{\"no_rope_layers\":[1,1,\"x\"]}", "no_rope_layers: [2] is not a whole number"},
+        {smollm3, "{\"no_rope_layer_interval\":0}", "no_rope_layer_interval: 0 is not between"},
+        {phi3, "{\"layer_types\":[\"sliding_attention\",\"full_attention\",\"full_attention\"]}",
+         "layer_types: [0] slides, but no sliding_window"},
+        {gemma2, "{\"use_bidirectional_attention\":true}",
+         "use_bidirectional_attention: is not supported"},
         {llama, "{\"architectures\":\"-\"}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[]}", "model_type: missing, and architectures names none"},
         {llama, "{\"architectures\":[1]}", "model_type: missing, and architectures names none"},
@@ -654,6 +755,8 @@ static void test_mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_rope_of_classes),
         cmocka_unit_test(test_derived_numbers),
         cmocka_unit_test(test_layer_types),
         cmocka_unit_test(test_cache_window),

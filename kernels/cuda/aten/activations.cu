@@ -15,6 +15,23 @@ static __global__ void silu_kernel(const bf16 *x, bf16 *y, int64_t n)
     }
 }
 
+static __global__ void tanh_kernel(const bf16 *x, bf16 *y, int64_t n)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (i < n)
+        y[i] = bf16_from_f32(tanhf(bf16_to_f32(x[i])));
+}
+
+/* ATen multiplies by the inverse of a divisor that is a number: BinaryDivTrueKernel.cu. */
+static __global__ void divide_kernel(const bf16 *x, float inverse, bf16 *y, int64_t n)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (i < n)
+        y[i] = bf16_from_f32(__fmul_rn(bf16_to_f32(x[i]), inverse));
+}
+
 static __global__ void gelu_tanh_kernel(const bf16 *x, bf16 *y, int64_t n)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -35,6 +52,27 @@ int aten_silu(const struct op_call *call)
     if (n)
         LAUNCH(silu_kernel, dim3(aten_blocks(n, THREADS)), dim3(THREADS), 0, cuda_of(call)->stream,
                (const bf16 *)call->in[0]->data, (bf16 *)call->out->data, n);
+    return cuda_launched();
+}
+
+int aten_tanh(const struct op_call *call)
+{
+    const int64_t n = tensor_count(call->out);
+
+    if (n)
+        LAUNCH(tanh_kernel, dim3(aten_blocks(n, THREADS)), dim3(THREADS), 0, cuda_of(call)->stream,
+               (const bf16 *)call->in[0]->data, (bf16 *)call->out->data, n);
+    return cuda_launched();
+}
+
+int aten_divide(const struct op_call *call)
+{
+    const int64_t n = tensor_count(call->out);
+
+    if (n)
+        LAUNCH(divide_kernel, dim3(aten_blocks(n, THREADS)), dim3(THREADS), 0,
+               cuda_of(call)->stream, (const bf16 *)call->in[0]->data,
+               1.0f / (float)call->attrs->by, (bf16 *)call->out->data, n);
     return cuda_launched();
 }
 

@@ -18,8 +18,11 @@ int aten_open(struct backend *b, struct error *err)
         return -1;
     }
     b->op[OP_rms_norm] = aten_rms_norm;
+    b->op[OP_layer_norm] = NULL;
     b->op[OP_softmax] = aten_softmax;
     b->op[OP_silu] = aten_silu;
+    b->op[OP_tanh] = aten_tanh;
+    b->op[OP_divide] = aten_divide;
     b->op[OP_gelu_tanh] = aten_gelu_tanh;
     b->op[OP_rotary] = aten_rotary;
     b->op[OP_linear] = aten_linear;

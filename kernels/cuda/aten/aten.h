@@ -29,6 +29,12 @@
  *   TANH:      CUDA's tanhf
  *   mirror:    ActivationGeluKernel.cu: GeluCUDAKernelImpl
  *
+ * tanh         y = bf(TANH(x)), CUDA's tanhf
+ *   mirror:    UnaryGeometricTanhKernel.cu: tanh_kernel_cuda
+ *
+ * divide       y = bf(x * (1 / by)): ATen multiplies by the inverse of a divisor that is a number
+ *   mirror:    BinaryDivTrueKernel.cu: div_true_kernel_cuda
+ *
  * rotary       y = bf(COS | SIN(f32(position) * inv_freq) * rotary_scale)
  *   COS, SIN:  CUDA's cosf and sinf
  *   mirror:    bmm of inner size 1 (cublasSgemm; its one product is rounded once), cos, sin, mul by
@@ -57,7 +63,7 @@
  *   mul, scale                one f32 product, rounded to bf16; scale's factor is f32
  *   causal_mask               add of 0 or 0xff7f, also where T = 1
  *   rope                      mul, neg, cat, mul, add: three roundings
- * sdpa is not available. */
+ * sdpa and layer_norm are not available: a family that has the latter is refused. */
 #ifndef SAMEBIT_CUDA_ATEN_ATEN_H
 #define SAMEBIT_CUDA_ATEN_ATEN_H
 
@@ -83,8 +89,8 @@ int aten_reserve(struct backend *b, size_t bytes, struct error *err);
 
 #define ATEN_SCRATCH_BYTES ((size_t)64 << 20)
 
-op_fn aten_rms_norm, aten_softmax, aten_silu, aten_gelu_tanh, aten_rotary, aten_linear,
-    aten_matmul_qk, aten_matmul_pv;
+op_fn aten_rms_norm, aten_softmax, aten_silu, aten_tanh, aten_divide, aten_gelu_tanh, aten_rotary,
+    aten_linear, aten_matmul_qk, aten_matmul_pv;
 
 #ifdef __cplusplus
 }

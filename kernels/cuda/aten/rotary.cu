@@ -10,7 +10,8 @@ struct frequencies {
 };
 
 static __global__ void rotary_kernel(const int64_t *position, struct frequencies inv_freq, int half,
-                                     enum rotary_part part, float scale, bf16 *y, int64_t tokens)
+                                     enum rotary_part part, enum rope_pairs table, float scale,
+                                     bf16 *y, int64_t tokens)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 
@@ -20,8 +21,8 @@ static __global__ void rotary_kernel(const int64_t *position, struct frequencies
         const float turned = part == ROTARY_COS ? cosf(angle) : sinf(angle);
         const bf16 value = bf16_from_f32(__fmul_rn(turned, scale));
 
-        y[t * 2 * half + d] = value;
-        y[t * 2 * half + half + d] = value;
+        y[t * 2 * half + (table == ROPE_NEIGHBOURS ? 2 * d : d)] = value;
+        y[t * 2 * half + (table == ROPE_NEIGHBOURS ? 2 * d + 1 : half + d)] = value;
     }
 }
 
@@ -39,6 +40,7 @@ int aten_rotary(const struct op_call *call)
     if (n)
         LAUNCH(rotary_kernel, dim3(aten_blocks(n, THREADS)), dim3(THREADS), 0,
                cuda_of(call)->stream, (const int64_t *)call->in[0]->data, inv_freq, (int)half,
-               call->attrs->part, call->attrs->rotary_scale, (bf16 *)call->out->data, tokens);
+               call->attrs->part, call->attrs->table, call->attrs->rotary_scale,
+               (bf16 *)call->out->data, tokens);
     return cuda_launched();
 }
