@@ -478,7 +478,7 @@ static void test_refused(void **state)
         {smollm3, "{\"no_rope_layers\":[1,1,\"x\"]}", "no_rope_layers: [2] is not a whole number"},
         {smollm3, "{\"no_rope_layer_interval\":0}", "no_rope_layer_interval: 0 is not between"},
         {phi3, "{\"layer_types\":[\"sliding_attention\",\"full_attention\",\"full_attention\"]}",
-         "layer_types: [0] slides, but no sliding_window"},
+         "layer_types: types that differ are not supported by Phi3ForCausalLM"},
         {gemma2, "{\"use_bidirectional_attention\":true}",
          "use_bidirectional_attention: is not supported"},
         {llama, "{\"architectures\":\"-\"}", "model_type: missing, and architectures names none"},
