@@ -69,7 +69,7 @@ BF16_INLINE struct moments moments_of_lane(const bf16 *x, int64_t n, int lanes, 
         depth++;
     for (int64_t i = 0; i < chunks; i++) {
         const int64_t left = vectors - i * MOMENTS_CHUNK;
-        const int64_t count = left < MOMENTS_CHUNK ? left : MOMENTS_CHUNK;
+        const int64_t count = left < MOMENTS_CHUNK ? left : (int64_t)MOMENTS_CHUNK;
         int64_t carry = i + 1;
 
         for (int h = 0; h < 2; h++) {
