@@ -163,7 +163,7 @@ int client_generate(struct client *c, const json_t *request, client_line *line, 
     int rc = -1;
 
     json_object_set_new(body, "stream", json_true());
-    text = json_dumps(body, JSON_COMPACT);
+    text = json_memory_text(body, JSON_COMPACT);
     if (!text) {
         error_set(err, 400, "the request is not valid UTF-8");
         goto out;
@@ -189,7 +189,7 @@ static int replace_header(const json_t *request, const struct client_replace *re
                           struct buffer *out, struct error *err)
 {
     struct safetensors_spec *specs = calloc((size_t)count, sizeof(*specs));
-    char *text = json_dumps(request, JSON_COMPACT);
+    char *text = json_memory_text(request, JSON_COMPACT);
     json_t *metadata = text ? json_pack("{s:s}", "request", text) : NULL;
     int rc = -1;
 
@@ -241,7 +241,7 @@ static int ask_plainly(struct client *c, const char *path, const json_t *request
                        void *user, struct error *err)
 {
     struct client_piece piece;
-    char *text = json_dumps(request, JSON_COMPACT);
+    char *text = json_memory_text(request, JSON_COMPACT);
     int rc;
 
     if (!text)

@@ -362,7 +362,7 @@ int client_into_buffer(void *user, const void *bytes, size_t size, struct error 
 static json_t *call_json(struct client *c, const char *path, const json_t *request,
                          struct error *err)
 {
-    char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    char *text = request ? json_memory_text(request, JSON_COMPACT) : NULL;
     struct client_piece piece = {text, text ? strlen(text) : 0};
     struct buffer body = {0};
     json_t *reply = NULL;

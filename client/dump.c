@@ -1,5 +1,6 @@
 /* dump.c - see dump.h: whatever the file is becomes a list of arrays, and these are rewritten. */
 #include "client/dump.h"
+#include "kernels/base/json_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,7 +132,7 @@ static struct safetensors *rewrite(const char *path, const struct dump_arrays *a
     struct rewrite r = {all, calloc((size_t)all->count + 1, sizeof(*r.specs))};
     json_t *facts = json_is_object(metadata) ? json_deep_copy(metadata) : json_object();
     struct safetensors *file = NULL;
-    char *text = json_dumps(all->left_out, JSON_COMPACT);
+    char *text = json_memory_text(all->left_out, JSON_COMPACT);
 
     if (!r.specs || !facts || !text) {
         error_set(err, 500, "out of memory");

@@ -4,6 +4,7 @@
 #include <zip.h>
 
 #include "client/dump.h"
+#include "kernels/base/json_memory.h"
 #include "client/dump_arrays.h"
 #include "client/npy.h"
 
@@ -52,7 +53,7 @@ int dump_write_npz(const struct safetensors *file, const char *path, struct erro
     int code, rc = -1;
     zip_t *z = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, &code);
     struct buffer *headers = calloc((size_t)file->count + 1, sizeof(*headers));
-    char *facts = file->metadata ? json_dumps(file->metadata, JSON_COMPACT) : NULL;
+    char *facts = file->metadata ? json_memory_text(file->metadata, JSON_COMPACT) : NULL;
 
     if (!z)
         error_set(err, 500, "cannot write %s (libzip's error %d)", path, code);

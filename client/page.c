@@ -1,5 +1,6 @@
 /* page.c - see page.h. */
 #include "client/page.h"
+#include "kernels/base/json_memory.h"
 
 #include <errno.h>
 #include <math.h>
@@ -118,7 +119,7 @@ static void put_data(FILE *f, const char *json)
 static int put_page(FILE *f, const json_t *page)
 {
     const char *place = strstr(page_template, PLACE);
-    char *json = json_dumps(page, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    char *json = json_memory_text(page, JSON_COMPACT | JSON_REAL_PRECISION(6));
 
     if (!json)
         return -1;

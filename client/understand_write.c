@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/dump_write.h"
+#include "kernels/base/json_memory.h"
 #include "client/names.h"
 #include "client/side.h"
 #include "client/understand_job.h"
@@ -95,7 +96,7 @@ static json_t *facts_of(const struct understand_job *j)
             json_object_set_new(renamed, path,
                                 json_sprintf("%s, named %s", json_string_value(what), name));
     }
-    text = json_dumps(renamed, JSON_COMPACT);
+    text = json_memory_text(renamed, JSON_COMPACT);
     if (json_object_size(renamed) && text)
         json_object_set_new(facts, "left_out", json_string(text));
     free(text);

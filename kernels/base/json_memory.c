@@ -81,3 +81,18 @@ json_t *json_memory_read(const char *text, size_t size, size_t flags, json_error
     reserve.data = NULL;
     return root;
 }
+
+char *json_memory_text(const json_t *value, size_t flags)
+{
+    const int before = failed;
+    char *text;
+
+    failed = 0;
+    text = json_dumps(value, flags);
+    if (failed) {
+        free(text);
+        text = NULL;
+    }
+    failed |= before;
+    return text;
+}

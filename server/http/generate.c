@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/engine/logits_processor.h"
+#include "kernels/base/json_memory.h"
 #include "server/http/facts.h"
 #include "server/http/json.h"
 #include "server/http/negotiate.h"
@@ -84,7 +85,7 @@ static int on_token(struct work *w, int64_t call, int64_t id, struct error *err)
 static void put_applied(struct work *w)
 {
     const struct generation *g = w->state;
-    char *text = json_dumps(g->applied, JSON_COMPACT);
+    char *text = json_memory_text(g->applied, JSON_COMPACT);
 
     buffer_format(&w->out, "\"generation_config\":%s,", text ? text : "null");
     w->out.failed |= !text;

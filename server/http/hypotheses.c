@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/base/json_file.h"
+#include "kernels/base/json_memory.h"
 #include "server/engine/engine.h"
 #include "server/http/routes.h"
 
@@ -67,7 +68,7 @@ int hypotheses_get(const struct request *r, struct reply *reply, struct error *e
     folder_of(r->engine, folder, sizeof(folder));
     if (add_folder(all, folder, err))
         goto out;
-    text = json_dumps(all, JSON_COMPACT);
+    text = json_memory_text(all, JSON_COMPACT);
     if (text)
         buffer_format(&reply->body, "{\"hypotheses\":%s}\n", text);
     reply_json(reply);

@@ -1,5 +1,6 @@
 /* hf_config.c - see hf_config.h.  Opening and looking up. */
 #include "server/model/hf_config_parts.h"
+#include "kernels/base/json_memory.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -252,7 +253,7 @@ static int read_files(struct hf_config *c, struct error *err)
     if (read_generation(c, err))
         return -1;
     c->values = json_deep_copy(c->root);
-    c->text = json_dumps(c->root, JSON_COMPACT);
+    c->text = json_memory_text(c->root, JSON_COMPACT);
     return c->values && c->text ? 0 : error_set(err, 500, "%s: no memory", c->path);
 }
 

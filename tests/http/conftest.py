@@ -159,7 +159,7 @@ def long_run(**fields):
 
 def slow_run():
     """The body of a trace whose first byte comes after many seconds (of a daemon that is PLAIN)."""
-    return long_run(values=["step_1000/logits"], steps=1000)
+    return long_run(values=["step_3000/logits"], steps=3000)
 
 
 def post_bytes(path, body, accept=BINARY, extra=""):

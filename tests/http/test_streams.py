@@ -408,7 +408,7 @@ def test_sigint_stops_too(start):
 
 
 def test_a_second_signal_ends_it_at_once(start):
-    d = start({"stop_seconds": 1000}, *PLAIN)
+    d = start({**ONE_BY_ONE, "stop_seconds": 1000}, *PLAIN)
     computing = occupy(d, slow_run(), False)
     d.process.send_signal(signal.SIGTERM)
     wait_for(lambda: "a second signal ends them" in d.said())
