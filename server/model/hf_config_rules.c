@@ -480,7 +480,7 @@ static int derive_pattern(struct hf_config *c, struct error *err)
     if (every && !window)
         return hf_config_bad(c, "sliding_window", err, "null, and there are no layer_types");
     for (int64_t i = 0; i < c->layers; i++)
-        c->sliding[i] = every ? (i + 1) % every != 0 : window > 0;
+        c->sliding[i] = (unsigned char)(every ? (i + 1) % every != 0 : window > 0);
     return 0;
 }
 
