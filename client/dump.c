@@ -50,6 +50,9 @@ static int fill(void *user, int i, void *to, struct error *err)
     int64_t count = 1, stride = 1;
 
     (void)err;
+    for (int k = 0; k < a->rank; k++)
+        if (a->shape[k] == 0)
+            return 0;
     for (int k = 0; k < a->rank; k++) {
         const int axis = a->fortran ? k : a->rank - 1 - k;
 

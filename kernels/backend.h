@@ -52,9 +52,9 @@ struct backend {
     int threads;             /* of the CPU for one product; of a GPU 0 */
     struct torch_host torch; /* where numerics->of_host, for calls that have none of their own in
                                 their scope; set before the first weight and op */
-    op_fn *op[OP_COUNT];     /* NULL: this numerics has none (sdpa under torch-cuda) */
-    int host_readable;       /* 1: the host may read and write the device's memory as its own */
-    size_t alignment; /* bytes: values and caches that share memory begin at multiples of it */
+    op_fn *op[OP_COUNT]; /* NULL: this numerics has none (sdpa and layer_norm under torch-cuda) */
+    int host_readable;   /* 1: the host may read and write the device's memory as its own */
+    size_t alignment;    /* bytes: values and caches that share memory begin at multiples of it */
 
     /* Memory of the device, aligned to that, of any content.  NULL when there is none left. */
     void *(*alloc)(struct backend *b, size_t bytes);

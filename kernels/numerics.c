@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/amx_plan.h"
+#include "kernels/ops.h"
 
 /* ---- products ---- */
 
@@ -147,6 +148,7 @@ static const struct numerics table[] = {
         .devices = DEVICE_CUDA,
         .activations = DTYPE_BF16,
         .sdpa = SDPA_NONE,
+        .lacks = 1u << OP_layer_norm,
         ATEN_AVX512,
         .whole_calls = 1, /* cuBLAS chooses its kernel by all rows of a call */
         .host = "torch-cpu/avx512_bf16",

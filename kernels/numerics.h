@@ -86,6 +86,7 @@ struct numerics {
     enum dtype activations;  /* of every value but positions and tokens */
     product_rule_fn *rule;   /* NULL: a library chooses (torch-cuda) */
     enum sdpa_products sdpa; /* of MKL */
+    uint64_t lacks;          /* 1 << OP_x: operations that are not mirrored */
     int packs;               /* 1: PyTorch may pack for oneDNN instead */
     int lanes;               /* of softmax's and sdpa's sums: 8 or 16, "softmax" below */
     int rotary_block;        /* entries of inv_freq that ATen raises together, "inv_freq" below */

@@ -198,8 +198,8 @@ int attr_word(const struct attr_spec *spec, const char *word);
  *   shapes: x [T, n*D] or [T, n, D], cos [T, R], sin [T, R], R <= D -> heads first: [n, T, D]
  *   pairs:  of the first R elements of a head; those behind are copied.  rotate_half(x) of a pair
  *           (a, b) is (-b, a); halves: elements i and i + R/2; neighbours: 2i and 2i + 1
- *   table:  halves: pair i has cos[i] and cos[i + R/2], which are equal; neighbours: cos[2i] and
- *           cos[2i + 1], likewise
+ *   table:  halves: pair i has cos[i] and cos[i + R/2] (where pairs are neighbours, cos[i] alone);
+ *           neighbours: cos[2i] and cos[2i + 1]
  *   apply:  bf16, as above; f32: y = bf((x * cos) + (rotate_half(x) * sin))
  *   still:  y = x
  *

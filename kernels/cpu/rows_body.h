@@ -167,14 +167,14 @@ static void rows_rope_as(const struct op_attrs *attrs, const bf16 *restrict x,
 
     for (int64_t i = 0; i < half; i++) {
         const int64_t a = near ? 2 * i : i, b = near ? 2 * i + 1 : i + half;
-        const int64_t at = apart ? 2 * i : i;
+        const int64_t at = apart ? 2 * i : i, next = apart ? at + 1 : near ? at : at + half;
 
         if (attrs->apply == ROPE_F32) {
             y[a] = rows_rotate_f32(x[a], cos[at], x[b] ^ 0x8000, sin[at]);
-            y[b] = rows_rotate_f32(x[b], cos[at], x[a], sin[at]);
+            y[b] = rows_rotate_f32(x[b], cos[next], x[a], sin[next]);
         } else {
             y[a] = rows_rotate(x[a], cos[at], x[b] ^ 0x8000, sin[at]);
-            y[b] = rows_rotate(x[b], cos[at], x[a], sin[at]);
+            y[b] = rows_rotate(x[b], cos[next], x[a], sin[next]);
         }
     }
 }

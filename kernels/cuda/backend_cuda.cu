@@ -206,7 +206,8 @@ static int open_state(struct cuda *cuda)
 static int check_table(const struct backend *b, struct error *err)
 {
     for (int i = 0; i < OP_COUNT; i++)
-        if (!b->op[i] && !(i == OP_sdpa && b->numerics->sdpa == SDPA_NONE))
+        if (!b->op[i] && !(i == OP_sdpa && b->numerics->sdpa == SDPA_NONE) &&
+            !(b->numerics->lacks >> i & 1))
             return error_param(err, 400, "numerics", "numerics %s has no operation %s on %s",
                                b->numerics->name, op_name((enum op)i), b->device);
     return 0;

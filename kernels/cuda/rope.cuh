@@ -70,7 +70,10 @@ static __forceinline__ __device__ void rope_pair(const struct rope &r, uint32_t 
     const bf16 *x = r.x + token * r.token_step + head * r.head_step;
     const bf16 *cos = row_at(r.cos, token), *sin = row_at(r.sin, token);
     const uint2 of = rope_elements(r, i);
-    const uint32_t in_table = r.table == ROPE_NEIGHBOURS ? 2 * i : i;
+    const uint32_t first = r.table == ROPE_NEIGHBOURS ? 2 * i : i;
+    const uint32_t second = r.table == ROPE_NEIGHBOURS   ? first + 1
+                            : r.pairs == ROPE_NEIGHBOURS ? first
+                                                         : first + r.turned;
     const bf16 a = x[of.x], b = x[of.y];
     bf16 *y = row_at(r.y, row);
 
@@ -78,11 +81,11 @@ static __forceinline__ __device__ void rope_pair(const struct rope &r, uint32_t 
         y[of.x] = a;
         y[of.y] = b;
     } else if (r.apply == ROPE_F32) {
-        y[of.x] = rotate_f32(a, cos[in_table], b ^ 0x8000, sin[in_table]);
-        y[of.y] = rotate_f32(b, cos[in_table], a, sin[in_table]);
+        y[of.x] = rotate_f32(a, cos[first], b ^ 0x8000, sin[first]);
+        y[of.y] = rotate_f32(b, cos[second], a, sin[second]);
     } else {
-        y[of.x] = rotate(a, cos[in_table], b ^ 0x8000, sin[in_table]);
-        y[of.y] = rotate(b, cos[in_table], a, sin[in_table]);
+        y[of.x] = rotate(a, cos[first], b ^ 0x8000, sin[first]);
+        y[of.y] = rotate(b, cos[second], a, sin[second]);
     }
 }
 

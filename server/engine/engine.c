@@ -24,20 +24,26 @@ static int open_families(struct engine *e, const struct engine_options *o, struc
     return 0;
 }
 
-/* Whether the backend has every operation of a family's rows. */
-static int can_run(const struct backend *b, const struct family *f)
+/* The first row of a family whose operation the backend lacks, or NULL. */
+static const struct family_row *missing_row(const struct backend *b, const struct family *f)
 {
     for (int section = 0; section < FAMILY_SECTIONS; section++)
         for (int i = 0; i < f->count[section]; i++)
             if (!b->op[f->rows[section][i].op])
-                return 0;
-    return 1;
+                return &f->rows[section][i];
+    return NULL;
 }
 
 static int check_attention(const struct engine *e, enum attention attention, struct error *err)
 {
+    const struct family_row *row = missing_row(e->backend, e->family[ATTENTION_EAGER]);
+
     if (e->program[attention])
         return 0;
+    if (row)
+        return error_param(err, 400, "numerics", "%s: numerics %s has no operation %s",
+                           e->family[ATTENTION_EAGER]->name, e->backend->numerics->name,
+                           op_name(row->op));
     return error_param(
         err, 400, "attention", "attention '%s' is not there under numerics %s; %s is",
         attention_name(attention), e->backend->numerics->name, attention_name(ATTENTION_EAGER));
@@ -63,7 +69,7 @@ static int open_programs(struct engine *e, const struct engine_options *o, struc
     if (!e->parameters)
         return -1;
     for (int a = 0; a < ATTENTION_COUNT; a++) {
-        if (!can_run(e->backend, e->family[a]))
+        if (missing_row(e->backend, e->family[a]))
             continue;
         e->program[a] = program_open(e->family[a], e->config, e->parameters, e->backend, err);
         if (!e->program[a])
