@@ -85,8 +85,8 @@ class Daemon:
             self.host, self.port = found[2].strip("[]"), int(found[3])
 
     def said(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # by position: the daemon writes at the offset that a seek would move for both
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
 
     def connect(self, timeout=60):
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)

@@ -64,8 +64,8 @@ class Daemon:
             time.sleep(0.05)
 
     def said(self):
-        self.log.seek(0)
-        return self.log.read()[-2000:].decode(errors="replace").strip()
+        # by position: the daemon writes at the offset that a seek would move for both
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0)[-2000:].decode(errors="replace").strip()
 
     def close(self):
         """Stops it as an operator would; a daemon that does not end well is trouble."""

@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(32 * N, N == 1 ? 2 : 1)
 
 MAKEFILE = '''build/emulated/tests/kernels/test_cuda_turn: kernels/cuda/turn.cu tests/kernels/test_cuda_turn.cu
 \t@mkdir -p $(@D)
-\tg++ -std=c++17 -I{root} -I. -x c++ $^ -x none {objects} -lpthread -o $@
+\tg++ -std=c++17 -I{root}/tests/emulated/cuda/include -I{root} -I. -x c++ $^ -x none {objects} -lpthread -o $@
 '''
 
 TURN = '''#include "kernels/cuda/device.cuh"
