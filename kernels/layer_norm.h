@@ -70,7 +70,7 @@ BF16_INLINE struct moments moments_of_lane(const bf16 *x, int64_t n, int lanes, 
     for (int64_t i = 0; i < chunks; i++) {
         const int64_t left = vectors - i * MOMENTS_CHUNK;
         const int64_t count = left < MOMENTS_CHUNK ? left : (int64_t)MOMENTS_CHUNK;
-        int64_t carry = i + 1;
+        int carrying = 1;
 
         for (int h = 0; h < 2; h++) {
             const struct moments m =
@@ -78,13 +78,18 @@ BF16_INLINE struct moments moments_of_lane(const bf16 *x, int64_t n, int lanes, 
 
             moments_add(&level[0], &m);
         }
-        for (int j = 1; j < depth && (carry & 1) == 0; j++, carry >>= 1) {
-            moments_add(&level[j], &level[j - 1]);
-            level[j - 1] = (struct moments){0, 0.0f, 0.0f};
+        /* bounds that are known: on a GPU the levels are registers then, no local memory */
+        for (int j = 1; j < MOMENTS_LEVELS; j++) {
+            carrying &= j < depth && ((i + 1) >> (j - 1) & 1) == 0;
+            if (carrying) {
+                moments_add(&level[j], &level[j - 1]);
+                level[j - 1] = (struct moments){0, 0.0f, 0.0f};
+            }
         }
     }
-    for (int j = 1; j < depth; j++)
-        moments_add(&level[0], &level[j]);
+    for (int j = 1; j < MOMENTS_LEVELS; j++)
+        if (j < depth)
+            moments_add(&level[0], &level[j]);
     return level[0];
 }
 
