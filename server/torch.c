@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernels/base/buffer.h"
@@ -19,6 +20,7 @@
 extern char **environ;
 
 enum { SECONDS = 120, HEAD_MOST = 4096 };
+#define PATIENCE ((int64_t)5 * CLOCK_SECOND)
 
 /* ---- the process ---- */
 
@@ -43,10 +45,9 @@ static int spawn(const char *python, const char *script, int to, pid_t *pid)
     return rc;
 }
 
-/* Reads to the end, or to `most` bytes.  Returns 0, or -1 when time is up. */
-static int read_all(int from, size_t most, struct buffer *out)
+/* Reads to the end, or to `most` bytes.  Returns 0, or -1 when time is up (until, by clock_ns). */
+static int read_all(int from, size_t most, int64_t until, struct buffer *out)
 {
-    const int64_t until = clock_ns() + (int64_t)SECONDS * CLOCK_SECOND;
     struct pollfd ready = {.fd = from, .events = POLLIN};
     char part[16384];
 
@@ -73,13 +74,18 @@ static int no_answer(const char *python, struct error *err)
                      python);
 }
 
-/* enough: 1 it is told to end, as it took too long or wrote too much. */
-static int status_of(pid_t pid, int enough)
+/* Its status once it has ended; one that goes on after `until` is ended. */
+static int status_of(pid_t pid, int64_t until)
 {
+    const struct timespec pause = {0, CLOCK_SECOND / 100};
     int status = 0;
+    pid_t ended;
 
-    if (enough)
-        kill(pid, SIGKILL);
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && clock_ns() < until)
+        nanosleep(&pause, NULL);
+    if (ended == pid)
+        return status;
+    kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     return status;
@@ -103,6 +109,7 @@ static int check_status(const char *python, int status, struct error *err)
 static int run(const char *python, const char *script, size_t most, struct buffer *out,
                struct error *err)
 {
+    const int64_t until = clock_ns() + (int64_t)SECONDS * CLOCK_SECOND;
     int ends[2], rc, in_time, status;
     pid_t pid;
 
@@ -114,8 +121,11 @@ static int run(const char *python, const char *script, size_t most, struct buffe
         close(ends[0]);
         return error_set(err, 400, "--python %.200s: %s", python, strerror(rc));
     }
-    in_time = read_all(ends[0], most, out) == 0;
-    status = status_of(pid, !in_time || out->size > most);
+    in_time = read_all(ends[0], most, until, out) == 0;
+    /* who has said all, and closed its output, has a while to end */
+    status = status_of(pid, out->size > most                ? 0
+                            : until < clock_ns() + PATIENCE ? until
+                                                            : clock_ns() + PATIENCE);
     close(ends[0]); /* after its end: one that still writes would say that nobody reads */
     if (!in_time)
         return error_set(err, 400, "--python %.200s: no answer in %d s", python, SECONDS);

@@ -138,6 +138,7 @@ HEAD = 'print(\'{"torch": "2.13.0", "threads": 1, "capability": "AVX2"}\', flush
     (HEAD + "sys.stdout.buffer.write(bytes(99))", "does not answer"),
     (HEAD + "while True: sys.stdout.buffer.write(bytes(1 << 16))", "does not answer"),
     ("print('{\"torch\": 2, \"threads\": 0}')", "does not answer"),
+    ("import os, time; os.close(1); time.sleep(1000)", "ended by signal 9"),
 ])
 def test_a_python_that_is_none(tmp_path, body, says):
     done = ask("--which-numerics", "--python", a_python(tmp_path, body))
