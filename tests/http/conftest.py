@@ -211,6 +211,11 @@ def daemon(model):
     d.stop()
 
 
+@pytest.fixture(scope="session")
+def url(daemon):
+    return f"http://{daemon.host}:{daemon.port}"
+
+
 @pytest.fixture
 def start(model):
     """start({limit: ...}, *arguments, environment={}): a daemon of the test's own."""

@@ -19,11 +19,6 @@ LAYER = "model.layers.1."
 
 
 @pytest.fixture(scope="module")
-def url(daemon):
-    return f"http://{daemon.host}:{daemon.port}"
-
-
-@pytest.fixture(scope="module")
 def trace(daemon):
     """Every value of an eager run as f32, and the tokens."""
     found = daemon.trace(["*"], accept=BINARY, tokens=TOKENS, attention="eager").tensors

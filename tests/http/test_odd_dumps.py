@@ -14,11 +14,6 @@ GATE, UP, DOWN = (LAYER + f"mlp.{x}_proj" for x in ("gate", "up", "down"))
 
 
 @pytest.fixture(scope="module")
-def url(daemon):
-    return f"http://{daemon.host}:{daemon.port}"
-
-
-@pytest.fixture(scope="module")
 def trace(daemon):
     found = daemon.trace(["*"], accept=BINARY, tokens=TOKENS, attention="eager").tensors
     return {name: widen(array) for name, array in found.items() if name != "tokens"}

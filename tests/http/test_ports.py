@@ -35,11 +35,6 @@ def ask(command, path, url, *arguments, status=None):
 
 
 @pytest.fixture(scope="module")
-def url(daemon):
-    return f"http://{daemon.host}:{daemon.port}"
-
-
-@pytest.fixture(scope="module")
 def healthy(model):
     return {dtype: Port(model, dtype).run(TOKENS, FED) for dtype in ("f32", "bf16")}
 

@@ -68,11 +68,6 @@ TOKENS = [(37 * i + 11) % 300 + 3 for i in range(40)]
 
 
 @pytest.fixture(scope="module")
-def url(daemon):
-    return f"http://{daemon.host}:{daemon.port}"
-
-
-@pytest.fixture(scope="module")
 def trace(daemon):
     found = daemon.trace(["*"], accept=BINARY, tokens=TOKENS, attention="eager").tensors
     return {name: widen(array) for name, array in found.items() if name != "tokens"}
